@@ -1,0 +1,1 @@
+"""In which order: one file per flow, and the command line."""

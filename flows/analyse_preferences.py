@@ -1,0 +1,32 @@
+"""The flow that computes class-preference tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow, task
+
+from activarium.flows.pipeline import analyse_stage
+from activarium.flows.retrying import TASK_OPTIONS
+from activarium.schemas.config import AnalyseConfig
+from activarium.schemas.receipts import TablesReceipt
+
+analyse_task = task(analyse_stage, name="analyse units and layers", **TASK_OPTIONS)
+
+
+@flow(name="analyse", flow_run_name="analyse {recording}", persist_result=False)
+def analyse_preferences(
+    recording: str, config: AnalyseConfig | None = None, root: Path = Path("atlas")
+) -> TablesReceipt:
+    """Compute the tables of one recording, unless they are current.
+
+    Parameters
+    ----------
+    recording
+        Id of a complete recording, or the beginning of it.
+    config
+        Levels, exemplars, and where the tasks run.
+    root
+        The atlas folder.
+    """
+    return analyse_task(recording, config or AnalyseConfig(), root)

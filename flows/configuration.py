@@ -1,0 +1,104 @@
+"""Reads run configurations: YAML, with overrides from the command line, checked once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from activarium.schemas.config import RunConfig
+from activarium.schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PATHS = (("test_set", "path"), ("model", "weights"))
+"""Settings that may name a file; in a file's own settings they are relative to that file."""
+
+WEIGHT_FILES = re.compile(r"[/\\]|\.(safetensors|pt|pth|bin|ckpt)$")
+"""What tells a weights file from a keyword or the name of torchvision's weights."""
+
+
+def load_run_config(path: Path, overrides: Sequence[str] = (), *, cwd: Path) -> RunConfig:
+    """Return the configuration of a YAML file with overrides applied.
+
+    Parameters
+    ----------
+    path
+        The YAML file. Relative paths in it are relative to its folder.
+    overrides
+        `section.key=value` each, the value read as YAML. Relative paths in them are relative
+        to `cwd`.
+    cwd
+        The current folder.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is no YAML mapping, or a setting is unknown or out of range.
+    """
+    try:
+        settings = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = " ".join(str(error).split())
+        raise UserError(f"{path} is not valid YAML: {where}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: expected settings such as `name: ...`, got {settings!r}")
+    settings.setdefault("name", path.stem)
+    _resolve_paths(settings, path.resolve().parent)
+    for override in overrides:
+        _apply(settings, override, cwd)
+    return parse_run_config(settings, where=str(path))
+
+
+def parse_run_config(settings: dict[str, Any], *, where: str) -> RunConfig:
+    """Return checked settings, or one line per fault."""
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        faults = "; ".join(_fault(each) for each in error.errors())
+        raise UserError(f"{where}: {faults}") from error
+
+
+def _fault(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "settings"
+    if error["type"] == "extra_forbidden":
+        return f"{place}: no such setting"
+    if error["type"] == "missing":
+        return f"{place}: is needed"
+    return f"{place}: {error['msg']}, got {error['input']!r}"
+
+
+def _apply(settings: dict[str, Any], override: str, cwd: Path) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set: expected section.key=value, got {override!r}")
+    *sections, last = key.split(".")
+    place = settings
+    for section in sections:
+        inner = place.setdefault(section, {})
+        if inner is None:
+            inner = place[section] = {}
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {override}: {section!r} is a value, not a section")
+        place = inner
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not valid YAML") from error
+    if (*sections, last) in PATHS:
+        _resolve_paths(settings, cwd)
+
+
+def _resolve_paths(settings: dict[str, Any], folder: Path) -> None:
+    for section, key in PATHS:
+        inner = settings.get(section)
+        value = inner.get(key) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and isinstance(value, str):
+            if section == "test_set" or WEIGHT_FILES.search(value):
+                inner[key] = str(folder / Path(value).expanduser())

@@ -1,0 +1,32 @@
+"""The flow that makes maps of the images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow, task
+
+from activarium.flows.pipeline import embed_stage
+from activarium.flows.retrying import TASK_OPTIONS
+from activarium.schemas.config import EmbedConfig
+from activarium.schemas.receipts import TablesReceipt
+
+embed_task = task(embed_stage, name="embed images", **TASK_OPTIONS)
+
+
+@flow(name="embed", flow_run_name="embed {recording}", persist_result=False)
+def embed_images(
+    recording: str, config: EmbedConfig | None = None, root: Path = Path("atlas")
+) -> TablesReceipt:
+    """Make every map of one recording that is not current.
+
+    Parameters
+    ----------
+    recording
+        Id of a complete recording, or the beginning of it.
+    config
+        Layers, methods and their parameters.
+    root
+        The atlas folder.
+    """
+    return embed_task(recording, config or EmbedConfig(), root)

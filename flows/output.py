@@ -1,0 +1,113 @@
+"""What the command line prints: summaries and tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from activarium.schemas.atlas import Atlas
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from activarium.flows.pipeline import RunReceipt
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+EXAMPLE_QUERY = (
+    "SELECT unit, auroc_class, auroc, eta2 FROM units WHERE q_value < 0.01 "
+    "ORDER BY auroc DESC LIMIT 5"
+)
+ROWS_SHOWN = 200
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    out.print_json(json.dumps(value, default=str), indent=2, highlight=False)
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a percentage."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) -> None:
+    """Print what a run found, where everything is, and what to ask next."""
+    out.print(
+        f"[bold]{summary['recording']}[/]\n"
+        f"accuracy {percent(summary['accuracy'])} on {summary['images']:,} images; "
+        f"{summary['units']:,} units in {len(summary['layers'])} layers"
+    )
+    _print_invalid(summary["invalid_images"])
+    out.print(_layer_table(summary))
+    out.print("strongest units:")
+    for unit in summary["strongest"]:
+        out.print(
+            f"  {unit['unit']:<20} prefers {unit['auroc_class']}: AUROC {unit['auroc']:.4f}, "
+            f"q {unit['q_value']:.1e}"
+        )
+    out.print(
+        f"\nreport      {receipt.report.path}\n"
+        f"tables      {atlas.tables}\n"
+        f"recordings  {atlas.recordings}\n"
+        f'try         activarium query --root {atlas.root} "{EXAMPLE_QUERY}"'
+    )
+
+
+def _print_invalid(names: Sequence[str]) -> None:
+    if names:
+        shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        out.print(f"[yellow]{len(names)} images could not be decoded:[/] {shown}")
+
+
+def _layer_table(summary: dict[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("layer")
+    controls = sorted(summary["layers"][0].get("controls", {}))
+    fdr = f"selective at FDR {summary['fdr']:.0%}"
+    headings = ("units", fdr, "dead", "k-NN purity", "variance explained by class")
+    for heading in (*headings, *(f"{name} model" for name in controls)):
+        table.add_column(heading, justify="right")
+    for layer in summary["layers"]:
+        dead = round(layer["dead_fraction"] * layer["units"])
+        table.add_row(
+            layer["layer"],
+            str(layer["units"]),
+            percent(layer["selective_fraction"]),
+            str(dead),
+            percent(layer["knn_purity"]),
+            percent(layer["eta2_mean"]),
+            *(percent(layer["controls"][name]) for name in controls),
+        )
+    return table
+
+
+def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Print rows as a plain table."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return " ".join(str(each) for each in value)
+    return "" if value is None else str(value)
+
+
+def print_result(result: pa.Table) -> None:
+    """Print a query's result, the first rows of a long one."""
+    print_rows(result.slice(0, ROWS_SHOWN).to_pylist(), result.column_names)
+    if result.num_rows > ROWS_SHOWN:
+        err.print(f"{ROWS_SHOWN} of {result.num_rows:,} rows shown; --json prints all")

@@ -1,0 +1,145 @@
+"""The order of the stages, as plain functions: what the Prefect flows run, without Prefect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from activarium.flows.progress_bars import current_progress
+from activarium.schemas.atlas import Atlas
+from activarium.schemas.config import AnalyseConfig, EmbedConfig, ReportConfig, RunConfig
+from activarium.schemas.receipts import (
+    CheckpointReceipt,
+    RecordingReceipt,
+    ReportReceipt,
+    TablesReceipt,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class RunReceipt(BaseModel):
+    """What one run made or found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    checkpoint: CheckpointReceipt
+    recordings: tuple[RecordingReceipt, ...]
+    """The model's own recording first, then the controls."""
+    tables: tuple[TablesReceipt, ...]
+    report: ReportReceipt
+
+    @property
+    def made(self) -> bool:
+        """Whether anything was made anew."""
+        parts = (self.checkpoint, *self.recordings, *self.tables, self.report)
+        return any(part.made for part in parts)
+
+
+def train_stage(config: RunConfig, root: Path) -> CheckpointReceipt:
+    """Train the configured model."""
+    from activarium.tasks.checkpoints import train_checkpoint
+
+    return train_checkpoint(Atlas(root), config, progress=current_progress())
+
+
+def record_stage(config: RunConfig, checkpoint: CheckpointReceipt, root: Path) -> RecordingReceipt:
+    """Record one checkpoint over the configured test set."""
+    from activarium.tasks.checkpoints import record_checkpoint
+
+    return record_checkpoint(Atlas(root), config, checkpoint, progress=current_progress())
+
+
+def analyse_stage(recording: str, config: AnalyseConfig, root: Path) -> TablesReceipt:
+    """Compute the class-preference tables of one recording."""
+    from activarium.tasks.analyse import analyse
+    from activarium.tasks.recording import open_recording
+
+    atlas = Atlas(root)
+    opened = open_recording(atlas, recording)
+    return analyse(atlas, opened, config=config, progress=current_progress())
+
+
+def embed_stage(recording: str, config: EmbedConfig, root: Path) -> TablesReceipt:
+    """Make the maps of one recording."""
+    from activarium.tasks.embed import embed
+    from activarium.tasks.recording import open_recording
+
+    atlas = Atlas(root)
+    opened = open_recording(atlas, recording)
+    return embed(atlas, opened, config=config, progress=current_progress())
+
+
+def report_stage(
+    recordings: Sequence[str], name: str, config: ReportConfig, root: Path
+) -> ReportReceipt:
+    """Write the page of a recording and its controls."""
+    from activarium.tasks.report import write_report
+
+    with current_progress()(f"writing the report {name}", None):
+        return write_report(Atlas(root), recordings, name=name, title=config.title)
+
+
+class Stages(Protocol):
+    """The five stages, plain or as Prefect flows."""
+
+    def train(self, config: RunConfig, root: Path) -> CheckpointReceipt: ...
+    def record(
+        self, config: RunConfig, checkpoint: CheckpointReceipt, root: Path
+    ) -> RecordingReceipt: ...
+    def analyse(self, recording: str, config: AnalyseConfig, root: Path) -> TablesReceipt: ...
+    def embed(self, recording: str, config: EmbedConfig, root: Path) -> TablesReceipt: ...
+    def report(
+        self, recordings: Sequence[str], name: str, config: ReportConfig, root: Path
+    ) -> ReportReceipt: ...
+
+
+@dataclass(frozen=True)
+class PlainStages:
+    """The stages as plain functions."""
+
+    train = staticmethod(train_stage)
+    record = staticmethod(record_stage)
+    analyse = staticmethod(analyse_stage)
+    embed = staticmethod(embed_stage)
+    report = staticmethod(report_stage)
+
+
+def obtain_checkpoint(config: RunConfig, root: Path, stages: Stages) -> CheckpointReceipt:
+    """Return the configured weights, trained where that is asked."""
+    if config.model.weights == "trained":
+        return stages.train(config, root)
+    from activarium.tasks.checkpoints import choose_checkpoint
+
+    return choose_checkpoint(config.model)
+
+
+def control_config(config: RunConfig) -> RunConfig:
+    """Return the same run with the untrained model."""
+    from activarium.tasks.checkpoints import untrained_control
+
+    return config.model_copy(update={"model": untrained_control(config.model)})
+
+
+def run_stages(config: RunConfig, root: Path, stages: Stages) -> RunReceipt:
+    """Run everything from a test set and a model to tables and a page."""
+    checkpoint = obtain_checkpoint(config, root, stages)
+    recordings = [stages.record(config, checkpoint, root)]
+    if "untrained" in config.controls and config.model.weights != "untrained":
+        control = control_config(config)
+        start = obtain_checkpoint(control, root, stages)
+        recordings.append(stages.record(control, start, root))
+    tables = [stages.analyse(each.recording, config.analyse, root) for each in recordings]
+    tables.append(stages.embed(recordings[0].recording, config.embed, root))
+    names = [each.recording for each in recordings]
+    report = stages.report(names, config.name, config.report, root)
+    return RunReceipt(
+        checkpoint=checkpoint,
+        recordings=tuple(recordings),
+        tables=tuple(tables),
+        report=report,
+    )

@@ -1,0 +1,56 @@
+"""Progress bars on the terminal; flows pass them to the tasks."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from activarium.tasks.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+    from activarium.tasks import progress as progress_module
+
+_CURRENT: ContextVar[progress_module.Progress] = ContextVar("progress", default=silent)
+
+
+def current_progress() -> progress_module.Progress:
+    """Return what shows progress here; silent unless the command line has opened bars."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[None]:
+    """Show a bar on the console for all long work inside the context."""
+
+    @contextmanager
+    def bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as shown:
+            task = shown.add_task(description, total=total)
+            yield lambda steps: shown.advance(task, steps)
+
+    token = _CURRENT.set(bar)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)

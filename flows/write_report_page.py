@@ -1,0 +1,38 @@
+"""The flow that writes a report page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow, task
+
+from activarium.flows.pipeline import report_stage
+from activarium.flows.retrying import TASK_OPTIONS
+from activarium.schemas.config import ReportConfig
+from activarium.schemas.receipts import ReportReceipt
+
+report_task = task(report_stage, name="write page", **TASK_OPTIONS)
+
+
+@flow(name="report", flow_run_name="report {name}", persist_result=False)
+def write_report_page(
+    recordings: Sequence[str],
+    name: str,
+    config: ReportConfig | None = None,
+    root: Path = Path("atlas"),
+) -> ReportReceipt:
+    """Write the page of a recording and its controls.
+
+    Parameters
+    ----------
+    recordings
+        Ids of analysed recordings, the main one first.
+    name
+        Names the file.
+    config
+        The page's heading.
+    root
+        The atlas folder.
+    """
+    return report_task(recordings, name, config or ReportConfig(), root)

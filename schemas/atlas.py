@@ -1,0 +1,78 @@
+"""The atlas: where recordings, tables, models and reports lie under one folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from activarium.schemas.columns import Table
+
+
+def slug(name: str) -> str:
+    """Return the name with what is not safe in a file name or partition replaced by `-`.
+
+    >>> slug("My set (v2).zip")
+    'my-set-v2-.zip'
+    """
+    return re.sub(r"-+", "-", re.sub(r"[^a-z0-9._]+", "-", name.lower())).strip("-") or "unnamed"
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The folder that holds everything a project records."""
+
+    root: Path
+
+    @property
+    def recordings(self) -> Path:
+        """Folder of the recordings."""
+        return self.root / "recordings"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the tables."""
+        return self.root / "tables"
+
+    @property
+    def models(self) -> Path:
+        """Folder of the trained models."""
+        return self.root / "models"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of the report pages."""
+        return self.root / "reports"
+
+    @property
+    def work(self) -> Path:
+        """Folder of what is half done; may be deleted when nothing runs."""
+        return self.root / "work"
+
+    @property
+    def datasets(self) -> Path:
+        """Folder that test sets are downloaded to where none is configured."""
+        return self.root / "datasets"
+
+    def recording(self, recording: str) -> Path:
+        """Store of one recording."""
+        return self.recordings / f"{recording}.zarr"
+
+    def partition(self, table: Table, recording: str) -> Path:
+        """Folder of one recording's files of a table."""
+        return self.tables / table.name / f"recording={recording}"
+
+    def table_file(self, table: Table, recording: str, part: str | None = None) -> Path:
+        """File of one recording's rows of a table; `part` is a layer and method, where split."""
+        return self.partition(table, recording) / f"{slug(part or table.name)}.parquet"
+
+    def report(self, name: str) -> Path:
+        """Report page of a run."""
+        return self.reports / f"{slug(name)}.html"
+
+    def recording_names(self) -> list[str]:
+        """Return the ids of all recordings, finished or not, sorted."""
+        return sorted(path.name.removesuffix(".zarr") for path in self.recordings.glob("*.zarr"))

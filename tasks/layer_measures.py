@@ -1,0 +1,79 @@
+"""Measures of a whole layer: how its images group by class, and how many dimensions it uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from activarium.tasks.neighbours import knn_purity, sample_queries
+from activarium.tasks.recording import Recording
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class LayerMeasures:
+    """What is measured over all units of a layer together."""
+
+    knn_purity: float
+    """NaN without labels."""
+    queries: int
+    effective_dimension: float
+    """NaN where all units are constant."""
+
+
+def effective_dimension(responses: NDArray[np.floating]) -> float:
+    """Return the participation ratio of the covariance's eigenvalues.
+
+    (sum of eigenvalues)^2 / (sum of their squares), from 1 (one direction holds all variance) to
+    the number of units; NaN where nothing varies.
+
+    Parameters
+    ----------
+    responses
+        Responses, shape (image, unit).
+
+    References
+    ----------
+    Gao et al. (2017), A theory of multineuronal dimensionality, equation 1.
+    """
+    centred = responses - responses.mean(axis=0, dtype=np.float64)
+    narrow = centred if centred.shape[1] <= centred.shape[0] else centred.T
+    products = narrow.T @ narrow
+    squares = float((products**2).sum())
+    return float(np.trace(products)) ** 2 / squares if squares > 0 else float("nan")
+
+
+def measure_layer(
+    path: Path, layer: str, neighbours: int, most_queries: int, seed: int
+) -> LayerMeasures:
+    """Measure one layer of a recording by its channel means.
+
+    Parameters
+    ----------
+    path
+        The recording's store.
+    layer
+        Name of the layer.
+    neighbours
+        Neighbours per image in the k-NN purity.
+    most_queries
+        Images at most whose neighbours are looked up, among all images.
+    seed
+        Seed of the sample of those images.
+    """
+    recording = Recording(path)
+    columns = recording.layer_slices[layer]
+    rows = np.flatnonzero(recording.valid)
+    responses = recording.columns("channel_mean", columns.start, columns.stop)[rows]
+    labels = recording.labels[rows]
+    queries = sample_queries(len(rows), most=most_queries, seed=seed)
+    purity = float("nan")
+    if (labels >= 0).any():
+        purity = knn_purity(responses, labels, k=neighbours, queries=queries)
+    return LayerMeasures(purity, len(queries), effective_dimension(responses))

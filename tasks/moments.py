@@ -1,0 +1,291 @@
+"""Class moments of units: count, mean and sum of squared deviations, mergeable over images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numba import njit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ClassMoments:
+    """Moments of the responses of each unit within each class.
+
+    A class without images has `count` 0, `mean` NaN and `m2` 0. Without any image `low` is
+    positive and `high` negative infinity, the neutral elements of minimum and maximum.
+    """
+
+    count: NDArray[np.int64]
+    """Images per class, shape (class,); the same for all units."""
+    mean: NDArray[np.float64]
+    """Mean response, shape (unit, class)."""
+    m2: NDArray[np.float64]
+    """Sum of squared deviations from `mean`, shape (unit, class)."""
+    low: NDArray[np.float64]
+    """Smallest response, shape (unit,)."""
+    high: NDArray[np.float64]
+    """Largest response, shape (unit,)."""
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return int(self.count.sum())
+
+    @property
+    def is_constant(self) -> NDArray[np.bool_]:
+        """Whether all responses of a unit are equal (or there are none), shape (unit,)."""
+        return self.low >= self.high
+
+    @property
+    def overall_mean(self) -> NDArray[np.float64]:
+        """Mean over all images, shape (unit,); NaN without images."""
+        filled = self.count > 0
+        if not filled.any():
+            return np.full(self.low.shape, np.nan)
+        mean = np.compress(filled, self.mean, axis=1)
+        # Averaging differences from one class mean keeps the mean of a constant unit exact.
+        reference = mean[:, :1]
+        weight = self.count[filled] / self.images
+        # A sum by rows, not a matrix product, whose last digits depend on the number of units.
+        overall: NDArray[np.float64] = reference[:, 0] + ((mean - reference) * weight).sum(axis=1)
+        return overall
+
+    @property
+    def between_m2(self) -> NDArray[np.float64]:
+        """Sum of squares between classes, shape (unit,)."""
+        filled = self.count > 0
+        deviation = np.compress(filled, self.mean, axis=1) - self.overall_mean[:, None]
+        between: NDArray[np.float64] = (deviation**2 * self.count[filled]).sum(axis=1)
+        return between
+
+    @property
+    def within_m2(self) -> NDArray[np.float64]:
+        """Sum of squares within classes, shape (unit,)."""
+        within: NDArray[np.float64] = self.m2.sum(axis=1)
+        return within
+
+    @property
+    def overall_m2(self) -> NDArray[np.float64]:
+        """Sum of squared deviations from the overall mean, shape (unit,)."""
+        return self.between_m2 + self.within_m2
+
+    @property
+    def overall_sd(self) -> NDArray[np.float64]:
+        """Standard deviation over all images (n - 1), shape (unit,); NaN below two images."""
+        if self.images < 2:
+            return np.full(self.low.shape, np.nan)
+        return np.sqrt(self.overall_m2 / (self.images - 1))
+
+    @property
+    def class_sd(self) -> NDArray[np.float64]:
+        """Standard deviation within classes (n - 1), shape (unit, class); NaN below two images."""
+        degrees = np.where(self.count > 1, self.count - 1.0, np.nan)
+        return np.sqrt(self.m2 / degrees)
+
+
+def class_codes(
+    label: NDArray[np.integer], responses: NDArray[np.float32], n_classes: int
+) -> NDArray[np.int64]:
+    """Return the class code of each image, checked against the responses.
+
+    Parameters
+    ----------
+    label
+        Class code of each image, shape (image,), in 0 .. n_classes - 1.
+    responses
+        Responses, shape (unit, image).
+    n_classes
+        Number of classes.
+
+    Returns
+    -------
+    Class codes, shape (image,).
+
+    Raises
+    ------
+    ValueError
+        Where the responses are not a float32 matrix, the label does not hold one integer per
+        image, or a code is out of range.
+    """
+    if responses.ndim != 2 or responses.dtype != np.float32:
+        msg = (
+            "expected float32 responses of shape (unit, image), "
+            f"got {responses.dtype} of shape {responses.shape}"
+        )
+        raise ValueError(msg)
+    if label.shape != responses.shape[1:] or not np.issubdtype(label.dtype, np.integer):
+        msg = (
+            f"expected one integer class code for each of {responses.shape[1]} images, "
+            f"got {label.dtype} of shape {label.shape}"
+        )
+        raise ValueError(msg)
+    if label.size and (label.min() < 0 or label.max() >= n_classes):
+        msg = (
+            f"class codes must be 0 to {n_classes - 1}, got {label.min()} to {label.max()}; "
+            "drop the images without a label first"
+        )
+        raise ValueError(msg)
+    return label.astype(np.int64)
+
+
+# Sums may be reassociated, which lets the compiler use vector registers; NaN and infinity keep
+# their meaning.
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _mean_and_m2(value: NDArray[np.float64], start: int, stop: int) -> tuple[float, float]:
+    size = stop - start
+    total = 0.0
+    for i in range(start, stop):
+        total += value[i]
+    mean = total / size
+    squares = 0.0
+    residue = 0.0
+    for i in range(start, stop):
+        deviation = value[i] - mean
+        squares += deviation * deviation
+        residue += deviation
+    # The rounded mean leaves a residue; taking it out is the corrected two-pass algorithm.
+    return mean, max(squares - residue * residue / size, 0.0)
+
+
+@njit(nogil=True, cache=True)
+def _moments(
+    responses: NDArray[np.float32], order: NDArray[np.int64], start: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean, m2, low and high; class c holds the images order[start[c] : start[c + 1]]."""
+    units, images = responses.shape
+    mean = np.full((units, start.size - 1), np.nan)
+    m2 = np.zeros((units, start.size - 1))
+    low = np.empty(units)
+    high = np.empty(units)
+    value = np.empty(images, np.float64)
+    for unit in range(units):
+        smallest, largest = np.inf, -np.inf
+        for i in range(images):
+            x = np.float64(responses[unit, order[i]])
+            value[i] = x
+            smallest = min(smallest, x)
+            largest = max(largest, x)
+        low[unit], high[unit] = smallest, largest
+        for c in range(start.size - 1):
+            if start[c + 1] > start[c]:
+                mean[unit, c], m2[unit, c] = _mean_and_m2(value, start[c], start[c + 1])
+    return mean, m2, low, high
+
+
+def class_moments(
+    responses: NDArray[np.float32], label: NDArray[np.integer], n_classes: int
+) -> ClassMoments:
+    """Return count, mean and sum of squared deviations of every unit in every class.
+
+    Two passes in float64, so a large mean does not swallow a small variance.
+
+    Parameters
+    ----------
+    responses
+        Finite responses, shape (unit, image), float32.
+    label
+        Class code of each image, shape (image,), in 0 .. n_classes - 1.
+    n_classes
+        Number of classes.
+
+    Returns
+    -------
+    Moments per unit and class.
+
+    Raises
+    ------
+    ValueError
+        Where a class code is out of range, or shapes or types do not fit.
+
+    References
+    ----------
+    Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance:
+    the corrected two-pass algorithm.
+    """
+    code = class_codes(label, responses, n_classes)
+    count = np.bincount(code, minlength=n_classes)
+    start = np.concatenate(([0], np.cumsum(count)))
+    order = np.argsort(code, kind="stable")
+    return ClassMoments(count, *_moments(np.ascontiguousarray(responses), order, start))
+
+
+def combine_moments(first: ClassMoments, second: ClassMoments) -> ClassMoments:
+    """Return the moments of two disjoint sets of images of the same units and classes.
+
+    References
+    ----------
+    Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance:
+    the updating formulae of the pairwise algorithm.
+    """
+    count = first.count + second.count
+    share = second.count / np.maximum(count, 1)
+    delta = second.mean - first.mean
+    mean = np.where(first.count == 0, second.mean, first.mean + delta * share)
+    mean = np.where(second.count == 0, first.mean, mean)
+    both = (first.count > 0) & (second.count > 0)
+    between = np.where(both, delta**2 * (first.count * share), 0.0)
+    return ClassMoments(
+        count,
+        mean,
+        first.m2 + second.m2 + between,
+        np.minimum(first.low, second.low),
+        np.maximum(first.high, second.high),
+    )
+
+
+@njit(nogil=True, cache=True)
+def _merge(
+    first: tuple[int, float, float], second: tuple[int, float, float]
+) -> tuple[int, float, float]:
+    if second[0] == 0:
+        return first
+    count = first[0] + second[0]
+    share = second[0] / count
+    delta = second[1] - first[1]
+    m2 = first[2] + second[2] + delta * delta * (first[0] * share)
+    return count, first[1] + delta * share, m2
+
+
+@njit(nogil=True, cache=True)
+def _fill_rest(
+    count: NDArray[np.int64],
+    mean: NDArray[np.float64],
+    m2: NDArray[np.float64],
+    rest_mean: NDArray[np.float64],
+    rest_m2: NDArray[np.float64],
+) -> None:
+    units, classes = mean.shape
+    for unit in range(units):
+        # What lies before each class, then merged with what lies after it.
+        seen = (0, 0.0, 0.0)
+        for c in range(classes):
+            rest_mean[unit, c], rest_m2[unit, c] = seen[1], seen[2]
+            seen = _merge(seen, (count[c], mean[unit, c], m2[unit, c]))
+        before = seen[0]
+        seen = (0, 0.0, 0.0)
+        for c in range(classes - 1, -1, -1):
+            before -= count[c]
+            rest = _merge((before, rest_mean[unit, c], rest_m2[unit, c]), seen)
+            rest_mean[unit, c], rest_m2[unit, c] = rest[1], rest[2]
+            seen = _merge(seen, (count[c], mean[unit, c], m2[unit, c]))
+
+
+def rest_moments(
+    moments: ClassMoments,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return count (class,), mean and m2 (unit, class) of all images outside each class.
+
+    Merged from the other classes, never the total minus the class, which would lose the digits
+    of a small rest beside a large class. Where nothing is outside a class the mean is NaN.
+    """
+    count = moments.images - moments.count
+    mean = np.zeros_like(moments.mean)
+    m2 = np.zeros_like(moments.m2)
+    _fill_rest(moments.count, moments.mean, moments.m2, mean, m2)
+    mean[:, count == 0] = np.nan
+    return count, mean, m2

@@ -1,0 +1,27 @@
+"""How long work tells that it advances: an argument of every task that takes longer than seconds."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+
+class Progress(Protocol):
+    """Opens one bar; the value of the context advances it by that many steps."""
+
+    def __call__(
+        self, description: str, total: int | None
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a bar of `total` steps, or one that only shows life where `total` is None."""
+        ...
+
+
+@contextmanager
+def silent(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show nothing; the default of every task."""
+    del description, total
+    yield lambda steps: None

@@ -1,0 +1,172 @@
+"""From tables to the data of the report page."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from activarium.tasks.report_maps import maps_payload, read_maps
+from activarium.tasks.report_packing import packed_coarse_shares, packed_codes
+from activarium.tasks.report_sprites import (
+    EXEMPLAR_BYTES,
+    HOVER_BYTES,
+    exemplar_sprite,
+    hover_sprite,
+    open_thumbnails,
+)
+from activarium.tasks.report_tables import class_names, codes_in, numbers, read_recording
+from activarium.tasks.report_units import (
+    EXEMPLAR_RANKS,
+    classes_kept,
+    exemplars_payload,
+    profiles_payload,
+    read_exemplars,
+    read_profiles,
+    units_payload,
+)
+from activarium.tasks.report_words import answer, key_figures, labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from activarium.schemas.atlas import Atlas
+    from activarium.tasks.report_tables import RecordingTables
+
+_FACTS = (
+    "model", "checkpoint", "architecture", "test_set", "split", "images", "invalid_images",
+    "classes", "layers", "units", "accuracy", "fingerprint", "weights_sha256", "images_sha256",
+    "preprocessing", "engine", "precision", "device", "batch_size", "versions",
+)  # fmt: skip
+_CONTROL_EXEMPLARS = 2
+"""How many times fewer exemplars a control gets than the main recording."""
+
+
+def report_payload(atlas: Atlas, recordings: Sequence[str]) -> dict[str, Any]:
+    """Return everything the page shows, ready for JSON.
+
+    Parameters
+    ----------
+    recordings
+        The main recording, then its controls.
+    """
+    everything = [read_recording(atlas, recording) for recording in recordings]
+    classes = class_names(everything)
+    labels = labels_of(everything)
+    keep = classes_kept(sum(tables.units.num_rows for tables in everything), len(classes))
+    maps = [read_maps(atlas, tables) for tables in everything]
+    pictures = _pictures(atlas, everything, maps)
+    most_points = 300_000 // max(1, sum(bool(one) for one in maps))
+    parts = [
+        {
+            "id": tables.recording,
+            "label": label,
+            "facts": _facts(tables),
+            "figures": key_figures(tables),
+            "layers": _layers(tables),
+            "units": units_payload(tables, classes),
+            "profiles": profiles_payload(read_profiles(atlas, tables, classes), keep),
+            "exemplars": exemplars,
+            "maps": maps_payload(own_maps, most=most_points),
+            "images": _images(tables, classes),
+        }
+        for tables, label, exemplars, own_maps in zip(
+            everything, labels, pictures["exemplars"], maps, strict=True
+        )
+    ]
+    return {
+        "classes": classes,
+        "answer": answer(everything, labels),
+        "recordings": parts,
+        "sprites": pictures["sprites"],
+    }
+
+
+def _facts(tables: RecordingTables) -> dict[str, Any]:
+    facts = {name: tables.facts[name] for name in _FACTS}
+    facts["versions"] = _parsed(facts["versions"])
+    return facts
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _layers(tables: RecordingTables) -> list[dict[str, Any]]:
+    names = np.asarray(tables.units["layer"].to_pylist(), dtype=object)
+    out = []
+    for row in tables.layers.to_pylist():
+        own = np.flatnonzero(names == row["layer"])
+        out.append({**row, "start": int(own[0]) if len(own) else 0, "count": len(own)})
+    return out
+
+
+def _images(tables: RecordingTables, classes: list[str]) -> dict[str, Any]:
+    images, names = tables.images, pa.array(classes, pa.string())
+    count = images.num_rows
+    ids = images["image"].to_pylist()
+    labels = codes_in(images["class"], names)
+    present = labels[labels >= 0]
+    shares = np.bincount(present) / max(1, len(present))
+    return {
+        "count": count,
+        "labelled": len(present),
+        # The purity that neighbours drawn at random would have.
+        "chance_purity": float((shares**2).sum()) if len(present) else None,
+        "filled_classes": int((shares > 0).sum()),
+        "ids": ids,
+        "label": packed_codes(labels),
+        "predicted": packed_codes(codes_in(images["predicted"], names)),
+        "confidence": packed_coarse_shares(numbers(images, "confidence")),
+    }
+
+
+def _pictures(
+    atlas: Atlas, everything: Sequence[RecordingTables], maps: Sequence[list[dict[str, Any]]]
+) -> dict[str, Any]:
+    main = everything[0]
+    thumbnails = open_thumbnails(atlas.recording(main.recording))
+    found = [read_exemplars(atlas, tables) for tables in everything]
+    # Thumbnails are looked up by image index, which means the same only in the same test set.
+    same = [tables.facts["images_sha256"] == main.facts["images_sha256"] for tables in everything]
+    sprites, ranks = [], EXEMPLAR_RANKS
+    if thumbnails is not None:
+        known = [own for own, equal in zip(found, same, strict=True) if equal]
+        made = exemplar_sprite(thumbnails, lambda count: _shown(known, count), limit=EXEMPLAR_BYTES)
+        if made is not None:
+            sprite, ranks = made
+            sprites.append(sprite)
+        on_maps = [
+            one["images"] for own, equal in zip(maps, same, strict=True) if equal for one in own
+        ]
+        missing = _missing(on_maps, [sprite.images for sprite in sprites])
+        hover = hover_sprite(thumbnails, missing, limit=HOVER_BYTES)
+        sprites += [hover] if hover is not None else []
+    payloads = [exemplars_payload(own, _ranks(ranks, place)) for place, own in enumerate(found)]
+    return {"exemplars": payloads, "sprites": [sprite.payload() for sprite in sprites]}
+
+
+def _ranks(ranks: int, place: int) -> int:
+    return ranks if place == 0 else max(1, ranks // _CONTROL_EXEMPLARS)
+
+
+def _shown(found: Sequence[NDArray[np.int64]], ranks: int) -> NDArray[np.int64]:
+    shown = [own[:, :, : _ranks(ranks, place)].ravel() for place, own in enumerate(found)]
+    images = np.unique(np.concatenate(shown))
+    return images[images >= 0]
+
+
+def _missing(
+    wanted: Sequence[NDArray[np.int64]], there: Sequence[NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    if not wanted:
+        return np.empty(0, dtype=np.int64)
+    images = np.unique(np.concatenate(wanted))
+    return np.setdiff1d(images, np.concatenate(there)) if there else images

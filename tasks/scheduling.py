@@ -1,0 +1,94 @@
+"""Runs independent pieces of work through Dask: threads, processes, or a running cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dask
+from dask.callbacks import Callback
+from threadpoolctl import threadpool_limits
+
+from activarium.schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+LOCAL = ("threads", "processes", "synchronous")
+"""Schedulers of this machine; synchronous runs one piece after the other."""
+
+WAIT_SECONDS = 30
+"""How long to wait for a cluster's first worker."""
+
+
+def run_pieces(
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    *,
+    scheduler: str,
+    advance: Callable[[int], None],
+) -> list[Any]:
+    """Return `function(*each)` for each tuple of arguments, in their order.
+
+    Parameters
+    ----------
+    function
+        An importable function whose pieces do not depend on one another.
+    arguments
+        Small arguments: paths and numbers, never arrays.
+    scheduler
+        `threads`, `processes`, or the address of a Dask scheduler.
+    advance
+        Called with 1 whenever a piece is done.
+
+    Raises
+    ------
+    UserError
+        If the scheduler is unknown or cannot be reached, or has no workers.
+    """
+    if scheduler in LOCAL:
+        pieces = [dask.delayed(function, pure=False)(*each) for each in arguments]
+        # BLAS at one thread where the pieces already fill the cores.
+        limit = None if scheduler == "synchronous" else 1
+        with threadpool_limits(limit), _Counter(advance):
+            return list(dask.compute(*pieces, scheduler=scheduler))
+    if "://" not in scheduler:
+        raise UserError(
+            f"scheduler: expected one of {', '.join(LOCAL)} or an address such as "
+            f"tcp://host:8786, got {scheduler!r}"
+        )
+    return _run_on_cluster(function, arguments, scheduler, advance)
+
+
+class _Counter(Callback):  # type: ignore[misc]
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        super().__init__()
+        self._advance = advance
+
+    def _posttask(self, key: Any, result: Any, graph: Any, state: Any, worker: Any) -> None:
+        del key, result, graph, state, worker
+        self._advance(1)
+
+
+def _run_on_cluster(
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    address: str,
+    advance: Callable[[int], None],
+) -> list[Any]:
+    from distributed import Client, as_completed  # noqa: PLC0415 - slow to import, rarely used
+
+    try:
+        client = Client(address, timeout=f"{WAIT_SECONDS}s", set_as_default=False)
+    except OSError as error:
+        raise UserError(
+            f"no Dask scheduler answers at {address}: start one or use threads"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WAIT_SECONDS)
+        except TimeoutError as error:
+            raise UserError(f"the Dask scheduler at {address} has no workers") from error
+        futures = [client.submit(function, *each, pure=False) for each in arguments]
+        for _ in as_completed(futures):
+            advance(1)
+        return list(client.gather(futures))

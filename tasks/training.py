@@ -1,0 +1,468 @@
+"""Training a classifier: one checkpoint per epoch, resumed where it was interrupted.
+
+Everything random is drawn anew per epoch from (seed, epoch), so that an epoch does not depend on
+whether the ones before it ran in the same process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+from torch.nn import functional
+
+from activarium.schemas.errors import UserError
+from activarium.tasks.models import load_weights
+from activarium.tasks.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from activarium.schemas.config import TrainingConfig
+    from activarium.tasks.progress import Progress
+
+LOG = "training.json"
+STATE = "state-last.safetensors"
+
+CHECK_STEPS = 20
+"""Steps between looks at the loss: each look waits for the device."""
+
+
+def cosine_rate(step: int, *, steps: int, start: float) -> float:
+    """Return the learning rate of a step from 0, falling to 0 along half a cosine.
+
+    References
+    ----------
+    Loshchilov and Hutter 2017, SGDR, equation 5 without restarts.
+    """
+    return start * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+
+
+def shifted(
+    images: torch.Tensor, offsets: torch.Tensor, mirrored: torch.Tensor, *, padding: int
+) -> torch.Tensor:
+    """Cut each image out of itself padded with zeros, and mirror some.
+
+    Parameters
+    ----------
+    images
+        (image, height, width, colour), of any dtype.
+    offsets
+        (image, 2) rows and columns of the cut's corner, each from 0 to 2 * padding.
+    mirrored
+        (image) true where left and right are exchanged, after the cut.
+    padding
+        Rows and columns added on each side.
+
+    Returns
+    -------
+    torch.Tensor
+        (image, height, width, colour).
+    """
+    count, height, width, _ = images.shape
+    padded = functional.pad(images, (0, 0, padding, padding, padding, padding))
+    rows = torch.arange(height, device=images.device) + offsets[:, :1]
+    columns = torch.arange(width, device=images.device).expand(count, width)
+    columns = torch.where(mirrored[:, None], width - 1 - columns, columns) + offsets[:, 1:]
+    each = torch.arange(count, device=images.device)
+    return padded[each[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """What is random in one epoch."""
+
+    order: NDArray[np.int64]
+    """(image) indices into the training images."""
+    offsets: NDArray[np.int64]
+    """(image, 2) corner of each crop, in the order's order."""
+    mirrored: NDArray[np.bool_]
+    """(image) in the order's order."""
+    dropout_seed: int
+
+
+def plan_epoch(images: int, *, epoch: int, config: TrainingConfig) -> EpochPlan:
+    """Draw an epoch's order, crops, flips and dropout seed from (seed, epoch).
+
+    Parameters
+    ----------
+    images
+        Number of training images.
+    epoch
+        From 1.
+    config
+        Seed, crop and flip.
+    """
+    # Separate streams: switching the crop on does not change the order.
+    streams = np.random.SeedSequence([config.seed, epoch]).spawn(4)
+    order, crop, flip = (np.random.default_rng(stream) for stream in streams[:3])
+    return EpochPlan(
+        order=order.permutation(images),
+        offsets=crop.integers(0, 2 * config.crop + 1, size=(images, 2)),
+        mirrored=flip.random(images) < (0.5 if config.flip else 0.0),
+        dropout_seed=int(streams[3].generate_state(1)[0]),
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _stored(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy tensors to the host one by one: the format takes neither strides nor shared memory."""
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }
+
+
+class _Folder:
+    """The files of one training. The state is the truth, the log is written after it."""
+
+    def __init__(
+        self, path: Path, *, identity: Mapping[str, object], config: TrainingConfig
+    ) -> None:
+        self.path = path
+        self.epochs = config.epochs
+        self.head: dict[str, Any] = json.loads(
+            json.dumps(
+                {"identity": dict(identity), "config": config.model_dump(mode="json")}, default=str
+            )
+        )
+
+    def checkpoint(self, epoch: int) -> Path:
+        return self.path / f"epoch-{epoch:03d}.safetensors"
+
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        return tuple(self.checkpoint(epoch) for epoch in range(1, self.epochs + 1))
+
+    def open(self) -> list[dict[str, float]]:
+        """Return the log of finished epochs, after checking that the folder is this training's."""
+        log = self.path / LOG
+        if not log.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / STATE).unlink(missing_ok=True)
+            self.write_log([])
+            return []
+        try:
+            held = json.loads(log.read_text(encoding="utf-8"))
+            epochs: list[dict[str, float]] = held["epochs"]
+            head = {key: held[key] for key in self.head}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{log} is damaged ({error!r}); delete the folder to train anew"
+            ) from error
+        for key, ours in self.head.items():
+            names = sorted({*ours, *head[key]})
+            other = [name for name in names if ours.get(name) != head[key].get(name)]
+            if other:
+                raise UserError(
+                    f"{self.path} holds another training: its {key} differs in {', '.join(other)}; "
+                    "use another folder, or delete this one"
+                )
+        return epochs
+
+    def write_log(self, epochs: list[dict[str, float]]) -> None:
+        text = json.dumps({**self.head, "epochs": epochs}, indent=2)
+        _write(self.path / LOG, f"{text}\n".encode())
+
+    def save(
+        self, model: nn.Module, optimiser: torch.optim.SGD, epochs: list[dict[str, float]]
+    ) -> None:
+        """Store a finished epoch: checkpoint, then the state to resume from, then the log."""
+        weights = _stored(model.state_dict())
+        metadata = {"epoch": str(len(epochs))}
+        _write(self.checkpoint(len(epochs)), save(weights, metadata=metadata))
+        momentum = {
+            f"momentum.{name}": optimiser.state[parameter]["momentum_buffer"]
+            for name, parameter in model.named_parameters()
+            if optimiser.state.get(parameter, {}).get("momentum_buffer") is not None
+        }
+        tensors = {**{f"model.{name}": t for name, t in weights.items()}, **_stored(momentum)}
+        _write(self.path / STATE, save(tensors, metadata={"epochs": json.dumps(epochs)}))
+        self.write_log(epochs)
+
+    def load(self, model: nn.Module, optimiser: torch.optim.SGD) -> list[dict[str, float]]:
+        """Restore model and momentum; return the log of the epochs that the state contains."""
+        state = self.path / STATE
+        if not state.exists():
+            return []
+        try:
+            with safe_open(state, "pt") as file:
+                epochs: list[dict[str, float]] = json.loads(file.metadata()["epochs"])
+                if not all(path.exists() for path in self.checkpoints[: len(epochs)]):
+                    return []
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
+        except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{state} is damaged ({error}); delete it to train anew") from error
+        for name, parameter in model.named_parameters():
+            if f"momentum.{name}" in tensors:
+                buffer = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
+                optimiser.state[parameter]["momentum_buffer"] = buffer.detach()
+        return epochs
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())  # noqa: SLF001
+
+
+def _slices(images: int, *, batch_size: int, model: nn.Module) -> list[slice]:
+    """Return the batches of an epoch; batch norm has no variance over a batch of one image."""
+    starts = range(0, images, batch_size)
+    batches = [slice(start, min(start + batch_size, images)) for start in starts]
+    if _has_batch_norm(model):
+        batches = [batch for batch in batches if batch.stop - batch.start > 1]
+    if not batches:
+        raise UserError(
+            f"training needs batches of at least 2 labelled images, got {images} images"
+        )
+    return batches
+
+
+def _check_losses(losses: torch.Tensor, *, epoch: int, first: int, rates: list[float]) -> None:
+    finite = torch.isfinite(losses[first : len(rates)])
+    if not bool(finite.all()):
+        step = first + int(torch.argmin(finite.to(torch.uint8)))
+        rate = rates[step]
+        raise UserError(
+            f"the loss is not finite in epoch {epoch}, step {step + 1} of {len(losses)}, at learning "
+            f"rate {rate:.3g}; set training.learning_rate lower, such as {rate / 5:.1g}"
+        )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The parts of a training that stay the same in all epochs."""
+
+    model: nn.Module
+    optimiser: torch.optim.SGD
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    normalise: Callable[[torch.Tensor], torch.Tensor]
+    config: TrainingConfig
+    device: torch.device
+    batches: list[slice]
+
+    def batch(self, plan: EpochPlan, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return augmented inputs (image, colour, height, width) and labels (image)."""
+        chosen = plan.order[part]
+        raw = torch.from_numpy(self.images[chosen]).to(self.device)
+        if self.config.crop or self.config.flip:
+            offsets = torch.from_numpy(plan.offsets[part]).to(self.device)
+            mirrored = torch.from_numpy(plan.mirrored[part]).to(self.device)
+            raw = shifted(raw, offsets, mirrored, padding=self.config.crop)
+        inputs = self.normalise(raw).contiguous(memory_format=torch.channels_last)
+        return inputs, torch.from_numpy(self.labels[chosen]).to(self.device, torch.int64)
+
+    def step(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take one step; return the mean loss and the number of images classified rightly."""
+        logits = self.model(inputs)
+        loss = functional.cross_entropy(logits, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+
+    def epoch(
+        self, epoch: int, plan: EpochPlan, advance: Callable[[int], None]
+    ) -> dict[str, float]:
+        """Train for one epoch, from 1; return its line of the log."""
+        began = time.perf_counter()
+        count = len(self.batches)
+        losses = torch.zeros(count, device=self.device)
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        rates: list[float] = []
+        checked = 0
+        for step, part in enumerate(self.batches):
+            done, total = (epoch - 1) * count + step, self.config.epochs * count
+            rates.append(cosine_rate(done, steps=total, start=self.config.learning_rate))
+            self.optimiser.param_groups[0]["lr"] = rates[-1]
+            losses[step], correct = self.step(*self.batch(plan, part))
+            right += correct
+            if (step + 1) % CHECK_STEPS == 0 or step + 1 == count:
+                _check_losses(losses, epoch=epoch, first=checked, rates=rates)
+                checked = step + 1
+            advance(1)
+        sizes = torch.tensor([part.stop - part.start for part in self.batches])
+        return {
+            "epoch": epoch,
+            "loss": float((losses.cpu().double() * sizes).sum() / sizes.sum()),
+            "accuracy": int(right) / int(sizes.sum()),
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+
+    def seeded_epoch(self, epoch: int, advance: Callable[[int], None]) -> dict[str, float]:
+        """Train for one epoch with its own dropout, leaving the global random state alone."""
+        plan = plan_epoch(len(self.labels), epoch=epoch, config=self.config)
+        cuda = self.device.type == "cuda"
+        with torch.random.fork_rng(devices=[self.device] if cuda else []):
+            torch.default_generator.manual_seed(plan.dropout_seed)
+            if cuda:
+                with torch.cuda.device(self.device):
+                    torch.cuda.manual_seed(plan.dropout_seed)
+            return self.epoch(epoch, plan, advance)
+
+
+def _labelled(
+    images: NDArray[np.uint8], labels: NDArray[np.int32]
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    known = labels >= 0
+    return (images, labels) if known.all() else (images[known], labels[known])
+
+
+def accuracy(  # noqa: PLR0913 - the data are two arrays
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int32],
+    *,
+    normalise: Callable[[torch.Tensor], torch.Tensor],
+    device: torch.device,
+    batch_size: int = 512,
+) -> float:
+    """Return the share of labelled images classified rightly, from 0 to 1.
+
+    Parameters
+    ----------
+    model
+        Moved to the device and left there in eval mode.
+    images
+        (image, height, width, colour).
+    labels
+        (image); images of label -1 do not count.
+    normalise
+        From a batch like `images` on the device to (image, colour, height, width) in float32.
+    device
+        Where to run.
+    batch_size
+        Images per forward pass.
+
+    Raises
+    ------
+    UserError
+        Where no image has a label.
+    """
+    images, labels = _labelled(images, labels)
+    if len(labels) == 0:
+        raise UserError("accuracy needs labelled images, all labels are -1")
+    model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    with torch.inference_mode():
+        for start in range(0, len(labels), batch_size):
+            raw = torch.from_numpy(images[start : start + batch_size].copy()).to(device)
+            inputs = normalise(raw).contiguous(memory_format=torch.channels_last)
+            truth = torch.from_numpy(labels[start : start + batch_size].copy()).to(device)
+            right += (model(inputs).argmax(dim=1) == truth).sum()
+    return int(right) / len(labels)
+
+
+def _check_labels(run: _Run) -> None:
+    """Refuse labels beyond the outputs, which CUDA would answer with an abort."""
+    run.model.eval()
+    with torch.inference_mode():
+        raw = torch.from_numpy(run.images[:1].copy()).to(run.device)
+        outputs = run.model(run.normalise(raw)).shape[1]
+    if outputs <= int(run.labels.max()):
+        raise UserError(
+            f"the model has {outputs} outputs, but labels go up to {int(run.labels.max())}; set "
+            "model.outputs to the number of classes"
+        )
+
+
+def train(  # noqa: PLR0913 - a whole stage, called from one place
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int32],
+    *,
+    normalise: Callable[[torch.Tensor], torch.Tensor],
+    config: TrainingConfig,
+    device: torch.device,
+    folder: Path,
+    identity: Mapping[str, object],
+    progress: Progress = silent,
+) -> tuple[Path, ...]:
+    """Train a classifier by SGD with a cosine schedule, or go on where it was interrupted.
+
+    Parameters
+    ----------
+    model
+        Trained in place; left on the device in eval mode and channels_last, with the weights of
+        the last epoch, also where the training was finished before.
+    images
+        (image, height, width, colour).
+    labels
+        (image) class indices; images of label -1 are left out.
+    normalise
+        From a batch like `images` on the device to (image, colour, height, width) in float32.
+    config
+        Epochs, batch size, learning rate, momentum, weight decay, seed, crop and flip.
+    device
+        Where to train. On the CPU a resumed training ends bit-identical to an uninterrupted one.
+    folder
+        Holds `epoch-001.safetensors` and so on, `training.json`, and until the end the state to
+        resume from. One process at a time.
+    identity
+        What the training depends on beside `config`, of JSON values; a folder is used again only
+        for the same.
+    progress
+        Told of every step.
+
+    Returns
+    -------
+    tuple of Path
+        One checkpoint per epoch, in order.
+
+    Raises
+    ------
+    UserError
+        Where the folder holds another training or is damaged, no image is labelled, a label is
+        beyond the outputs, or the loss is not finite (finished epochs are kept).
+    """
+    images, labels = _labelled(images, labels)
+    files = _Folder(folder, identity=identity, config=config)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    log = files.open()
+    if len(log) == config.epochs and all(path.exists() for path in files.checkpoints):
+        (folder / STATE).unlink(missing_ok=True)
+        load_weights(model, files.checkpoints[-1])
+        model.eval()
+        return files.checkpoints
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    batches = _slices(len(labels), batch_size=config.batch_size, model=model)
+    run = _Run(model, optimiser, images, labels, normalise, config, device, batches)
+    _check_labels(run)
+    log = files.load(model, optimiser)
+    with progress("training", config.epochs * len(batches)) as advance:
+        advance(len(log) * len(batches))
+        model.train()
+        try:
+            for epoch in range(len(log) + 1, config.epochs + 1):
+                log.append(run.seeded_epoch(epoch, advance))
+                files.save(model, optimiser, log)
+        finally:
+            model.eval()
+    files.write_log(log)
+    (folder / STATE).unlink(missing_ok=True)
+    return files.checkpoints
