@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from activarium.flows.pipeline import RunReceipt
 
-out = Console(highlight=False, soft_wrap=True)
+WIDE = None if sys.stdout.isatty() else 200
+"""Columns of a file or pipe, so that tables do not wrap there."""
+
+out = Console(highlight=False, soft_wrap=True, width=WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 EXAMPLE_QUERY = (
@@ -67,13 +71,23 @@ def _print_invalid(names: Sequence[str]) -> None:
 
 
 def _layer_table(summary: dict[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("layer")
     controls = sorted(summary["layers"][0].get("controls", {}))
-    fdr = f"selective at FDR {summary['fdr']:.0%}"
-    headings = ("units", fdr, "dead", "k-NN purity", "variance explained by class")
-    for heading in (*headings, *(f"{name} model" for name in controls)):
-        table.add_column(heading, justify="right")
+    caption = (
+        f"selective: share of units with a class preference at FDR {summary['fdr']:.0%}; "
+        "eta2: share of a unit's variance that the class explains, mean over units"
+    )
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        header_style="dim",
+        caption=caption,
+        caption_style="dim",
+        caption_justify="left",
+    )
+    table.add_column("layer", no_wrap=True)
+    headings = ("units", "selective", "dead", "k-NN purity", "eta2")
+    for heading in (*headings, *(f"eta2 {name}" for name in controls)):
+        table.add_column(heading, justify="right", no_wrap=True)
     for layer in summary["layers"]:
         dead = round(layer["dead_fraction"] * layer["units"])
         table.add_row(

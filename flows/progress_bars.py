@@ -38,6 +38,11 @@ def progress_bars(console: Console) -> Iterator[None]:
 
     @contextmanager
     def bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        if not console.is_terminal:
+            # Bars in a log file are noise; one line says what has begun.
+            console.print(f"{description} ...")
+            yield lambda steps: None
+            return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

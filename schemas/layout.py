@@ -23,6 +23,9 @@ SHARD_BYTES = 256 * 2**20
 RECEIPTS = "receipts"
 """Folder of the receipts, inside the store."""
 
+STORE_RECEIPT = f"{RECEIPTS}/store.json"
+"""Key of the receipt that lists everything beside the shards' chunks, written last."""
+
 Reduction = Literal["mean", "max", "sd", "active"]
 Phase = Literal["create", "shard"]
 Size = Literal["image", "unit", "feature", "layer", "class", "output", "row", "column", "colour"]

@@ -40,6 +40,13 @@ class ShardReceipt(Receipt):
     write_seconds: float
 
 
+class StoreReceipt(Receipt):
+    """Written when a recording is complete: its metadata, coordinates and shard receipts."""
+
+    fingerprint: str
+    objects: tuple[StoredObject, ...]
+
+
 class CheckpointReceipt(Receipt):
     """One saved state of a model, or the untrained model."""
 

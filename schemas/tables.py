@@ -60,9 +60,7 @@ IMAGES = Table(
         text("predicted", "class of the largest logit", nullable=True),
         flag("correct", "whether the prediction is the label", nullable=True),
         share("confidence", "largest softmax probability", nullable=True),
-        real(
-            "margin", "largest logit minus the runner-up's", "logit", low=0, nullable=True
-        ),
+        real("margin", "largest logit minus the runner-up's", "logit", low=0, nullable=True),
         real("entropy", "entropy of the softmax probabilities", "nat", low=0, nullable=True),
         real("loss", "cross-entropy of the label", "nat", low=0, nullable=True),
     ),
@@ -85,7 +83,9 @@ LAYERS = Table(
         share("fdr", "false discovery rate that selective_fraction uses"),
         share("selectivity_mean", "mean selectivity index of the units", nullable=True),
         share("auroc_mean", "mean over units of the largest one-against-rest AUROC", nullable=True),
-        share("eta2_mean", "mean share of a unit's variance that the class explains", nullable=True),
+        share(
+            "eta2_mean", "mean share of a unit's variance that the class explains", nullable=True
+        ),
         share("epsilon2_mean", "mean rank-based effect size", nullable=True),
         share(
             "knn_purity",
@@ -118,9 +118,7 @@ UNITS = Table(
         real("response_sd", "standard deviation over images (n - 1)", "activation", low=0),
         real("response_min", "smallest channel mean", "activation"),
         real("response_max", "largest channel mean", "activation"),
-        share(
-            "active_fraction", "share of positions of all images above zero", nullable=True
-        ),
+        share("active_fraction", "share of positions of all images above zero", nullable=True),
         flag(
             "is_dead",
             "constant over all images, or feeding a ReLU and never above zero at any position",
@@ -166,8 +164,11 @@ UNIT_CLASSES = Table(
         integer("n", "valid images of the class"),
         real("response_mean", "mean response to the class", "activation", nullable=True),
         real(
-            "response_sd", "standard deviation (n - 1); null below two images", "activation",
-            low=0, nullable=True,
+            "response_sd",
+            "standard deviation (n - 1); null below two images",
+            "activation",
+            low=0,
+            nullable=True,
         ),
         real("z", "class mean as a z-score across the unit's class means", "sd", nullable=True),
         share("auroc", "probability that an image of the class gets the larger response"),
@@ -241,7 +242,14 @@ EMBEDDING_QUALITY = Table(
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        RECORDINGS, IMAGES, LAYERS, UNITS, UNIT_CLASSES, EXEMPLARS, EMBEDDINGS, EMBEDDING_QUALITY,
+        RECORDINGS,
+        IMAGES,
+        LAYERS,
+        UNITS,
+        UNIT_CLASSES,
+        EXEMPLARS,
+        EMBEDDINGS,
+        EMBEDDING_QUALITY,
     )
 }
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import feather
 
 from activarium.schemas.columns import FORMAT_VERSION
+from activarium.schemas.errors import UserError
 from activarium.schemas.layout import BLOCK_UNITS
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import EXEMPLARS, IMAGES, LAYERS, RECORDINGS, UNIT_CLASSES, UNITS
@@ -82,13 +83,16 @@ def analyse(
     Raises
     ------
     UserError
-        If the recording is damaged, the scheduler cannot be reached, or the disk is full.
+        If the recording is damaged or holds no valid image, the scheduler cannot be reached, or the
+        disk is full.
     """
     began = time.perf_counter()
     inputs = analysis_inputs(recording, config)
     files = {table.name: atlas.table_file(table, recording.name) for table in WRITTEN}
     if all(is_current(path, inputs) for path in files.values()):
         return TablesReceipt(recording=recording.name, files=tuple(files.values()), made=False)
+    if not recording.valid.any():
+        raise UserError(f"recording {recording.name} has no image that could be decoded")
     work = atlas.work / f"{recording.name}-{inputs[:12]}"
     blocks = _run_blocks(recording, work, config, progress)
     measures = _run_layers(recording, config, progress)
@@ -151,9 +155,9 @@ def _merge(work: Path, blocks: Sequence[Block]) -> dict[str, dict[str, Any]]:
     merged: dict[str, dict[str, Any]] = {}
     for table in (UNITS, UNIT_CLASSES, EXEMPLARS):
         parts = [feather.read_table(part_file(work, table.name, block)) for block in blocks]
-        whole = pa.concat_tables([part for part in parts if part.num_columns])if any(
-            part.num_columns for part in parts
-        ) else table.schema().empty_table()
+        # Without labels a block has no rows per class.
+        filled = [part for part in parts if part.num_columns]
+        whole = pa.concat_tables(filled) if filled else table.schema().empty_table()
         merged[table.name] = {name: whole.column(name) for name in whole.column_names}
     units, pairs = merged["units"], merged["unit_classes"]
     units |= _q_values(units["kruskal_p"], units["kruskal_log10p"])
@@ -202,7 +206,7 @@ def _layer_rows(
         "eta2_mean": np.array(means(units["eta2"])),
         "epsilon2_mean": np.array(means(units["epsilon2"])),
         "knn_purity": np.array([each.knn_purity for each in measures]),
-        "knn_neighbours": np.full(len(layers), config.knn_neighbours),
+        "knn_neighbours": [each.neighbours for each in measures],
         "knn_queries": [each.queries for each in measures],
         "effective_dimension": np.array([each.effective_dimension for each in measures]),
     }
@@ -212,12 +216,21 @@ def _recording_row(recording: Recording, images: dict[str, Any]) -> dict[str, An
     attributes = recording.attributes
     receipts = read_receipts(recording.path)
     invalid = int((~recording.valid).sum())
-    features = recording.group["pooled"].shape[1] if recording.has("pooled") else 0
+    features = len(recording.read("feature")) if recording.has("feature") else 0
     row = {
         name: attributes[name]
         for name in (
-            "model", "checkpoint", "architecture", "test_set", "split", "fingerprint",
-            "weights_sha256", "images_sha256", "engine", "precision", "batch_size",
+            "model",
+            "checkpoint",
+            "architecture",
+            "test_set",
+            "split",
+            "fingerprint",
+            "weights_sha256",
+            "images_sha256",
+            "engine",
+            "precision",
+            "batch_size",
         )
     } | {
         "images": len(recording.valid),
@@ -235,7 +248,9 @@ def _recording_row(recording: Recording, images: dict[str, Any]) -> dict[str, An
         ),
         "stored_bytes": sum(stored.size for each in receipts for stored in each.objects),
     }
-    return {name: np.array([value]) if name == "accuracy" else [value] for name, value in row.items()}
+    return {
+        name: np.array([value]) if name == "accuracy" else [value] for name, value in row.items()
+    }
 
 
 def _write(table: Table, path: Path, columns: dict[str, Any], inputs: str) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.columns import FORMAT_VERSION
-from activarium.schemas.config import EmbedConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import EMBEDDING_QUALITY, EMBEDDINGS
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from activarium.schemas.config import Method
+    from activarium.schemas.config import EmbedConfig, Method
     from activarium.tasks.progress import Progress
 
 MAPS_VERSION = 1
@@ -118,9 +117,7 @@ def read_source(recording: Recording, source: str, rows: NDArray[np.int64]) -> N
     return features[rows].astype(np.float64)
 
 
-def make_map(
-    points: NDArray[np.float64], method: Method, config: EmbedConfig, threads: int
-) -> Map:
+def make_map(points: NDArray[np.float64], method: Method, config: EmbedConfig, threads: int) -> Map:
     """Return one map of the points (image, feature), reduced by PCA first.
 
     Perplexity and neighbours that do not fit a small set are lowered to the largest that do, which
@@ -129,7 +126,8 @@ def make_map(
     nan = float("nan")
     if method == "pca":
         found = pca(points, dimensions=config.dimensions)
-        share = float(found.explained_variance_ratio.sum())
+        # Rounding may carry a sum of shares past 1.
+        share = min(float(found.explained_variance_ratio.sum()), 1.0)
         flat = np.zeros((len(points), config.dimensions), np.float32)
         flat[:, : found.coordinates.shape[1]] = found.coordinates
         return Map(flat, nan, share, {"dimensions": config.dimensions})
@@ -145,11 +143,11 @@ def make_map(
         )
     else:
         neighbours = min(config.neighbours, len(points) - 1)
-        drawn = umap(
-            reduced, dimensions=config.dimensions, neighbours=neighbours, seed=config.seed
-        )
+        drawn = umap(reduced, dimensions=config.dimensions, neighbours=neighbours, seed=config.seed)
     parameters = {**drawn.parameters, "pca_dimensions": reduced.shape[1]}
-    return Map(drawn.coordinates, nan if drawn.objective is None else drawn.objective, nan, parameters)
+    return Map(
+        drawn.coordinates, nan if drawn.objective is None else drawn.objective, nan, parameters
+    )
 
 
 def embed_piece(piece: Piece) -> None:
@@ -253,7 +251,10 @@ def embed(
         with progress(f"embedding {recording.name}", len(pieces)) as advance:
             advance(len(pieces) - len(pending))
             run_pieces(
-                embed_piece, [(each,) for each in pending], scheduler=config.scheduler, advance=advance
+                embed_piece,
+                [(each,) for each in pending],
+                scheduler=config.scheduler,
+                advance=advance,
             )
     return TablesReceipt(
         recording=recording.name,

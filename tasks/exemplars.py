@@ -20,7 +20,7 @@ class Extremes(NamedTuple):
     """Shape (unit, class, rank)."""
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def _insert(value: float, image: int, best: NDArray[np.float32], ranked: NDArray[np.int64]) -> None:
     ranks = len(best)
     if ranks == 0 or (ranked[ranks - 1] >= 0 and value <= best[ranks - 1]):
@@ -34,7 +34,7 @@ def _insert(value: float, image: int, best: NDArray[np.float32], ranked: NDArray
     ranked[place] = image
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def _scan(
     responses: NDArray[np.float32],
     label: NDArray[np.int64],

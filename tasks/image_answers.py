@@ -33,11 +33,11 @@ def answers(logits: NDArray[np.floating], label: NDArray[np.integer]) -> dict[st
     minus the runner-up's), `entropy` and `loss` (in nat).
     """
     exact = logits.astype(np.float64)
-    readable = ~np.isnan(exact).any(axis=1)
+    readable: NDArray[np.bool_] = ~np.isnan(exact).any(axis=1)
     log_p = exact - logsumexp(exact, axis=1, keepdims=True)
     safe = np.where(readable[:, None], exact, 0.0)
     top = np.sort(safe, axis=1)[:, -2:]
-    known = readable & (label >= 0) & (label < exact.shape[1])
+    known = np.flatnonzero(readable & (label >= 0) & (label < exact.shape[1]))
     loss = np.full(len(exact), np.nan)
     loss[known] = -log_p[known, label[known]]
     margin = top[:, -1] - top[:, 0] if exact.shape[1] > 1 else np.zeros(len(exact))

@@ -21,8 +21,11 @@ class LayerMeasures:
     """What is measured over all units of a layer together."""
 
     knn_purity: float
-    """NaN without labels."""
+    """NaN below two labelled images."""
+    neighbours: int
+    """Neighbours per image in the purity."""
     queries: int
+    """Images whose neighbours were looked up."""
     effective_dimension: float
     """NaN where all units are constant."""
 
@@ -61,9 +64,9 @@ def measure_layer(
     layer
         Name of the layer.
     neighbours
-        Neighbours per image in the k-NN purity.
+        Neighbours per image in the k-NN purity; lowered where fewer images are labelled.
     most_queries
-        Images at most whose neighbours are looked up, among all images.
+        Images at most whose neighbours are looked up, among all labelled images.
     seed
         Seed of the sample of those images.
     """
@@ -72,8 +75,11 @@ def measure_layer(
     rows = np.flatnonzero(recording.valid)
     responses = recording.columns("channel_mean", columns.start, columns.stop)[rows]
     labels = recording.labels[rows]
-    queries = sample_queries(len(rows), most=most_queries, seed=seed)
-    purity = float("nan")
-    if (labels >= 0).any():
-        purity = knn_purity(responses, labels, k=neighbours, queries=queries)
-    return LayerMeasures(purity, len(queries), effective_dimension(responses))
+    labelled = np.flatnonzero(labels >= 0)
+    dimension = effective_dimension(responses)
+    if len(labelled) < 2:
+        return LayerMeasures(float("nan"), 0, 0, dimension)
+    queries = labelled[sample_queries(len(labelled), most=most_queries, seed=seed)]
+    k = min(neighbours, len(labelled) - 1)
+    purity = knn_purity(responses, labels, k=k, queries=queries)
+    return LayerMeasures(purity, k, len(queries), dimension)

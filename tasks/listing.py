@@ -22,7 +22,9 @@ def list_recordings(atlas: Atlas) -> list[dict[str, Any]]:
 def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
     path = atlas.recording(name)
     tables = [
-        table.name for table in TABLES.values() if any(atlas.partition(table, name).glob("*.parquet"))
+        table.name
+        for table in TABLES.values()
+        if any(atlas.partition(table, name).glob("*.parquet"))
     ]
     row: dict[str, Any] = {"recording": name, "status": "damaged", "tables": tables}
     row |= {"images": None, "units": None, "accuracy": None}

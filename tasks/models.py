@@ -265,10 +265,10 @@ def _hint(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor
     """Guess from the shapes what to change; empty where nothing is evident."""
     wanted, got = expected.get("conv1.weight"), state.get("conv1.weight")
     if wanted is not None and got is not None and wanted.shape != got.shape and got.ndim == 4:
-        if wanted.shape[0] != got.shape[0]:
-            return f"; the file's first convolution has {got.shape[0]} channels: set model.width"
         if wanted.shape[2:] != got.shape[2:]:
             return f"; use {PREFIX}resnet18 for torchvision's own, resnet18 for the CIFAR stem"
+        if wanted.shape[0] != got.shape[0]:
+            return f"; the file's first convolution has {got.shape[0]} channels: set model.width"
         return f"; the file takes {got.shape[1]} colours"
     last = next((name for name in reversed([*expected]) if name.endswith("weight")), "")
     if last in state and expected[last].shape[1:] == state[last].shape[1:]:

@@ -30,6 +30,11 @@ def checksum_file(path: Path) -> Path:
     return path.with_name(f"_{path.name}.sha256")
 
 
+def checksum_line(content: Path, name: str) -> bytes:
+    """Return what the checksum file says of a table file, as `sha256sum --check` reads it."""
+    return f"{sha256_file(content)}  {name}\n".encode()
+
+
 def to_table(table: Table, columns: Mapping[str, Any], *, inputs: str) -> pa.Table:
     """Return the columns as an Arrow table of exactly the table's schema.
 
@@ -62,12 +67,13 @@ def to_table(table: Table, columns: Mapping[str, Any], *, inputs: str) -> pa.Tab
     return built
 
 
-def _to_array(column: Column, values: Any) -> pa.Array:
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values.cast(column.type)
-    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+def _to_array(column: Column, values: Any) -> pa.Array | pa.ChunkedArray:
+    if not isinstance(values, pa.Array | pa.ChunkedArray):
         return pa.array(values, column.type, from_pandas=column.nullable)
-    return pa.array(values, column.type)
+    cast = values.cast(column.type)
+    if column.nullable and pa.types.is_floating(column.type):
+        return pc.if_else(pc.is_nan(cast), pa.scalar(None, column.type), cast)
+    return cast
 
 
 def _check_range(table: Table, column: Column, values: pa.ChunkedArray) -> None:
@@ -91,7 +97,9 @@ def _check_range(table: Table, column: Column, values: pa.ChunkedArray) -> None:
 def write_table(path: Path, table: pa.Table) -> Path:
     """Write a table so that readers see the old file or the new one, never half of it.
 
-    Pages carry checksums, and the file's sha256 is written beside it.
+    Pages carry checksums, and the file's sha256 is written beside it. The old checksum goes first:
+    whoever is stopped between the two files leaves a table that is made again, never one that
+    seems damaged.
 
     Raises
     ------
@@ -106,8 +114,9 @@ def write_table(path: Path, table: pa.Table) -> Path:
             write_page_checksum=True,
             row_group_size=ROW_GROUP_ROWS,
         )
-        digest = sha256_file(temporary)
-    write_bytes(checksum_file(path), f"{digest}  {path.name}\n".encode())
+        line = checksum_line(temporary, path.name)
+        checksum_file(path).unlink(missing_ok=True)
+    write_bytes(checksum_file(path), line)
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
@@ -61,7 +61,7 @@ class Recording:
 
     def _checked(self, array: str, selection: tuple[slice, ...]) -> NDArray[Any]:
         try:
-            return np.asarray(self.group[array][selection])
+            return np.asarray(cast("zarr.Array[Any]", self.group[array])[selection])
         except KeyError as error:
             raise UserError(f"recording {self.name} has no array {array!r}") from error
         except (ValueError, OSError) as error:

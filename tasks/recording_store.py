@@ -6,11 +6,12 @@ progress, because missing chunks read as fill values without a word.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import uuid
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
@@ -18,8 +19,15 @@ from pydantic import ValidationError
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from activarium.schemas.errors import UserError
-from activarium.schemas.layout import FORMAT_VERSION, RECEIPTS, PlacedArray, RecordingLayout, Shard
-from activarium.schemas.receipts import ShardReceipt, StoredObject
+from activarium.schemas.layout import (
+    FORMAT_VERSION,
+    RECEIPTS,
+    STORE_RECEIPT,
+    PlacedArray,
+    RecordingLayout,
+    Shard,
+)
+from activarium.schemas.receipts import ShardReceipt, StoredObject, StoreReceipt
 from activarium.tasks.files import sha256_file, sync_file, write_bytes
 
 if TYPE_CHECKING:
@@ -58,7 +66,7 @@ def create_store(
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    fixed = {"format_version": FORMAT_VERSION, "status": "recording"}
+    fixed: dict[str, Any] = {"format_version": FORMAT_VERSION, "status": "recording"}
     try:
         group = zarr.open_group(aside, mode="w-", attributes={**fixed, **attributes})
         with zarr.config.set({"array.write_empty_chunks": True}):
@@ -82,7 +90,7 @@ def _create_array(
     codecs: list[Any] = [Crc32cCodec()]
     if compression == "zstd" and spec.dtype == "float32":
         codecs.insert(0, ZstdCodec(level=1))
-    attributes = {"description": spec.description}
+    attributes: dict[str, Any] = {"description": spec.description}
     if spec.coordinates:
         attributes["coordinates"] = spec.coordinates
     created = group.create_array(
@@ -132,7 +140,8 @@ def write_shard(
                     f"{expected}, got {rows.shape}"
                 )
             with zarr.config.set({"array.write_empty_chunks": True}):
-                group[array.spec.name][shard.start : shard.stop] = rows
+                stored_array = cast("zarr.Array[Any]", group[array.spec.name])
+                stored_array[shard.start : shard.stop] = rows
             keys = array.chunk_keys(shard, layout.shard_images)
             stored.extend(_stored_object(path, key) for key in keys)
     except OSError as error:
@@ -178,9 +187,22 @@ def read_receipt(path: Path, shard: Shard) -> ShardReceipt | None:
 
 
 def read_receipts(path: Path) -> list[ShardReceipt]:
-    """Return all receipts of a recording in the order of their shards, as they were written."""
-    files = sorted((path / RECEIPTS).glob("shard-*.json"))
-    return [ShardReceipt.model_validate_json(file.read_bytes()) for file in files]
+    """Return all receipts of a recording in the order of their shards, as they were written.
+
+    Raises
+    ------
+    UserError
+        If one cannot be read.
+    """
+    receipts = []
+    for file in sorted((path / RECEIPTS).glob("shard-*.json")):
+        try:
+            receipts.append(ShardReceipt.model_validate_json(file.read_bytes()))
+        except ValidationError as error:
+            raise UserError(
+                f"{file} cannot be read: delete it and record again, only its shard is repeated"
+            ) from error
+    return receipts
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -196,7 +218,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
         attributes: dict[str, Any] = json.loads(file.read_bytes())["attributes"]
     except FileNotFoundError as error:
         raise UserError(f"no recording at {path}: `activarium list` shows what there is") from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{file} cannot be read ({error}): delete {path} and record again"
         ) from error
@@ -218,13 +240,36 @@ def sweep_partial_files(path: Path) -> int:
 
 
 def finalise(path: Path) -> None:
-    """Mark a recording complete and consolidate its metadata, once all receipts are there."""
-    group = zarr.open_group(path, mode="r+", use_consolidated=False)
-    group.attrs["status"] = "complete"
+    """Mark a recording complete, once all shards have their receipts.
+
+    The metadata is consolidated, and what the shards' receipts do not list gets a receipt of its
+    own. The status changes last and in one step: whoever is stopped before leaves a recording
+    that is finalised again.
+    """
+    _consolidate(path)
+    root = json.loads((path / "zarr.json").read_bytes())
+    root["attributes"]["status"] = "complete"
+    content = (json.dumps(root, indent=2) + "\n").encode()
+    listed = [_stored_object(path, key) for key in _keys_beside_chunks(path)]
+    digest = hashlib.sha256(content).hexdigest()
+    listed.append(StoredObject(key="zarr.json", size=len(content), sha256=digest))
+    receipt = StoreReceipt(fingerprint=root["attributes"]["fingerprint"], objects=tuple(listed))
+    write_bytes(path / STORE_RECEIPT, (receipt.model_dump_json(indent=1) + "\n").encode())
+    write_bytes(path / "zarr.json", content)
+
+
+def _consolidate(path: Path) -> None:
     with warnings.catch_warnings():
         # Consolidated metadata is an extension that every zarr 3 reader understands.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         # The receipts are plain files, which Zarr steps over.
         warnings.filterwarnings("ignore", message=f"Object at {RECEIPTS}")
         zarr.consolidate_metadata(path)
-    sync_file(path / "zarr.json")
+
+
+def _keys_beside_chunks(path: Path) -> list[str]:
+    """Return the keys of arrays' metadata, coordinates' chunks and shard receipts."""
+    chunks = {stored.key for receipt in read_receipts(path) for stored in receipt.objects}
+    files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    keys = {file.relative_to(path).as_posix() for file in files}
+    return sorted(keys - chunks - {STORE_RECEIPT, "zarr.json"})

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from activarium.schemas.atlas import Atlas
 
 _PAGE = Path(__file__).with_name("report_page")
-_SCRIPTS = ("format", "data", "controls", "where", "which", "unit", "images", "tables", "page")
+_SCRIPTS = (
+    "format", "data", "controls", "where", "which", "barcode", "unit", "images", "tables", "page",
+)  # fmt: skip
 
 
 def render_report(payload: dict[str, Any], *, title: str) -> str:

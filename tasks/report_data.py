@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.schemas.atlas import Atlas
+    from activarium.tasks.report_sprites import Sprite, Thumbnails
     from activarium.tasks.report_tables import RecordingTables
 
 _FACTS = (
@@ -57,22 +58,17 @@ def report_payload(atlas: Atlas, recordings: Sequence[str]) -> dict[str, Any]:
     everything = [read_recording(atlas, recording) for recording in recordings]
     classes = class_names(everything)
     labels = labels_of(everything)
-    keep = classes_kept(sum(tables.units.num_rows for tables in everything), len(classes))
     maps = [read_maps(atlas, tables) for tables in everything]
     pictures = _pictures(atlas, everything, maps)
-    most_points = 300_000 // max(1, sum(bool(one) for one in maps))
+    keep = classes_kept(sum(tables.units.num_rows for tables in everything), len(classes))
+    maps_in_all = sum(map(len, maps))
     parts = [
         {
-            "id": tables.recording,
             "label": label,
-            "facts": _facts(tables),
-            "figures": key_figures(tables),
-            "layers": _layers(tables),
-            "units": units_payload(tables, classes),
-            "profiles": profiles_payload(read_profiles(atlas, tables, classes), keep),
             "exemplars": exemplars,
-            "maps": maps_payload(own_maps, most=most_points),
-            "images": _images(tables, classes),
+            "profiles": profiles_payload(read_profiles(atlas, tables, classes), keep),
+            "maps": maps_payload(own_maps, maps_in_all=maps_in_all),
+            **_recording(tables, classes, main=everything[0]),
         }
         for tables, label, exemplars, own_maps in zip(
             everything, labels, pictures["exemplars"], maps, strict=True
@@ -83,6 +79,24 @@ def report_payload(atlas: Atlas, recordings: Sequence[str]) -> dict[str, Any]:
         "answer": answer(everything, labels),
         "recordings": parts,
         "sprites": pictures["sprites"],
+    }
+
+
+def _recording(
+    tables: RecordingTables, classes: list[str], *, main: RecordingTables
+) -> dict[str, Any]:
+    # The ids of a large test set are long; a control with the same images does without.
+    shared = tables is not main and tables.images["image"].equals(main.images["image"])
+    return {
+        "id": tables.recording,
+        "facts": _facts(tables),
+        "figures": key_figures(tables),
+        "layers": _layers(tables),
+        "units": units_payload(tables, classes),
+        "images": {
+            "ids": None if shared else tables.images["image"].to_pylist(),
+            **_images(tables, classes),
+        },
     }
 
 
@@ -110,18 +124,15 @@ def _layers(tables: RecordingTables) -> list[dict[str, Any]]:
 
 def _images(tables: RecordingTables, classes: list[str]) -> dict[str, Any]:
     images, names = tables.images, pa.array(classes, pa.string())
-    count = images.num_rows
-    ids = images["image"].to_pylist()
     labels = codes_in(images["class"], names)
     present = labels[labels >= 0]
     shares = np.bincount(present) / max(1, len(present))
     return {
-        "count": count,
+        "count": images.num_rows,
         "labelled": len(present),
         # The purity that neighbours drawn at random would have.
         "chance_purity": float((shares**2).sum()) if len(present) else None,
         "filled_classes": int((shares > 0).sum()),
-        "ids": ids,
         "label": packed_codes(labels),
         "predicted": packed_codes(codes_in(images["predicted"], names)),
         "confidence": packed_coarse_shares(numbers(images, "confidence")),
@@ -131,26 +142,34 @@ def _images(tables: RecordingTables, classes: list[str]) -> dict[str, Any]:
 def _pictures(
     atlas: Atlas, everything: Sequence[RecordingTables], maps: Sequence[list[dict[str, Any]]]
 ) -> dict[str, Any]:
-    main = everything[0]
-    thumbnails = open_thumbnails(atlas.recording(main.recording))
-    found = [read_exemplars(atlas, tables) for tables in everything]
+    main = everything[0].facts["images_sha256"]
     # Thumbnails are looked up by image index, which means the same only in the same test set.
-    same = [tables.facts["images_sha256"] == main.facts["images_sha256"] for tables in everything]
-    sprites, ranks = [], EXEMPLAR_RANKS
+    same = [tables.facts["images_sha256"] == main for tables in everything]
+    found = [read_exemplars(atlas, tables) for tables in everything]
+    known = [own for own, equal in zip(found, same, strict=True) if equal]
+    on_maps = [one["images"] for own, equal in zip(maps, same, strict=True) if equal for one in own]
+    thumbnails = open_thumbnails(atlas.recording(everything[0].recording))
+    sprites: list[Sprite] = []
+    ranks = EXEMPLAR_RANKS
     if thumbnails is not None:
-        known = [own for own, equal in zip(found, same, strict=True) if equal]
-        made = exemplar_sprite(thumbnails, lambda count: _shown(known, count), limit=EXEMPLAR_BYTES)
-        if made is not None:
-            sprite, ranks = made
-            sprites.append(sprite)
-        on_maps = [
-            one["images"] for own, equal in zip(maps, same, strict=True) if equal for one in own
-        ]
-        missing = _missing(on_maps, [sprite.images for sprite in sprites])
-        hover = hover_sprite(thumbnails, missing, limit=HOVER_BYTES)
-        sprites += [hover] if hover is not None else []
+        sprites, ranks = _sprites(thumbnails, known, on_maps)
     payloads = [exemplars_payload(own, _ranks(ranks, place)) for place, own in enumerate(found)]
     return {"exemplars": payloads, "sprites": [sprite.payload() for sprite in sprites]}
+
+
+def _sprites(
+    thumbnails: Thumbnails,
+    exemplars: Sequence[NDArray[np.int64]],
+    on_maps: Sequence[NDArray[np.int64]],
+) -> tuple[list[Sprite], int]:
+    sprites, ranks = [], EXEMPLAR_RANKS
+    made = exemplar_sprite(thumbnails, lambda count: _shown(exemplars, count), limit=EXEMPLAR_BYTES)
+    if made is not None:
+        sprite, ranks = made
+        sprites.append(sprite)
+    missing = _missing(on_maps, [sprite.images for sprite in sprites])
+    hover = hover_sprite(thumbnails, missing, limit=HOVER_BYTES)
+    return [*sprites, *([hover] if hover is not None else [])], ranks
 
 
 def _ranks(ranks: int, place: int) -> int:

@@ -25,6 +25,7 @@ PIXELS = "pixels"
 """Name of the map of the raw pixels."""
 
 _MOST_POINTS = 300_000
+_FEWEST_POINTS = 500
 _QUALITY = (
     "images", "source_features", "dimensions", "trustworthiness", "knn_purity",
     "source_knn_purity", "neighbours", "objective", "explained_variance", "parameters", "seed",
@@ -72,15 +73,17 @@ def _fitted(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return fitted
 
 
-def maps_payload(maps: list[dict[str, Any]], *, most: int = _MOST_POINTS) -> dict[str, Any]:
+def maps_payload(maps: list[dict[str, Any]], *, maps_in_all: int) -> dict[str, Any]:
     """Return the maps as the page reads them, with evenly fewer images where there are too many.
 
-    Images that several maps share are stored once.
+    Images that several maps share are stored once. `maps_in_all` counts all recordings.
     """
     sets: list[NDArray[np.int64]] = []
     out: list[dict[str, Any]] = []
     for one in maps:
-        kept = thinned(np.arange(len(one["images"])), max(500, most // len(maps)))
+        kept = thinned(
+            np.arange(len(one["images"])), max(_FEWEST_POINTS, _MOST_POINTS // maps_in_all)
+        )
         images = one["images"][kept]
         place = next(
             (i for i, known in enumerate(sets) if np.array_equal(known, images)), len(sets)

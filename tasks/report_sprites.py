@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import zarr
@@ -71,9 +71,10 @@ def open_thumbnails(store: Path) -> Thumbnails | None:
     """Return the thumbnails of a recording; nothing where it was recorded without any."""
     if not (store / "zarr.json").is_file():
         return None
-    group = zarr.open_group(store, mode="r")
-    found: Thumbnails | None = group.get("thumbnail")
-    return found if found is not None and min(found.shape) > 0 else None
+    found = zarr.open_group(store, mode="r").get("thumbnail")
+    if not isinstance(found, zarr.Array) or min(found.shape) == 0:
+        return None
+    return cast("Thumbnails", found)
 
 
 def exemplar_sprite(
@@ -163,5 +164,6 @@ def _sheet(tiles: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 def _jpeg(sheet: NDArray[np.uint8]) -> bytes:
     image = Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
     out = io.BytesIO()
-    image.save(out, format="JPEG", quality=_QUALITY, optimize=True, subsampling=0)
+    # Not `optimize`: Pillow's buffer for it is too small for noisy images.
+    image.save(out, format="JPEG", quality=_QUALITY, subsampling=0)
     return out.getvalue()

@@ -18,8 +18,8 @@ UNTRAINED = "untrained"
 """Checkpoint of the control with random weights."""
 
 _NOTHING = (
-    "The tables hold no class statistics (the test set has no labels, or too few), "
-    "so nothing can be said about a preference for classes."
+    "Nothing can be said about a preference for classes: the tables hold no class statistics, "
+    "because the test set has no labels, or too few."
 )
 _RISE = 1.5
 _FLAT = 1.15
@@ -28,7 +28,8 @@ _FLAT = 1.15
 def labels_of(recordings: Sequence[RecordingTables]) -> list[str]:
     """Return one short, distinct name per recording."""
     checkpoints = [str(tables.facts["checkpoint"]) for tables in recordings]
-    if UNTRAINED in checkpoints and checkpoints.count(UNTRAINED) == len(recordings) - 1 == 1:
+    controls = checkpoints.count(UNTRAINED)
+    if len(recordings) - controls == 1 and controls <= 1:
         return [UNTRAINED if name == UNTRAINED else "trained" for name in checkpoints]
     if len(set(checkpoints)) == len(checkpoints):
         return checkpoints
@@ -108,10 +109,10 @@ def _significance(recordings: Sequence[RecordingTables], labels: Sequence[str]) 
         return []
     text = (
         f"At a false discovery rate of {percent(main['fdr'])}, {main['significant']:,} of "
-        f"{main['units']:,} units ({percent(main['significant_share'])}) answer the classes differently"
+        f"{main['units']:,} units ({percent(main['significant_share'])}) respond differently to the classes"
     )
     shares = [
-        f"{percent(figures['significant_share'])} {_in_network(label)}"
+        f"{_in_network(label)} {percent(figures['significant_share'])} do"
         for figures, label in zip(map(key_figures, recordings[1:]), labels[1:], strict=True)
         if figures["significant_share"] is not None
     ]

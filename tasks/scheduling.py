@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import dask
+from dask.base import compute
 from dask.callbacks import Callback
-from threadpoolctl import threadpool_limits
+from dask.delayed import delayed
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from activarium.schemas.errors import UserError
 
@@ -46,11 +47,11 @@ def run_pieces(
         If the scheduler is unknown or cannot be reached, or has no workers.
     """
     if scheduler in LOCAL:
-        pieces = [dask.delayed(function, pure=False)(*each) for each in arguments]
+        pieces = [delayed(function, pure=False)(*each) for each in arguments]
         # BLAS at one thread where the pieces already fill the cores.
         limit = None if scheduler == "synchronous" else 1
         with threadpool_limits(limit), _Counter(advance):
-            return list(dask.compute(*pieces, scheduler=scheduler))
+            return list(compute(*pieces, scheduler=scheduler))  # type: ignore[no-untyped-call]
     if "://" not in scheduler:
         raise UserError(
             f"scheduler: expected one of {', '.join(LOCAL)} or an address such as "
@@ -59,9 +60,9 @@ def run_pieces(
     return _run_on_cluster(function, arguments, scheduler, advance)
 
 
-class _Counter(Callback):  # type: ignore[misc]
+class _Counter(Callback):
     def __init__(self, advance: Callable[[int], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._advance = advance
 
     def _posttask(self, key: Any, result: Any, graph: Any, state: Any, worker: Any) -> None:
@@ -78,8 +79,8 @@ def _run_on_cluster(
     from distributed import Client, as_completed  # noqa: PLC0415 - slow to import, rarely used
 
     try:
-        client = Client(address, timeout=f"{WAIT_SECONDS}s", set_as_default=False)
-    except OSError as error:
+        client = Client(address, timeout=f"{WAIT_SECONDS}s", set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
         raise UserError(
             f"no Dask scheduler answers at {address}: start one or use threads"
         ) from error
@@ -89,6 +90,6 @@ def _run_on_cluster(
         except TimeoutError as error:
             raise UserError(f"the Dask scheduler at {address} has no workers") from error
         futures = [client.submit(function, *each, pure=False) for each in arguments]
-        for _ in as_completed(futures):
+        for _ in as_completed(futures):  # type: ignore[no-untyped-call]
             advance(1)
-        return list(client.gather(futures))
+        return list(client.gather(futures))  # type: ignore[no-untyped-call]

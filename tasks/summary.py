@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from activarium.schemas.atlas import Atlas
 
 LAYER_COLUMNS = (
-    "layer", "kind", "units", "selective_fraction", "dead_fraction", "knn_purity", "eta2_mean",
+    "layer",
+    "kind",
+    "units",
+    "selective_fraction",
+    "dead_fraction",
+    "knn_purity",
+    "eta2_mean",
 )
 UNIT_COLUMNS = ("unit", "auroc_class", "auroc", "eta2", "q_value")
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.feather as feather
+from pyarrow import feather
 
+from activarium.schemas.errors import UserError
 from activarium.tasks.exemplars import extreme_images
 from activarium.tasks.files import replacing
 from activarium.tasks.moments import class_moments
@@ -85,7 +86,9 @@ def read_block(recording: Recording, block: Block) -> BlockData:
 
     def columns(array: str) -> NDArray[np.float32]:
         values = recording.columns(array, block.start, block.stop)
-        return np.ascontiguousarray(values[rows].T if len(rows) < len(valid) else values.T)
+        found = np.ascontiguousarray(values[rows].T if len(rows) < len(valid) else values.T)
+        _check_finite(recording, array, found)
+        return found
 
     by_name = {layer.name: layer for layer in recording.layers}
     names = recording.text("unit_layer")[block.start : block.stop]
@@ -101,6 +104,15 @@ def read_block(recording: Recording, block: Block) -> BlockData:
         class_names=recording.class_names,
         image_names=recording.image_names,
     )
+
+
+def _check_finite(recording: Recording, array: str, values: NDArray[np.float32]) -> None:
+    """Refuse what a missing chunk reads as: Zarr fills it with NaN without a word."""
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{recording.path}/{array} lacks values of images that could be decoded: `activarium "
+            "verify` names the damaged shard; delete its receipt and record again"
+        )
 
 
 def named(codes: NDArray[np.integer], names: Sequence[str]) -> pa.Array:
@@ -181,7 +193,7 @@ def _preferences(
     count = moments.count
     preferred = preferred_classes(moments.mean, count)
     area = np.where(count > 0, auroc(rank_sum, count), -1.0)
-    best = np.where(preferred.preferred < 0, -1, area.argmax(axis=1))
+    best = np.where(moments.is_constant, -1, area.argmax(axis=1))
     f_test = anova(moments)
     h_test = kruskal_wallis(rank_sum, count, tie_sum)
     return {

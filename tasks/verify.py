@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from activarium.schemas.errors import UserError
-from activarium.schemas.layout import RECEIPTS
-from activarium.schemas.receipts import ShardReceipt
+from activarium.schemas.layout import RECEIPTS, STORE_RECEIPT
+from activarium.schemas.receipts import ShardReceipt, StoreReceipt
 from activarium.tasks.files import sha256_file
-from activarium.tasks.parquet_files import checksum_file
+from activarium.tasks.parquet_files import checksum_file, checksum_line
 from activarium.tasks.progress import silent
 from activarium.tasks.recording_store import read_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from activarium.schemas.atlas import Atlas
@@ -41,23 +41,28 @@ class Verification:
     faults: tuple[Fault, ...]
 
 
-def verify(
-    atlas: Atlas, recordings: Sequence[str], *, progress: Progress = silent
-) -> Verification:
-    """Check every stored chunk and table file of the recordings against its checksum."""
+def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = silent) -> Verification:
+    """Check every stored object and table file of the recordings against its checksum."""
     faults: list[Fault] = []
     objects = 0
     with progress("verifying", len(recordings)) as advance:
         for name in recordings:
-            for stored, problem in (*_shards(atlas, name), *_tables(atlas, name)):
-                objects += 1
-                if problem:
-                    faults.append(Fault(name, stored, problem))
+            found = _first_problems((*_store(atlas, name), *_tables(atlas, name)))
+            objects += len(found)
+            faults += [Fault(name, key, problem) for key, problem in found.items() if problem]
             advance(1)
     return Verification(len(recordings), objects, tuple(faults))
 
 
-def _shards(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
+def _first_problems(findings: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the first problem of each object; an object may be looked at in two ways."""
+    first: dict[str, str] = {}
+    for key, problem in findings:
+        first[key] = first.get(key) or problem
+    return first
+
+
+def _store(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
     """Yield (object, problem) of each stored object; an empty problem for a sound one."""
     path = atlas.recording(name)
     try:
@@ -65,6 +70,8 @@ def _shards(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
     except UserError as error:
         yield "zarr.json", str(error)
         return
+    if attributes["status"] == "complete":
+        yield from _listed_beside_chunks(path)
     covered = 0
     for file in sorted((path / RECEIPTS).glob("shard-*.json")):
         key = f"{RECEIPTS}/{file.name}"
@@ -82,20 +89,42 @@ def _shards(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
         yield "zarr.json", f"the recording is not complete: {covered} images have receipts"
 
 
-def _difference(file: Path, size: int | None, sha256: str) -> str:
+def _listed_beside_chunks(path: Path) -> Iterator[tuple[str, str]]:
+    file = path / STORE_RECEIPT
+    if not file.is_file():
+        yield STORE_RECEIPT, "missing"
+        return
+    try:
+        receipt = StoreReceipt.model_validate_json(file.read_bytes())
+    except ValidationError:
+        yield STORE_RECEIPT, "the receipt cannot be read"
+        return
+    yield STORE_RECEIPT, ""
+    for stored in receipt.objects:
+        yield stored.key, _difference(path / stored.key, stored.size, stored.sha256)
+
+
+def _difference(file: Path, size: int, sha256: str) -> str:
     if not file.is_file():
         return "missing"
     found = file.stat().st_size
-    if size is not None and found != size:
+    if found != size:
         return f"expected {size} bytes, found {found}"
     return "" if sha256_file(file) == sha256 else "the content differs from its sha256"
 
 
 def _tables(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
-    for file in sorted(atlas.tables.glob(f"*/recording={name}/*.parquet")):
-        key = str(file.relative_to(atlas.root))
-        listed = checksum_file(file)
-        if listed.is_file():
-            yield key, _difference(file, None, listed.read_text().split()[0])
-        else:
-            yield key, "its checksum file is missing"
+    for folder in sorted(atlas.tables.glob(f"*/recording={name}")):
+        # A checksum without its table tells of a table that is gone.
+        listed = {folder / file.name[1:-7] for file in folder.glob("_*.parquet.sha256")}
+        for table in sorted({*folder.glob("*.parquet")} | listed):
+            yield str(table.relative_to(atlas.root)), _table_problem(table)
+
+
+def _table_problem(table: Path) -> str:
+    if not table.is_file():
+        return "missing"
+    if not checksum_file(table).is_file():
+        return "its checksum file is missing"
+    same = checksum_file(table).read_bytes() == checksum_line(table, table.name)
+    return "" if same else "the content differs from its sha256"

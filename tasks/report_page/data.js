@@ -172,7 +172,7 @@ function thumbnail(recording, image, size) {
 function imageFacts(recording, image) {
   const { images } = recording;
   return {
-    id: images.ids[image] ?? String(image),
+    id: (images.ids ?? main.images.ids)[image] ?? String(image),
     label: code(images.label, image),
     predicted: code(images.predicted, image),
     confidence: share(images.confidence, image),

@@ -98,9 +98,16 @@ function drawImages() {
   byId("map-quality").replaceChildren(qualityCard(one));
   for (const { button, canvas, small } of map.small) {
     button.setAttribute("aria-pressed", String(small.layer === one.layer));
-    drawMap(canvas, small, 132, 0.8);
+    drawMap(canvas, small, smallSize(), 0.8);
   }
   document.documentElement.dataset.points = map.large.images.length;
+}
+
+// Three beside one another where there is room, else two; the frame around each takes 18 pixels.
+function smallSize() {
+  const width = byId("map-small").clientWidth;
+  const beside = width > 420 ? 3 : 2;
+  return Math.max(90, Math.min(190, Math.floor((width - 10 * (beside - 1)) / beside) - 18));
 }
 
 function buildSmall() {
@@ -155,7 +162,7 @@ function startImages() {
   }
   const canvas = el("canvas", { id: "map-canvas", role: "img" });
   const legendRow = el("div", { class: "legend" });
-  legend(legendRow);
+  if (main.images.labelled) legend(legendRow);
   body.append(
     el("div", { class: "controls", id: "map-controls" }),
     legendRow,

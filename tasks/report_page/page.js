@@ -1,5 +1,6 @@
 // Starts the sections in order, and draws again what depends on the width.
 
+drawBarcodes();
 startWhere();
 startWhich();
 startImages();

@@ -26,7 +26,7 @@ function layerColumns() {
     ...both("selective_fraction", "significant", SHARES),
     ...both("knn_purity", "k-NN purity", SHARES),
     own("selectivity_mean", "selectivity", SCORES),
-    own("effective_dimension", "effective dimension", { format: (value) => fixed(value, 1) }),
+    own("effective_dimension", "eff. dim.", { format: (value) => fixed(value, 1) }),
   ];
 }
 

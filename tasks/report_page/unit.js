@@ -22,7 +22,7 @@ function openUnit(recording, unit) {
   panel.hidden = false;
   panel.scrollTop = 0;
   panel.focus({ preventScroll: true });
-  writeHash(`#unit=${encodeURIComponent(facts.name)}${recording.place ? `&recording=${recording.place}` : ""}`);
+  writeHash(`#unit=${encodeURIComponent(facts.name).replaceAll("%2F", "/")}${recording.place ? `&recording=${recording.place}` : ""}`);
   document.documentElement.dataset.opened = facts.name;
 }
 
@@ -37,14 +37,26 @@ function closeUnit() {
 
 // Leaves no trail in the history: "back" should leave the page, not walk through units.
 function writeHash(address) {
-  history.replaceState(null, "", address);
+  try {
+    history.replaceState(null, "", address);
+  } catch {
+    // A page shown inside another one may have no address to change; the panel works without.
+  }
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 function openFromHash() {
   const match = /^#unit=([^&]+)(?:&recording=(\d+))?$/.exec(location.hash);
   if (!match) return;
   const recording = recordings[Number(match[2] ?? 0)] ?? main;
-  const unit = unitByName(recording, decodeURIComponent(match[1]));
+  const unit = unitByName(recording, decoded(match[1]));
   if (unit >= 0) openUnit(recording, unit);
 }
 

@@ -2,6 +2,7 @@
 
 const GROUND = "#101318";
 const SILENT = "#262c35";
+const SILENT_BESIDE_FOCUS = "#191e25";
 const HOLLOW = "#5a6675";
 const LEVELS = 24;
 const DIM = 0.13;
@@ -19,7 +20,7 @@ function levelOf(recording, unit) {
 
 function fillOf(recording, unit) {
   const preferred = code(recording.units.preferred, unit);
-  if (!(recording.units.flags[unit] & SIGNIFICANT) || preferred < 0) return SILENT;
+  if (!(recording.units.flags[unit] & SIGNIFICANT) || preferred < 0) return state.focus >= 0 ? SILENT_BESIDE_FOCUS : SILENT;
   if (state.focus >= 0 && state.focus !== preferred) return dimmed[preferred];
   return ramps[preferred][Math.round(levelOf(recording, unit) * (LEVELS - 1))];
 }
@@ -49,7 +50,7 @@ function makeGrid(recording, layer) {
     "aria-label": `${counted(layer.count)} units of ${layer.layer}, ${recording.label}; move with the arrow keys, open with Enter`,
   });
   const node = el("div", { class: "grid" }, canvas, cursor);
-  const grid = { recording, layer, canvas, cursor, node, order: [], columns: 1, size: cellSize(), at: -1 };
+  const grid = { recording, layer, canvas, cursor, node, order: [], sorting: "", columns: 1, size: cellSize(), at: -1 };
   canvas.addEventListener("pointermove", (event) => pointAt(grid, cellUnder(grid, event), event.clientX, event.clientY));
   canvas.addEventListener("pointerleave", () => leave(grid));
   canvas.addEventListener("blur", () => leave(grid));
@@ -60,7 +61,8 @@ function makeGrid(recording, layer) {
 
 function drawGrid(grid, width) {
   const { recording, layer, canvas, size } = grid;
-  grid.order = unitsInOrder(recording, layer);
+  const sorting = `${state.order} ${state.order === "class" ? state.effect : ""}`;
+  if (grid.sorting !== sorting) Object.assign(grid, { sorting, order: unitsInOrder(recording, layer) });
   grid.columns = Math.max(1, Math.min(layer.count, Math.floor(width / size)));
   const rows = Math.ceil(layer.count / grid.columns);
   const context = fitCanvas(canvas, grid.columns * size, rows * size);
@@ -231,37 +233,26 @@ function brightnessKey() {
   return [key, write];
 }
 
-// The whole network as one strip per recording: every layer equally wide, its units side by side.
-function drawBarcodes() {
-  const holder = byId("barcodes");
-  if (!classes.length || recordings.every((recording) => recording.figures.significant_share === null)) return;
-  const width = Math.max(240, holder.clientWidth);
-  const strips = recordings.slice(0, 3).map((recording) => {
-    const canvas = el("canvas", { role: "img", "aria-label": `All units of ${recording.label} from the first to the last layer, coloured by preferred class` });
-    const context = fitCanvas(canvas, width, 46);
-    const step = width / recording.layers.length;
-    recording.layers.forEach((layer, l) => {
-      const order = unitsInOrder(recording, layer, "class");
-      const [from, to] = [Math.round(l * step), Math.round((l + 1) * step) - (step > 6 ? 2 : 0)];
-      for (let column = from; column < to && order.length; column++) {
-        // Every pixel column shows a vertical run of the layer's units, in order.
-        for (let row = 0; row < 46; row += 2) {
-          const at = ((column - from) * 23 + row / 2) / ((to - from) * 23);
-          const unit = order[Math.floor(at * order.length)];
-          context.fillStyle = fillOf(recording, unit);
-          context.fillRect(column, row, 1, 2);
-        }
-      }
-    });
-    return el("figure", {}, el("figcaption", {}, recording.label), canvas);
+function brightness(writeKey) {
+  return segmented("brightness", Object.entries(EFFECTS).map(([name, { label }]) => [name, label]), state.effect, (effect) => {
+    state.effect = effect;
+    writeKey();
+    drawGrids();
   });
-  holder.replaceChildren(...strips, el("p", { class: "quiet" }, "Every unit, first layer left, last layer right: colour is the preferred class, brightness η², dark is not significant."));
+}
+
+function sorting() {
+  return segmented("sort by", [["class", "preferred class"], ["channel", "channel"]], state.order, (order) => {
+    state.order = order;
+    drawGrids();
+  });
 }
 
 function startWhich() {
   // The control beside the network answers "is it more than chance" at a glance, given the room.
   if (controls.length && innerWidth >= 1100) state.view = "both";
   const [key, writeKey] = brightnessKey();
+  const hasClasses = recordings.some((recording) => recording.figures.significant_share !== null);
   const views = recordings.map((recording, i) => [String(i), recording.label]);
   if (recordings.length > 1) views.push(["both", "side by side"]);
   byId("which-controls").append(
@@ -271,21 +262,17 @@ function startWhich() {
           buildGrids();
         })
       : "",
-    segmented("brightness", Object.entries(EFFECTS).map(([name, { label }]) => [name, label]), state.effect, (effect) => {
-      state.effect = effect;
-      writeKey();
-      drawGrids();
-    }),
-    segmented("sort by", [["class", "preferred class"], ["channel", "channel"]], state.order, (order) => {
-      state.order = order;
-      drawGrids();
-    }),
+    hasClasses ? brightness(writeKey) : "",
+    hasClasses ? sorting() : "",
     kindSelection(),
-    key,
   );
-  legend(byId("which-legend"));
+  if (hasClasses) {
+    legend(byId("which-legend"));
+    byId("which-legend").append(key);
+  } else {
+    byId("which-legend").append(el("p", { class: "notice" }, "Without class statistics no unit has a colour; its images can still be opened."));
+  }
   kindListeners.push(buildGrids);
   onFocus(drawGrids);
-  drawBarcodes();
   buildGrids();
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from PIL import Image
+
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import UserError
 from activarium.schemas.tables import (
@@ -28,6 +32,7 @@ from activarium.schemas.tables import (
     UNITS,
 )
 from activarium.tasks.report import write_report
+from activarium.tasks.report_sprites import EXEMPLAR_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -255,3 +260,242 @@ def made_atlas(root: Path, scene: Scene) -> tuple[Atlas, list[str]]:
         shape = (scene.images, 32, 32, 3)
         write_thumbnails(atlas, recordings[0], rng.integers(0, 255, shape, dtype=np.uint8))
     return atlas, recordings
+
+
+def page_of(tmp_path: Path, scene: Scene, *, alone: bool = False) -> tuple[Path, str, dict]:
+    atlas, recordings = made_atlas(tmp_path, scene)
+    receipt = write_report(atlas, recordings[:1] if alone else recordings, name="Trial 1")
+    text = receipt.path.read_text("utf-8")
+    return receipt.path, text, payload_in(text)
+
+
+def payload_in(text: str) -> dict:
+    found = re.search(r'<script type="application/json" id="atlas">(.*?)</script>', text, re.DOTALL)
+    return json.loads(found.group(1))
+
+
+class Elements(HTMLParser):
+    """Collects the elements of a page and the attributes that could load something."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loads += [
+            value or ""
+            for name, value in attrs
+            if name in {"src", "href", "srcset", "data", "action", "poster"}
+        ]
+
+
+@pytest.fixture(scope="module")
+def default_page(tmp_path_factory):
+    return page_of(tmp_path_factory.mktemp("atlas"), Scene())
+
+
+def test_page__loads_nothing_from_elsewhere(default_page):
+    _, text, _ = default_page
+    outside = set(re.findall(r"https?://[^\s\"'`<)]+", text))
+    elements = Elements()
+    elements.feed(text)
+    assert outside <= {"http://www.w3.org/2000/svg"}
+    assert all(load.startswith(("#", "data:,")) for load in elements.loads)
+    assert "@import" not in text
+    assert "link" not in elements.tags[elements.tags.index("body") :]
+
+
+def test_page__answers_in_words_with_numbers_of_the_tables(default_page):
+    _, _, payload = default_page
+    layers = payload["recordings"][0]["layers"]
+    assert payload["answer"][0].startswith("The share of a unit's response variance explained by")
+    assert f"({layers[0]['layer']})" in payload["answer"][0]
+    assert "in the untrained one it stays below" in payload["answer"][0]
+    assert "in all 6 layers" in payload["answer"][-1]
+
+
+def test_page__second_write_is_not_made_anew(tmp_path):
+    atlas, recordings = made_atlas(tmp_path, Scene())
+    first = write_report(atlas, recordings, name="Trial 1")
+    second = write_report(atlas, recordings, name="Trial 1")
+    assert (first.made, second.made) == (True, False)
+    assert first.path == second.path == atlas.report("Trial 1")
+    assert [path.name for path in atlas.reports.iterdir()] == ["trial-1.html"]
+
+
+def test_page__a_changed_title_is_made_anew(tmp_path):
+    atlas, recordings = made_atlas(tmp_path, Scene())
+    write_report(atlas, recordings, name="trial")
+    receipt = write_report(atlas, recordings, name="trial", title="Cats & <dogs>")
+    assert receipt.made
+    assert '<h1 id="title">Cats &amp; &lt;dogs&gt;</h1>' in receipt.path.read_text("utf-8")
+
+
+def test_page__names_are_escaped(tmp_path):
+    _, text, payload = page_of(tmp_path, Scene(classes=NASTY))
+    assert payload["classes"] == list(NASTY)
+    assert "<script>alert(1)" not in text
+    elements = Elements()
+    elements.feed(text)
+    assert elements.tags.count("script") == 2
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        Scene(maps=()),
+        Scene(thumbnails=False),
+        Scene(labelled=False),
+        Scene(labelled=False, thumbnails=False, maps=()),
+    ],
+    ids=["no maps", "no thumbnails", "no labels", "nothing but responses"],
+)
+def test_page__missing_parts_leave_the_rest(tmp_path, scene):
+    _, _, payload = page_of(tmp_path, scene)
+    recording = payload["recordings"][0]
+    assert bool(recording["maps"]["maps"]) == bool(scene.maps)
+    assert bool(payload["sprites"]) == scene.thumbnails
+    assert ("no class statistics" in payload["answer"][0]) != scene.labelled
+    assert (recording["figures"]["significant_share"] is None) != scene.labelled
+
+
+def test_page__a_store_without_thumbnails_is_no_error(tmp_path):
+    atlas, recordings = made_atlas(tmp_path, Scene(thumbnails=False))
+    zarr.open_group(atlas.recording(recordings[0]), mode="w")
+    payload = payload_in(write_report(atlas, recordings, name="t").path.read_text("utf-8"))
+    assert payload["sprites"] == []
+
+
+def test_page__missing_table_is_named(tmp_path):
+    atlas, recordings = made_atlas(tmp_path, Scene())
+    atlas.table_file(UNITS, recordings[1]).unlink()
+    with pytest.raises(UserError, match="table units of recording 'resnet18-untrained'"):
+        write_report(atlas, recordings, name="t")
+
+
+def test_page__no_recording_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="at least one recording"):
+        write_report(Atlas(tmp_path), [], name="t")
+
+
+def test_page__many_classes_keep_the_strongest_of_each_unit(tmp_path):
+    classes = tuple(f"class {i:03d}" for i in range(120))
+    _, _, payload = page_of(tmp_path, Scene(classes=classes, images=400, layers=4))
+    profiles = payload["recordings"][0]["profiles"]
+    units = payload["recordings"][0]["figures"]["units"]
+    kept = np.frombuffer(b64decode(profiles["codes"]["data"]), "<u2").reshape(units, -1)
+    preferred = np.frombuffer(
+        b64decode(payload["recordings"][0]["units"]["preferred"]["data"]), "<u2"
+    )
+    alive = (
+        np.frombuffer(b64decode(payload["recordings"][0]["units"]["flags"]["data"]), "u1") & 1
+    ) == 0
+    assert profiles["kept"] == kept.shape[1] == 5
+    assert np.array_equal(kept[alive, 0], preferred[alive])
+
+
+def test_page__numbers_survive_packing(tmp_path):
+    atlas, recordings = made_atlas(tmp_path, Scene())
+    payload = payload_in(write_report(atlas, recordings, name="t").path.read_text("utf-8"))
+    table = pq.ParquetFile(atlas.table_file(UNITS, recordings[0])).read()
+    units = payload["recordings"][0]["units"]
+    eta2 = np.frombuffer(b64decode(units["eta2"]["data"]), "<u2") / 65_534
+    q_tenths = np.frombuffer(b64decode(units["q_tenths"]["data"]), "<u2")
+    np.testing.assert_allclose(eta2, table["eta2"].to_numpy(), atol=1e-5)
+    np.testing.assert_allclose(q_tenths, -10 * table["q_log10"].to_numpy(), atol=0.5)
+
+
+def test_sprite__stays_within_its_limit_and_holds_what_is_shown(tmp_path):
+    scene = Scene(images=3_000, layers=12, width=200, maps=())
+    atlas, recordings = made_atlas(tmp_path, scene)
+    payload = payload_in(write_report(atlas, recordings, name="t").path.read_text("utf-8"))
+    sprite = payload["sprites"][0]
+    exemplars = payload["recordings"][0]["exemplars"]
+    held = set(np.frombuffer(b64decode(sprite["images"]["data"]), "<u2"))
+    shown = set(np.frombuffer(b64decode(exemplars["most"]["data"]), "<u2"))
+    # Noise compresses worse than any photograph.
+    assert len(sprite["jpeg"]) <= EXEMPLAR_BYTES * 4 / 3 + 4
+    assert shown <= held
+
+
+@pytest.mark.parametrize("shape", [(40, 28, 28, 1), (40, 20, 64, 3), (40, 96, 96, 3)])
+def test_sprite__any_shape_of_thumbnail_fits(tmp_path, shape):
+    atlas, recordings = made_atlas(tmp_path, Scene(images=40, thumbnails=False))
+    write_thumbnails(atlas, recordings[0], np.full(shape, 200, dtype=np.uint8))
+    payload = payload_in(write_report(atlas, recordings, name="t").path.read_text("utf-8"))
+    sprite = payload["sprites"][0]
+    with Image.open(io.BytesIO(b64decode(sprite["jpeg"]))) as image:
+        assert image.size[0] == sprite["side"] * sprite["columns"]
+        assert image.mode == ("L" if shape[3] == 1 else "RGB")
+
+
+def test_sprite__leaves_out_a_control_with_another_test_set(tmp_path):
+    # Indices of another test set would pick thumbnails of images that the unit never saw.
+    atlas, recordings = made_atlas(tmp_path, Scene(images=2_000, layers=3, width=8, maps=()))
+    path = atlas.table_file(RECORDINGS, recordings[1])
+    table = pq.ParquetFile(path).read()
+    place = table.schema.get_field_index("images_sha256")
+    pq.write_table(table.set_column(place, table.schema.field(place), pa.array(["other"])), path)
+    payload = payload_in(write_report(atlas, recordings, name="t").path.read_text("utf-8"))
+    exemplars = payload["recordings"][0]["exemplars"]
+    shown = {
+        image
+        for extreme in ("most", "least")
+        for image in np.frombuffer(b64decode(exemplars[extreme]["data"]), "<u2")
+    }
+    assert set(np.frombuffer(b64decode(payload["sprites"][0]["images"]["data"]), "<u2")) == shown
+
+
+@pytest.mark.slow
+def test_page__stays_small_for_a_whole_network(tmp_path):
+    scene = Scene(layers=60, width=160, images=10_000)
+    path, _, payload = page_of(tmp_path, scene)
+    assert payload["recordings"][0]["figures"]["units"] > 13_500
+    assert path.stat().st_size < 8e6
+
+
+def opened(path: Path, tmp_path: Path, fragment: str = "") -> tuple[str, list[str]]:
+    """Return the page's DOM after its scripts ran, and what they logged."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    done = subprocess.run(
+        [
+            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+            "--no-first-run", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1300,900",
+            "--enable-logging=stderr", "--v=0", "--dump-dom", f"{path.as_uri()}{fragment}",
+        ],
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.browser
+def test_browser__draws_every_unit_and_opens_the_one_in_the_address(default_page, tmp_path):
+    path, _, payload = default_page
+    dom, logged = opened(path, tmp_path, "#unit=fc/3")
+    units = sum(recording["figures"]["units"] for recording in payload["recordings"])
+    assert logged == []
+    assert 'data-ready="yes"' in dom
+    assert f'data-units="{units}"' in dom
+    assert 'data-points="80"' in dom
+    assert 'data-opened="fc/3"' in dom
+    assert "Images it answers most" in dom
+    assert "lies above untrained in 6 of 6 layers" in dom
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "scene",
+    [Scene(labelled=False, thumbnails=False, maps=()), Scene(classes=NASTY, maps=("umap",))],
+    ids=["nothing but responses", "names with markup"],
+)
+def test_browser__logs_no_error(tmp_path, scene):
+    path, _, _ = page_of(tmp_path, scene, alone=not scene.labelled)
+    dom, logged = opened(path, tmp_path, "#unit=conv1/0")
+    assert logged == []
+    assert 'data-ready="yes"' in dom
+    assert ("<code>activarium embed</code>" in dom) != bool(scene.maps)

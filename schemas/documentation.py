@@ -1,0 +1,186 @@
+"""Writes docs/tables.md, docs/recording.md and docs/configuration.md from the schemas.
+
+`python -m activarium.schemas.documentation docs` writes them; `--check` only compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activarium.schemas import config, layout
+from activarium.schemas.columns import FORMAT_VERSION
+from activarium.schemas.tables import TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from activarium.schemas.columns import Column, Table
+
+GENERATED = "<!-- Written by `make docs` from `schemas/`; change it there. -->"
+
+
+def tables_page() -> str:
+    """Return docs/tables.md."""
+    lines = [
+        "# Tables",
+        GENERATED,
+        "",
+        f"Format version {FORMAT_VERSION}. Each table is a folder `tables/<table>/` with the Hive "
+        "partition `recording=<id>`, one immutable file per recording (embeddings: per recording, "
+        "layer and method). Every column carries its description and unit in the Arrow field's "
+        "metadata; every file carries page checksums, and its sha256 lies beside it as "
+        "`_<file>.sha256`.",
+        "",
+        "```sh",
+        'activarium query "SELECT unit, preferred_class, auroc FROM units ORDER BY auroc DESC"',
+        "```",
+        "```python",
+        'pandas.read_parquet("atlas/tables/units")          # or polars.scan_parquet, duckdb',
+        "```",
+        "",
+        "A file that holds columns of an older format version reads well with "
+        "`union_by_name = true` in DuckDB; pyarrow and pandas need a unified schema.",
+        "",
+    ]
+    for table in TABLES.values():
+        lines += _table_section(table)
+    return "\n".join(lines) + "\n"
+
+
+def _table_section(table: Table) -> Iterator[str]:
+    yield f"## {table.name}"
+    yield ""
+    yield f"One row per {table.row}. {table.description}"
+    yield ""
+    yield "| column | type | what it holds | unit | range | null |"
+    yield "|---|---|---|---|---|---|"
+    yield "| recording | string | id of the recording (the partition's name) | | | |"
+    for column in table.columns:
+        yield _column_row(column)
+    yield ""
+
+
+def _column_row(column: Column) -> str:
+    null = "may be" if column.nullable else ""
+    description = column.description.replace("|", "\\|")
+    cells = (column.name, column.type, description, column.unit, column.range_text, null)
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def recording_page() -> str:
+    """Return docs/recording.md."""
+    lines = [
+        "# A recording",
+        GENERATED,
+        "",
+        f"Format version {layout.FORMAT_VERSION}. One checkpoint run over one test set with one "
+        "preprocessing: a Zarr v3 store `recordings/<id>.zarr`. Rows are images, columns are the "
+        "units of all layers one after the other. `xarray.open_zarr` reads it with labels:",
+        "",
+        "```python",
+        'ds = xarray.open_zarr("atlas/recordings/<id>.zarr")',
+        'ds.channel_mean.sel(unit=ds.unit_layer == "layer4.1.conv2")',
+        "```",
+        "",
+        f"It is written shard by shard (up to {layout.SHARD_IMAGES:,} images, fewer where a shard "
+        f"would pass {layout.SHARD_BYTES // 2**20} MiB), in chunks of one shard's images by "
+        f"{layout.BLOCK_UNITS} columns, each with a crc32c. After a shard is safely on disk its "
+        f"receipt `{layout.RECEIPTS}/shard-<n>.json` lists each stored object with size and sha256; "
+        "only receipts count as progress. Rows of images that could not be decoded are NaN, and "
+        "`valid` is false.",
+        "",
+        "The store's attributes hold `status` (recording or complete), the `fingerprint` of "
+        "everything the recording depends on, and its provenance: model, checkpoint, sha256 of the "
+        "weights and of the images, preprocessing, precision, versions.",
+        "",
+        "| array | dimensions | type | written | what it holds |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {spec.name} | {', '.join(spec.dimensions)} | {spec.dtype} | "
+        f"{'at creation' if spec.phase == 'create' else 'by shards'} | {spec.description} |"
+        for spec in layout.ARRAYS
+    ]
+    lines += [
+        "",
+        "`logits` has the dimension `class` where the model has one output per class. The channel "
+        "reductions other than the mean, the pooled features and the thumbnails are there as "
+        "configured (`record.reductions`, `record.pooled_layers`, `record.thumbnail`).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+SECTIONS: dict[str, type[config.Config]] = {
+    "test_set": config.TestSetConfig,
+    "preprocessing": config.PreprocessingConfig,
+    "model": config.ModelConfig,
+    "training": config.TrainingConfig,
+    "record": config.RecordConfig,
+    "analyse": config.AnalyseConfig,
+    "embed": config.EmbedConfig,
+    "report": config.ReportConfig,
+}
+
+
+def configuration_page() -> str:
+    """Return docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        GENERATED,
+        "",
+        "A run is a YAML file with these sections (see `examples/`); `name` names the report, and "
+        "`controls` (default `[untrained]`) lists what is recorded beside the model. On the command "
+        "line `--set section.key=value` overrides one setting. Relative paths in the file are "
+        "relative to the file; on the command line, to the current folder. An unknown setting is an "
+        "error.",
+        "",
+    ]
+    for name, section in SECTIONS.items():
+        lines += [f"## {name}", "", str(section.__doc__).splitlines()[0], ""]
+        lines += ["| setting | default | what it does |", "|---|---|---|"]
+        for key, field in section.model_fields.items():
+            default = "needed" if field.is_required() else _shown(field.default)
+            text = " ".join((field.description or "").split())
+            lines.append(f"| {key} | {default} | {text} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return f"`[{', '.join(str(each) for each in value)}]`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+PAGES = {
+    "tables.md": tables_page,
+    "recording.md": recording_page,
+    "configuration.md": configuration_page,
+}
+
+
+def main() -> None:
+    """Write the pages into a folder, or fail where one is out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="the folder docs/")
+    parser.add_argument("--check", action="store_true", help="compare only; exit 1 if stale")
+    arguments = parser.parse_args()
+    stale = []
+    for name, page in PAGES.items():
+        path, text = arguments.folder / name, page()
+        if arguments.check:
+            if not path.is_file() or path.read_text("utf-8") != text:
+                stale.append(str(path))
+        else:
+            path.write_text(text, "utf-8")
+    if stale:
+        sys.exit(f"out of date: {', '.join(stale)}; run `make docs`")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""IDX files, the format of MNIST and Fashion-MNIST, plain or gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from activarium.schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+UNSIGNED_BYTE = 0x08
+PREFIXES = {"train": "train", "test": "t10k"}
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Return the array of an IDX file of bytes.
+
+    Raises
+    ------
+    UserError
+        If the file is not IDX, is cut short, or holds more than its header says.
+
+    References
+    ----------
+    LeCun, Cortes and Burges, The MNIST database, "File formats".
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTE:
+        raise UserError(f"{path} is no IDX file of bytes: it begins with {content[:4]!r}")
+    axes = content[3]
+    start = 4 + 4 * axes
+    shape = tuple(np.frombuffer(content[4:start], ">u4").astype(int).tolist())
+    if len(shape) != axes or len(content) - start != int(np.prod(shape)):
+        raise UserError(
+            f"{path} is damaged: expected {int(np.prod(shape))} bytes for shape {shape}, "
+            f"found {max(len(content) - start, 0)}"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def find_idx_pair(folders: list[Path], split: str) -> tuple[Path, Path] | None:
+    """Return the files of images and labels of a split in the first folder that has both."""
+    for folder in folders:
+        names = (f"{PREFIXES[split]}-images-idx3-ubyte", f"{PREFIXES[split]}-labels-idx1-ubyte")
+        found = [
+            next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+            for name in names
+        ]
+        if found[0] is not None and found[1] is not None:
+            return found[0], found[1]
+    return None
+
+
+def read_idx_pair(images_path: Path, labels_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Return images (image, row, column) and labels (image,).
+
+    Raises
+    ------
+    UserError
+        If their numbers differ, or one is damaged.
+    """
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise UserError(
+            f"{images_path} and {labels_path} do not belong together: shapes {images.shape} and "
+            f"{labels.shape}"
+        )
+    return images, labels.astype(np.int32)

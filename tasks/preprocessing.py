@@ -1,0 +1,216 @@
+"""From a stored image to the model's input: colours, size, and normalisation."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from activarium.schemas.errors import UserError
+from activarium.tasks.test_sets import UndecodableImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from activarium.schemas.config import PreprocessingConfig, Source
+    from activarium.tasks.test_sets import TestSet
+
+STATISTICS: dict[Source, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "digits": ((0.3058,), (0.3236,)),
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion-mnist": ((0.2860,), (0.3530,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "imagefolder": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and standard deviation of the training images; ImageNet's for folders."""
+
+DIGITS_SIDE = 32
+"""Digits of 8 x 8 pixels are enlarged to this, so that two pooling layers leave a map."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Everything that decides the model's input; part of the fingerprint."""
+
+    resize: int | None
+    """Length of the shorter side before the crop; None where images keep their size."""
+    height: int
+    width: int
+    colours: int
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    is_fixed: bool = True
+    """False where no size is configured: then every image must have the first one's size."""
+
+
+def resolve_preprocessing(
+    config: PreprocessingConfig, test_set: TestSet, *, source: Source, colours: int
+) -> Preprocessing:
+    """Return the preprocessing with everything that was left open filled in.
+
+    Parameters
+    ----------
+    config
+        What is configured.
+    test_set
+        The images; the first that can be decoded gives the size where none is configured.
+    source
+        Kind of test set, which gives mean and deviation where none are configured.
+    colours
+        Channels that the model takes.
+
+    Raises
+    ------
+    UserError
+        If mean or sd have neither one value nor one per colour.
+    """
+    size = config.size or config.resize or (DIGITS_SIDE if source == "digits" else None)
+    if size is not None:
+        height = width = size
+    else:
+        width, height = _first_size(test_set)
+    default_mean, default_sd = STATISTICS[source]
+    return Preprocessing(
+        resize=config.resize or size,
+        height=height,
+        width=width,
+        colours=colours,
+        mean=_per_colour("mean", config.mean or default_mean, colours),
+        sd=_per_colour("sd", config.sd or default_sd, colours),
+        is_fixed=size is not None,
+    )
+
+
+def _first_size(test_set: TestSet) -> tuple[int, int]:
+    for index in range(len(test_set)):
+        try:
+            return test_set.image(index).size
+        except UndecodableImageError:
+            continue
+    raise UserError(f"test set {test_set.name}: none of its images can be decoded")
+
+
+def _per_colour(name: str, values: tuple[float, ...], colours: int) -> tuple[float, ...]:
+    if len(values) == colours:
+        return values
+    if len(values) == 1:
+        return values * colours
+    if colours == 1 and len(values) == 3:
+        return (float(np.mean(values)),)
+    raise UserError(
+        f"preprocessing.{name}: expected 1 or {colours} values for {colours} colours, got {values}"
+    )
+
+
+def fit_image(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return the image as (height, width, colour): colours, shorter side, centre crop."""
+    fitted = _with_colours(image, preprocessing.colours)
+    height, width = preprocessing.height, preprocessing.width
+    if preprocessing.resize is not None and min(fitted.size) != preprocessing.resize:
+        scale = preprocessing.resize / min(fitted.size)
+        wanted = tuple(max(round(side * scale), preprocessing.resize) for side in fitted.size)
+        fitted = fitted.resize((wanted[0], wanted[1]), Image.Resampling.BILINEAR)
+    if fitted.size != (width, height):
+        left, top = (fitted.width - width) // 2, (fitted.height - height) // 2
+        fitted = fitted.crop((left, top, left + width, top + height))
+    return np.asarray(fitted, np.uint8).reshape(height, width, preprocessing.colours)
+
+
+def _with_colours(image: Image.Image, colours: int) -> Image.Image:
+    mode = "L" if colours == 1 else "RGB"
+    if image.mode == mode:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float64)
+        top = 255.0 if values.max() <= 255 else 65_535.0
+        scaled = np.clip(values / top * 255, 0, 255).round()
+        image = Image.fromarray(scaled.astype(np.uint8))
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    return image.convert(mode)
+
+
+def read_images(
+    test_set: TestSet, preprocessing: Preprocessing, start: int, stop: int, *, threads: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return the images from start to stop, and which of them could be decoded.
+
+    Parameters
+    ----------
+    test_set
+        The images.
+    preprocessing
+        What they are fitted to.
+    start, stop
+        Range of images.
+    threads
+        Threads that decode.
+
+    Returns
+    -------
+    Images (image, height, width, colour), zero where they cannot be decoded, and valid (image,).
+
+    Raises
+    ------
+    UserError
+        If no size is configured and an image's own size differs from the first one's.
+    """
+    height, width = preprocessing.height, preprocessing.width
+    shape = (height, width, preprocessing.colours)
+    if test_set.pixels is not None and test_set.pixels.shape[1:] == shape:
+        return test_set.pixels[start:stop], np.ones(stop - start, bool)
+    images = np.zeros((stop - start, *shape), np.uint8)
+    valid = np.zeros(stop - start, bool)
+
+    def place(index: int) -> None:
+        try:
+            image = test_set.image(index)
+        except UndecodableImageError:
+            return
+        if not preprocessing.is_fixed and image.size != (width, height):
+            raise UserError(
+                f"image {test_set.ids[index]!r} is {image.width}x{image.height} pixels, the first "
+                f"is {width}x{height}: set preprocessing.size (and resize) to bring them to one"
+            )
+        images[index - start] = fit_image(image, preprocessing)
+        valid[index - start] = True
+
+    if threads == 1:
+        for index in range(start, stop):
+            place(index)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(place, range(start, stop)))
+    return images, valid
+
+
+def normalise(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Return uint8 images (image, height, width, colour) as the model's float32 input.
+
+    The result is (image, colour, height, width) in channels_last memory format.
+    """
+    mean = torch.tensor(preprocessing.mean, device=images.device)
+    sd = torch.tensor(preprocessing.sd, device=images.device)
+    values = (images.float() / 255 - mean) / sd
+    return values.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def thumbnail_shape(height: int, width: int, colours: int, side: int) -> tuple[int, int, int]:
+    """Return the shape of a thumbnail: at most side x side, aspect kept, never enlarged."""
+    scale = min(1.0, side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale)), colours
+
+
+def thumbnails(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return images (image, height, width, colour) reduced to thumbnails by area averages."""
+    _, height, width, colours = images.shape
+    small = thumbnail_shape(height, width, colours, side)
+    if small == (height, width, colours):
+        return images
+    rows = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    reduced = torch.nn.functional.interpolate(rows, size=small[:2], mode="area")
+    return reduced.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
