@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -371,6 +372,9 @@ def query(
 
 def main() -> None:
     """Run the command line; a user's error is one line and exit code 2."""
+    if not sys.warnoptions:
+        # Warnings of libraries are for developers; python -W shows them.
+        warnings.simplefilter("ignore")
     try:
         app(standalone_mode=True)
     except UserError as error:

@@ -29,6 +29,7 @@ def prepare_prefect(root: Path, *, verbose: bool) -> None:
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     if "PREFECT_API_URL" not in os.environ:
-        defaults["PREFECT_HOME"] = str(home)
+        home.mkdir(parents=True, exist_ok=True)
+        defaults["PREFECT_HOME"] = str(home.resolve())
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

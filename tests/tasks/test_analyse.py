@@ -8,7 +8,6 @@ from functools import cached_property
 
 import distributed
 import numpy as np
-import pandas as pd
 import pytest
 import zarr
 from activarium.schemas.config import AnalyseConfig
@@ -163,13 +162,13 @@ def test_units__q_is_benjamini_hochberg_over_all_units(toy):
 
 
 def test_units__preferred_and_runner_up_have_the_largest_class_means(toy):
-    frame, names = toy.frame("units"), toy.array("class")
+    table, names = toy.table("units"), toy.array("class")
     means = np.array([group.mean(axis=0) for group in toy.groups.values()])
     order = np.argsort(-means, axis=0, kind="stable")
     codes = np.array(list(toy.groups))
     for rank, column in enumerate(("preferred_class", "runner_up_class")):
-        expected = pd.Series(names[codes[order[rank]]]).where(~toy.constant, None)
-        assert frame[column].tolist() == pytest.approx(expected.tolist(), nan_ok=True)
+        expected = np.where(toy.constant, None, names[codes[order[rank]]])
+        assert table.column(column).to_pylist() == expected.tolist()
 
 
 def test_units__auroc_is_the_largest_one_against_rest(toy):
