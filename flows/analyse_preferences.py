@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 
 from activarium.flows.pipeline import analyse_stage
-from activarium.flows.retrying import TASK_OPTIONS
+from activarium.flows.retrying import retried_task
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.receipts import TablesReceipt
 
-analyse_task = task(analyse_stage, name="analyse units and layers", **TASK_OPTIONS)
+analyse_task = retried_task(analyse_stage, name="analyse units and layers")
 
 
 @flow(name="analyse", flow_run_name="analyse {recording}", persist_result=False)

@@ -60,9 +60,7 @@ def _stages(root: Path, *, verbose: bool, no_prefect: bool) -> Stages:
     return FlowStages()
 
 
-def _run(
-    config: RunConfig, root: Path, *, json: bool, verbose: bool, no_prefect: bool
-) -> None:
+def _run(config: RunConfig, root: Path, *, json: bool, verbose: bool, no_prefect: bool) -> None:
     with progress_bars(err):
         if no_prefect:
             from activarium.flows.pipeline import PlainStages, run_stages

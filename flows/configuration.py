@@ -99,6 +99,6 @@ def _resolve_paths(settings: dict[str, Any], folder: Path) -> None:
     for section, key in PATHS:
         inner = settings.get(section)
         value = inner.get(key) if isinstance(inner, dict) else None
-        if isinstance(inner, dict) and isinstance(value, str):
-            if section == "test_set" or WEIGHT_FILES.search(value):
-                inner[key] = str(folder / Path(value).expanduser())
+        is_path = isinstance(value, str) and (section == "test_set" or WEIGHT_FILES.search(value))
+        if isinstance(inner, dict) and is_path:
+            inner[key] = str(folder / Path(str(value)).expanduser())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 
 from activarium.flows.pipeline import embed_stage
-from activarium.flows.retrying import TASK_OPTIONS
+from activarium.flows.retrying import retried_task
 from activarium.schemas.config import EmbedConfig
 from activarium.schemas.receipts import TablesReceipt
 
-embed_task = task(embed_stage, name="embed images", **TASK_OPTIONS)
+embed_task = retried_task(embed_stage, name="embed images")
 
 
 @flow(name="embed", flow_run_name="embed {recording}", persist_result=False)

@@ -36,8 +36,9 @@ class RunReceipt(BaseModel):
     @property
     def made(self) -> bool:
         """Whether anything was made anew."""
-        parts = (self.checkpoint, *self.recordings, *self.tables, self.report)
-        return any(part.made for part in parts)
+        stages = [self.checkpoint.made, self.report.made]
+        stages += [each.made for each in self.recordings]
+        return any(stages) or any(each.made for each in self.tables)
 
 
 def train_stage(config: RunConfig, root: Path) -> CheckpointReceipt:
@@ -87,15 +88,29 @@ def report_stage(
 class Stages(Protocol):
     """The five stages, plain or as Prefect flows."""
 
-    def train(self, config: RunConfig, root: Path) -> CheckpointReceipt: ...
+    def train(self, config: RunConfig, root: Path) -> CheckpointReceipt:
+        """Train the configured model."""
+        ...
+
     def record(
         self, config: RunConfig, checkpoint: CheckpointReceipt, root: Path
-    ) -> RecordingReceipt: ...
-    def analyse(self, recording: str, config: AnalyseConfig, root: Path) -> TablesReceipt: ...
-    def embed(self, recording: str, config: EmbedConfig, root: Path) -> TablesReceipt: ...
+    ) -> RecordingReceipt:
+        """Record one checkpoint."""
+        ...
+
+    def analyse(self, recording: str, config: AnalyseConfig, root: Path) -> TablesReceipt:
+        """Compute one recording's tables."""
+        ...
+
+    def embed(self, recording: str, config: EmbedConfig, root: Path) -> TablesReceipt:
+        """Make one recording's maps."""
+        ...
+
     def report(
         self, recordings: Sequence[str], name: str, config: ReportConfig, root: Path
-    ) -> ReportReceipt: ...
+    ) -> ReportReceipt:
+        """Write the page."""
+        ...
 
 
 @dataclass(frozen=True)

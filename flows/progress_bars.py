@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import no_advance, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def progress_bars(console: Console) -> Iterator[None]:
         if not console.is_terminal:
             # Bars in a log file are noise; one line says what has begun.
             console.print(f"{description} ...")
-            yield lambda steps: None
+            yield no_advance
             return
         columns = (
             TextColumn("{task.description}"),

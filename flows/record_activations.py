@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 
 from activarium.flows.pipeline import record_stage
-from activarium.flows.retrying import TASK_OPTIONS
+from activarium.flows.retrying import retried_task
 from activarium.schemas.config import RunConfig
 from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
 
-record_task = task(record_stage, name="record shards", **TASK_OPTIONS)
+record_task = retried_task(record_stage, name="record shards")
 
 
 @flow(name="record", flow_run_name="record {config.name}", persist_result=False)

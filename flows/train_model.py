@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 
 from activarium.flows.pipeline import train_stage
-from activarium.flows.retrying import TASK_OPTIONS
+from activarium.flows.retrying import retried_task
 from activarium.schemas.config import RunConfig
 from activarium.schemas.receipts import CheckpointReceipt
 
-train_task = task(train_stage, name="train checkpoints", **TASK_OPTIONS)
+train_task = retried_task(train_stage, name="train checkpoints")
 
 
 @flow(name="train", flow_run_name="train {config.name}", persist_result=False)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 
 from activarium.flows.pipeline import report_stage
-from activarium.flows.retrying import TASK_OPTIONS
+from activarium.flows.retrying import retried_task
 from activarium.schemas.config import ReportConfig
 from activarium.schemas.receipts import ReportReceipt
 
-report_task = task(report_stage, name="write page", **TASK_OPTIONS)
+report_task = retried_task(report_stage, name="write page")
 
 
 @flow(name="report", flow_run_name="report {name}", persist_result=False)

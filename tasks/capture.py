@@ -7,7 +7,7 @@ maps of one batch are far larger than their means.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch.nn import functional
@@ -119,7 +119,7 @@ class HookCapture:
         self._reduced: dict[tuple[str, str], torch.Tensor] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
-    def __enter__(self) -> HookCapture:
+    def __enter__(self) -> Self:
         wanted = {name.split(":")[0] for name in self._layers}
         for path, module in self._model.named_modules():
             if path in wanted:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 import os
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,9 +73,7 @@ def load_images(atlas: Atlas, config: RunConfig, *, split: str | None = None) ->
         given = settings.model_dump(exclude_none=True)
         settings = pretrained.model_copy(update=given)
     colours = test_set.colours if config.model.architecture in OWN else 3
-    resolved = resolve_preprocessing(
-        settings, test_set, source=wanted.source, colours=colours
-    )
+    resolved = resolve_preprocessing(settings, test_set, source=wanted.source, colours=colours)
     return Images(test_set, resolved)
 
 
@@ -124,9 +122,7 @@ def train_checkpoint(
     else:
         made = False
     name = config.model.checkpoint or last.stem
-    return CheckpointReceipt(
-        model=model_name(settings), checkpoint=name, path=last, made=made
-    )
+    return CheckpointReceipt(model=model_name(settings), checkpoint=name, path=last, made=made)
 
 
 def _training_identity(

@@ -63,7 +63,9 @@ def find_idx_pair(folders: list[Path], split: str) -> tuple[Path, Path] | None:
     return None
 
 
-def read_idx_pair(images_path: Path, labels_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def read_idx_pair(
+    images_path: Path, labels_path: Path
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Return images (image, row, column) and labels (image,).
 
     Raises

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from activarium.schemas.config import Kind
 
-BLOCK_CLASSES = re.compile(r"Block|Bottleneck|Residual|Inception(?!3)|MBConv|DenseLayer|MaxVitLayer")
+BLOCK_CLASSES = re.compile(
+    r"Block|Bottleneck|Residual|Inception(?!3)|MBConv|DenseLayer|MaxVitLayer"
+)
 """Class names of the building blocks of torchvision's models, and of most others."""
 
 CHANNELS_LAST_CLASSES = re.compile(r"Swin\w*Block|PatchMerging")
@@ -117,11 +119,11 @@ class CallNames:
         return path if count == 1 else f"{path}:{count}"
 
 
-class _Consumers(TorchDispatchMode):
+class _Consumers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes which operations take the outputs of layers."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: dict[int, str] = {}
         self.taken_by_relu: dict[str, bool] = {}
 
@@ -195,9 +197,7 @@ def find_layers(
     return ModelLayers(layers, output.shape[1])
 
 
-def _trial(
-    model: nn.Module, example: torch.Tensor
-) -> tuple[list[_Call], _Consumers, torch.Tensor]:
+def _trial(model: nn.Module, example: torch.Tensor) -> tuple[list[_Call], _Consumers, torch.Tensor]:
     calls: list[_Call] = []
     kept: list[torch.Tensor] = []  # ids of tensors stay theirs while the tensors live
     consumers, names = _Consumers(), CallNames()

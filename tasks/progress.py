@@ -20,8 +20,13 @@ class Progress(Protocol):
         ...
 
 
+def no_advance(steps: int) -> None:
+    """Advance nothing."""
+    del steps
+
+
 @contextmanager
 def silent(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show nothing; the default of every task."""
     del description, total
-    yield lambda steps: None
+    yield no_advance

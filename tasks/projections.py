@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from activarium.tasks.neighbours import checked_points, nearest_neighbours, neighbour_distances
 from scipy.sparse import coo_array
+
+from activarium.tasks.neighbours import checked_points, nearest_neighbours, neighbour_distances
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -331,8 +332,8 @@ def _smooth_widths(excess: Floats, *, target: float) -> Floats:
 def _affinities(rows: Floats, *, perplexity: float, threads: int) -> PerplexityBasedNN:
     """Weigh the nearest neighbours for t-SNE."""
     # Imported here: openTSNE takes seconds to import.
-    from openTSNE.affinity import PerplexityBasedNN  # noqa: PLC0415
-    from openTSNE.nearest_neighbors import PrecomputedNeighbors  # noqa: PLC0415
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
     near = nearest_neighbours(rows, k=min(len(rows) - 1, int(3 * perplexity)))
     index = PrecomputedNeighbors(near, neighbour_distances(rows, near))
@@ -348,7 +349,7 @@ def _run_tsne(
     callback: Callable[[int, float], None] | None,
 ) -> tuple[NDArray[np.float32], float]:
     """Optimise the map; return it with its KL divergence."""
-    from openTSNE import TSNEEmbedding  # noqa: PLC0415 - takes seconds
+    from openTSNE import TSNEEmbedding
 
     embedding = TSNEEmbedding(start, affinities, negative_gradient_method=gradient, n_jobs=threads)
     done = 0
@@ -411,7 +412,7 @@ def _umap_module() -> ModuleType:
     # Imported here: umap-learn takes seconds to import.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
-        import umap.umap_  # noqa: PLC0415
+        import umap.umap_
     module: ModuleType = umap.umap_
     return module
 

@@ -19,8 +19,13 @@ from activarium.schemas.receipts import RecordingReceipt, ShardReceipt
 from activarium.tasks.capture import HookCapture
 from activarium.tasks.layers import find_layers
 from activarium.tasks.preprocessing import normalise, read_images, thumbnails
-from activarium.tasks.progress import silent
-from activarium.tasks.record_plan import ModelIdentity, RecordPlan, coordinate_values, plan_recording
+from activarium.tasks.progress import no_advance, silent
+from activarium.tasks.record_plan import (
+    ModelIdentity,
+    RecordPlan,
+    coordinate_values,
+    plan_recording,
+)
 from activarium.tasks.recording_store import (
     create_store,
     finalise,
@@ -129,7 +134,7 @@ def _fill(values: dict[str, NDArray[Any]], first: int, captured: CapturedBatch) 
 
 
 def record_shard(
-    session: Session, shard: Shard, advance: Callable[[int], None] = lambda images: None
+    session: Session, shard: Shard, advance: Callable[[int], None] = no_advance
 ) -> ShardReceipt:
     """Run the model over one shard's images, store the rows, and write the receipt.
 
@@ -224,7 +229,7 @@ def _only_writer(atlas: Atlas, name: str) -> Iterator[None]:
         yield
 
 
-def record(
+def record(  # noqa: PLR0913 - a whole stage, called from one place
     atlas: Atlas,
     model: nn.Module,
     test_set: TestSet,

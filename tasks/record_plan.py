@@ -209,7 +209,9 @@ def _feature_coordinates(pooled: Sequence[PooledLayer]) -> dict[str, NDArray[Any
         for column in range(each.columns)
     ]
     return {
-        "feature": _text([f"{name}/{channel}@{row},{column}" for name, channel, row, column in rows]),
+        "feature": _text(
+            [f"{name}/{channel}@{row},{column}" for name, channel, row, column in rows]
+        ),
         "feature_layer": _text([row[0] for row in rows]),
         "feature_channel": np.array([row[1] for row in rows]),
         "feature_row": np.array([row[2] for row in rows]),

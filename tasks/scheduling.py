@@ -76,7 +76,7 @@ def _run_on_cluster(
     address: str,
     advance: Callable[[int], None],
 ) -> list[Any]:
-    from distributed import Client, as_completed  # noqa: PLC0415 - slow to import, rarely used
+    from distributed import Client, as_completed
 
     try:
         client = Client(address, timeout=f"{WAIT_SECONDS}s", set_as_default=False)  # type: ignore[no-untyped-call]
@@ -90,6 +90,6 @@ def _run_on_cluster(
         except TimeoutError as error:
             raise UserError(f"the Dask scheduler at {address} has no workers") from error
         futures = [client.submit(function, *each, pure=False) for each in arguments]
-        for _ in as_completed(futures):  # type: ignore[no-untyped-call]
+        for _ in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
             advance(1)
         return list(client.gather(futures))  # type: ignore[no-untyped-call]

@@ -116,9 +116,7 @@ def load_test_set(config: TestSetConfig, *, datasets: Path) -> TestSet:
         "imagefolder": _load_folder,
     }[config.source]
     if config.source != "imagefolder" and config.split not in ("train", "test"):
-        raise UserError(
-            f"test_set.split: {config.source} has train and test, got {config.split!r}"
-        )
+        raise UserError(f"test_set.split: {config.source} has train and test, got {config.split!r}")
     return _limited(load(config, datasets), config.limit)
 
 
@@ -143,8 +141,8 @@ def _in_memory(
     class_names: tuple[str, ...],
 ) -> TestSet:
     digest = hashlib.sha256(f"{pixels.shape}{class_names}".encode())
-    digest.update(np.ascontiguousarray(pixels))
-    digest.update(np.ascontiguousarray(labels))
+    digest.update(np.ascontiguousarray(pixels).data)
+    digest.update(np.ascontiguousarray(labels).data)
     return TestSet(
         name=config.name or config.source,
         split=config.split,
@@ -159,8 +157,8 @@ def _in_memory(
 
 def _load_digits(config: TestSetConfig, datasets: Path) -> TestSet:
     del datasets
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - slow to import
-    from sklearn.model_selection import train_test_split  # noqa: PLC0415
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     train, test = train_test_split(
@@ -202,7 +200,7 @@ def _load_idx(
 
 
 def _download(own: str, config: TestSetConfig, home: Path, looked: list[Path]) -> None:
-    import torchvision  # noqa: PLC0415 - needed for a download only
+    import torchvision
 
     places = ", ".join(str(folder) for folder in looked)
     advice = f"looked in {places}; set test_set.path to the folder that holds its files"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.layout import RecordingLayout

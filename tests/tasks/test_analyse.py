@@ -10,6 +10,10 @@ import distributed
 import numpy as np
 import pytest
 import zarr
+from scipy import special, stats
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks import analyse as module
@@ -18,9 +22,6 @@ from activarium.tasks.analyse import analyse
 from activarium.tasks.layers import Layer
 from activarium.tasks.parquet_files import read_table
 from activarium.tasks.recording import open_recording
-from scipy import special, stats
-from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import NearestNeighbors
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 SYNCHRONOUS = AnalyseConfig(scheduler="synchronous")
@@ -419,7 +420,7 @@ def test_analyse__does_not_depend_on_the_block_size(atlas, make_raw, write_recor
     recording = write_recording(atlas, wide(make_raw))
     analyse(atlas, recording, config=SYNCHRONOUS)
     first = tables_of(atlas)
-    for size in (7, 300):
+    for size in (101, 300):
         monkeypatch.setattr(module, "BLOCK_UNITS", size)
         atlas.table_file(module.UNITS, "toy").unlink()
         assert analyse(atlas, recording, config=SYNCHRONOUS).made
@@ -628,16 +629,16 @@ def address():
         yield cluster.scheduler_address
 
 
-def test_analyse__running_cluster_gives_the_same_tables(
-    address, atlas, make_raw, write_recording
-):
+def test_analyse__running_cluster_gives_the_same_tables(address, atlas, make_raw, write_recording):
     recording = write_recording(atlas, wide(make_raw))
     expected = tables_of_other_atlas(atlas, make_raw, write_recording)
     analyse(atlas, recording, config=AnalyseConfig(scheduler=address))
     assert_same_tables(expected, tables_of(atlas))
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+@pytest.mark.parametrize(
+    "scheduler", ["threads", pytest.param("processes", marks=pytest.mark.slow)]
+)
 def test_analyse__local_schedulers_give_the_same_tables(
     scheduler, atlas, make_raw, write_recording
 ):

@@ -43,12 +43,23 @@ def test_resnet18__stages_double_the_width_and_keep_the_first_map_size():
 
 def test_two_block_cnn__has_its_modules_in_the_order_of_execution():
     names = [name for name, _ in TwoBlockCNN(size=(32, 32)).named_children()]
-    assert (
-        names
-        == (
-            "conv1 bn1 relu1 pool1 conv2 bn2 relu2 pool2 fc1 relu3 dropout1 fc2 relu4 dropout2 fc3"
-        ).split()
-    )
+    assert names == [
+        "conv1",
+        "bn1",
+        "relu1",
+        "pool1",
+        "conv2",
+        "bn2",
+        "relu2",
+        "pool2",
+        "fc1",
+        "relu3",
+        "dropout1",
+        "fc2",
+        "relu4",
+        "dropout2",
+        "fc3",
+    ]
 
 
 @pytest.mark.parametrize(("size", "features"), [((32, 32), 2048), ((28, 28), 1568), ((9, 14), 192)])

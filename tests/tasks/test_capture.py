@@ -47,9 +47,7 @@ def test_run__reductions_are_of_the_layer_before_its_inplace_relu(model):
     conv = slice(0, 6)
     torch.testing.assert_close(captured.responses["mean"][:, conv], maps.mean((2, 3)))
     torch.testing.assert_close(captured.responses["max"][:, conv], maps.amax((2, 3)))
-    torch.testing.assert_close(
-        captured.responses["sd"][:, conv], maps.std((2, 3), correction=0)
-    )
+    torch.testing.assert_close(captured.responses["sd"][:, conv], maps.std((2, 3), correction=0))
     active = (maps > 0).float().mean((2, 3))
     torch.testing.assert_close(captured.responses["active"][:, conv], active)
 

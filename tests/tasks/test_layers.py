@@ -84,9 +84,7 @@ def test_find_layers__globs_and_kinds_choose():
 
 def test_find_layers__nothing_chosen_names_what_there_is():
     with pytest.raises(UserError, match=r"no layer matches \['layer9\*'\].*conv, conv:2, pool"):
-        find_layers(
-            Reused().eval(), torch.zeros(1, 3, 8, 8), patterns=["layer9*"], kinds=["conv"]
-        )
+        find_layers(Reused().eval(), torch.zeros(1, 3, 8, 8), patterns=["layer9*"], kinds=["conv"])
 
 
 def test_find_layers__failing_forward_says_what_the_model_got():

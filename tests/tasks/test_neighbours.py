@@ -6,6 +6,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.manifold import trustworthiness as sklearn_trustworthiness
+from sklearn.neighbors import NearestNeighbors
+
 from activarium.tasks.neighbours import (
     knn_purity,
     nearest_neighbours,
@@ -13,10 +18,6 @@ from activarium.tasks.neighbours import (
     sample_queries,
     trustworthiness,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.manifold import trustworthiness as sklearn_trustworthiness
-from sklearn.neighbors import NearestNeighbors
 
 
 def blobs(seed: int, *, images: int = 120, features: int = 6) -> np.ndarray:

@@ -6,12 +6,13 @@ import warnings
 
 import numpy as np
 import pytest
-from activarium.tasks import projections
-from activarium.tasks.neighbours import knn_purity, nearest_neighbours, neighbour_distances
-from activarium.tasks.projections import fuzzy_graph, largest_perplexity, pca, tsne, umap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
+
+from activarium.tasks import projections
+from activarium.tasks.neighbours import knn_purity, nearest_neighbours, neighbour_distances
+from activarium.tasks.projections import fuzzy_graph, largest_perplexity, pca, tsne, umap
 
 CLASSES = np.arange(90) % 3
 
@@ -146,8 +147,8 @@ def test_tsne__names_the_largest_perplexity_that_fits() -> None:
 
 
 def test_tsne__is_as_good_as_plain_open_tsne() -> None:
-    from openTSNE import TSNE, initialization  # noqa: PLC0415 - takes seconds
-    from openTSNE.affinity import PerplexityBasedNN  # noqa: PLC0415 - takes seconds
+    from openTSNE import TSNE, initialization
+    from openTSNE.affinity import PerplexityBasedNN
 
     points = blobs(8, images=60)
     affinities = PerplexityBasedNN(points, perplexity=8.0, method="exact")
@@ -254,7 +255,7 @@ def test_umap__maps_duplicates_and_constant_features() -> None:
 def test_fuzzy_graph__equals_umap_learn(duplicates: int) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
-        from umap.umap_ import fuzzy_simplicial_set  # noqa: PLC0415 - takes seconds
+        from umap.umap_ import fuzzy_simplicial_set
 
     points = np.repeat(blobs(16), duplicates, axis=0)[:90]
     others = nearest_neighbours(points, k=14)

@@ -1,0 +1,71 @@
+"""The atlas: where everything lies."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from activarium.schemas.atlas import Atlas, slug
+from activarium.schemas.tables import EMBEDDINGS, UNITS
+from hypothesis import given
+from hypothesis import strategies as st
+
+ATLAS = Atlas(Path("root"))
+
+
+@given(st.text())
+def test_slug__is_safe_in_a_file_name_and_stays_as_it_is(name):
+    found = slug(name)
+    assert re.fullmatch(r"[a-z0-9._-]+", found)
+    assert "--" not in found
+    assert slug(found) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("My set (v2).zip", "my-set-v2-.zip"),
+        ("layer4.1.conv2", "layer4.1.conv2"),
+        ("fc:2", "fc-2"),
+        ("../../etc", "..-..-etc"),
+        ("", "unnamed"),
+        ("///", "unnamed"),
+    ],
+)
+def test_slug__replaces_what_is_not_safe(name, expected):
+    assert slug(name) == expected
+
+
+def test_folders__lie_under_the_root():
+    for name in ("recordings", "tables", "models", "reports", "work", "datasets"):
+        assert getattr(ATLAS, name) == Path("root") / name
+
+
+def test_recording__is_a_zarr_store_named_by_its_id():
+    assert ATLAS.recording("a-1") == Path("root/recordings/a-1.zarr")
+
+
+def test_table_file__lies_in_its_recordings_hive_partition():
+    folder = Path("root/tables/units/recording=a-1")
+    assert ATLAS.partition(UNITS, "a-1") == folder
+    assert ATLAS.table_file(UNITS, "a-1") == folder / "units.parquet"
+
+
+def test_table_file__of_a_part_is_named_by_it():
+    file = ATLAS.table_file(EMBEDDINGS, "a-1", "layer1.0--tsne")
+    assert file == Path("root/tables/embeddings/recording=a-1/layer1.0-tsne.parquet")
+
+
+def test_report__is_a_page_named_by_the_run():
+    assert ATLAS.report("My run") == Path("root/reports/my-run.html")
+
+
+def test_recording_names__are_those_of_the_stores_sorted(tmp_path):
+    atlas = Atlas(tmp_path)
+    assert atlas.recording_names() == []
+    for name in ("b", "a.x", ".c.zarr.12345678"):
+        (atlas.recordings / f"{name}.zarr").mkdir(parents=True)
+    (atlas.recordings / "notes.txt").touch()
+    (atlas.recordings / ".d.zarr.12345678").mkdir()
+    assert atlas.recording_names()[-2:] == ["a.x", "b"]

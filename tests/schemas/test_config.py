@@ -1,0 +1,101 @@
+"""The configuration: frozen, strict, and documented where it is typed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from activarium.schemas import config as module
+from activarium.schemas.config import (
+    AnalyseConfig,
+    Config,
+    EmbedConfig,
+    ModelConfig,
+    PreprocessingConfig,
+    RecordConfig,
+    RunConfig,
+    TestSetConfig,
+    TrainingConfig,
+)
+from pydantic import ValidationError
+
+MODELS = [
+    each
+    for each in vars(module).values()
+    if isinstance(each, type) and issubclass(each, Config) and each is not Config
+]
+RUN = {"name": "a", "test_set": {"source": "digits"}, "training": {}}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_fields__are_all_documented(model):
+    assert model.__doc__
+    for name, field in model.model_fields.items():
+        assert field.description, name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_configurations__refuse_unknown_keys(model):
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        model.model_validate({**RUN, "source": "digits", "no_such_key": 1})
+
+
+def test_configurations__are_frozen():
+    run = RunConfig.model_validate(RUN)
+    with pytest.raises(ValidationError, match="frozen"):
+        run.name = "b"
+    with pytest.raises(ValidationError, match="frozen"):
+        run.analyse.fdr = 0.5
+
+
+def test_run__survives_json():
+    run = RunConfig.model_validate(RUN)
+    assert RunConfig.model_validate(json.loads(run.model_dump_json())) == run
+
+
+def test_run__trained_weights_need_a_training_section():
+    with pytest.raises(ValidationError, match="no `training` section"):
+        RunConfig.model_validate({"name": "a", "test_set": {"source": "digits"}})
+    untrained = {"name": "a", "test_set": {"source": "digits"}, "model": {"weights": "untrained"}}
+    assert RunConfig.model_validate(untrained).training is None
+
+
+def test_record__mean_is_always_kept():
+    with pytest.raises(ValidationError, match="reductions must contain mean"):
+        RecordConfig(reductions=("max",))
+
+
+def test_preprocessing__resize_holds_the_crop():
+    with pytest.raises(ValidationError, match=r"resize \(20\) must be at least size \(32\)"):
+        PreprocessingConfig(resize=20, size=32)
+    assert PreprocessingConfig(resize=32, size=32).size == 32
+
+
+def test_preprocessing__sd_is_positive():
+    with pytest.raises(ValidationError, match="sd must be positive"):
+        PreprocessingConfig(sd=(0.5, 0.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (AnalyseConfig, {"fdr": 0.0}),
+        (AnalyseConfig, {"fdr": 1.0}),
+        (AnalyseConfig, {"exemplars": 0}),
+        (AnalyseConfig, {"class_exemplars": -1}),
+        (EmbedConfig, {"dimensions": 4}),
+        (EmbedConfig, {"perplexity": 1}),
+        (EmbedConfig, {"methods": ("mds",)}),
+        (EmbedConfig, {"max_images": 9}),
+        (RecordConfig, {"thumbnail": 257}),
+        (RecordConfig, {"precision": "float64"}),
+        (RecordConfig, {"shard_images": 0}),
+        (ModelConfig, {"width": 0}),
+        (TrainingConfig, {"momentum": 1.0}),
+        (TestSetConfig, {"source": "cifar100"}),
+        (TestSetConfig, {"source": "digits", "limit": 1}),
+    ],
+)
+def test_configurations__refuse_values_out_of_range(model, values):
+    with pytest.raises(ValidationError):
+        model(**values)
