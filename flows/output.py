@@ -125,3 +125,11 @@ def print_result(result: pa.Table) -> None:
     print_rows(result.slice(0, ROWS_SHOWN).to_pylist(), result.column_names)
     if result.num_rows > ROWS_SHOWN:
         err.print(f"{ROWS_SHOWN} of {result.num_rows:,} rows shown; --json prints all")
+
+
+def print_receipt(receipt: Any, *, json: bool, text: str) -> None:
+    """Print what one stage made, or that it was there."""
+    if json:
+        print_json(receipt.model_dump(mode="json"))
+    else:
+        out.print(text if receipt.made else f"{text} (was there already, nothing made anew)")

@@ -33,3 +33,21 @@ def prepare_prefect(root: Path, *, verbose: bool) -> None:
         defaults["PREFECT_HOME"] = str(home.resolve())
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def explain_prefect_error(error: BaseException) -> str | None:
+    """Return one line for a server that does not answer; None for any other error."""
+    api = os.environ.get("PREFECT_API_URL")
+    unreachable = type(error).__name__ in ("ConnectError", "ConnectTimeout", "ReadTimeout")
+    if unreachable or "Failed to reach API" in str(error):
+        where = f"at {api}" if api else "that this run started"
+        return (
+            f"the Prefect server {where} does not answer: start it (`prefect server start`), unset "
+            "PREFECT_API_URL, or use --no-prefect; nothing that was finished is lost"
+        )
+    if "ephemeral Prefect API server" in str(error):
+        return (
+            "Prefect's own server did not start in time (is the disk full, or the machine very "
+            "busy?): run the same command again, or use --no-prefect; nothing is lost"
+        )
+    return None

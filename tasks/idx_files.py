@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from typing import TYPE_CHECKING
 
@@ -41,11 +42,15 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path} is no IDX file of bytes: it begins with {content[:4]!r}")
     axes = content[3]
     start = 4 + 4 * axes
-    shape = tuple(np.frombuffer(content[4:start], ">u4").astype(int).tolist())
-    if len(shape) != axes or len(content) - start != int(np.prod(shape)):
+    if len(content) < start:
         raise UserError(
-            f"{path} is damaged: expected {int(np.prod(shape))} bytes for shape {shape}, "
-            f"found {max(len(content) - start, 0)}"
+            f"{path} is damaged: its header of {start} bytes is cut after {len(content)}"
+        )
+    shape = tuple(np.frombuffer(content[4:start], ">u4").astype(int).tolist())
+    if len(content) - start != math.prod(shape):
+        raise UserError(
+            f"{path} is damaged: expected {math.prod(shape)} bytes for shape {shape}, "
+            f"found {len(content) - start}"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 

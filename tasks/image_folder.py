@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 import zipfile
+import zlib
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -25,9 +26,12 @@ class UndecodableImageError(Exception):
     """An image that cannot be decoded; carries its id and the reason."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
+        super().__init__(name, reason)  # both, or the error cannot be unpickled
         self.name = name
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,26 @@ class Entry:
 
 
 class ZipReader:
-    """Reads a zip from several threads, each with a file handle of its own."""
+    """Reads a zip from several threads, each with an archive of its own while it reads.
+
+    Archives are handed from thread to thread: opening one parses the whole directory of the zip,
+    which for every short-lived thread of every batch costs more than the images.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._local = threading.local()
+        self._idle: deque[zipfile.ZipFile] = deque()
 
     def read(self, name: str) -> bytes:
         """Return the content of one entry."""
-        archive = getattr(self._local, "archive", None)
-        if archive is None:
-            archive = self._local.archive = zipfile.ZipFile(self.path)
-        content: bytes = archive.read(name)
-        return content
+        try:
+            archive = self._idle.pop()
+        except IndexError:
+            archive = zipfile.ZipFile(self.path)
+        try:
+            return archive.read(name)
+        finally:
+            self._idle.append(archive)
 
     def __getstate__(self) -> Path:
         return self.path
@@ -104,7 +115,9 @@ def _zip_files(path: Path) -> dict[str, str]:
 
 
 def _folder_files(path: Path) -> dict[str, str]:
-    files = (file for file in path.rglob("*") if file.is_file())
+    # Fixed depths, because `**` steps over class folders that are symbolic links.
+    patterns = ("/".join("*" * depth) for depth in range(1, 5))
+    files = (file for pattern in patterns for file in path.glob(pattern) if file.is_file())
     return {file.relative_to(path).as_posix(): str(file.stat().st_size) for file in files}
 
 
@@ -134,6 +147,11 @@ def scan(path: Path) -> dict[str, str]:
             f"test_set.path: {path} holds no images ({', '.join(sorted(ENDINGS))}) in "
             "<split>/<class>/ folders"
         )
+    for name in images:
+        if name.encode("utf-8", "ignore").decode() != name:
+            raise UserError(
+                f"test_set.path: {path} holds an image whose name is not UTF-8: {name!r}; rename it"
+            )
     return images
 
 
@@ -172,6 +190,13 @@ def identity_of(
     """Return the sha256 of the images' names, sizes and labels, and of their content if asked."""
     digest = hashlib.sha256()
     for entry in entries:
-        content = hashlib.sha256(reader.read(entry.name)).hexdigest() if hash_content else ""
+        content = _content_hash(entry, reader) if hash_content else ""
         digest.update(f"{entry.name}\0{entry.label}\0{entry.identity}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def _content_hash(entry: Entry, reader: FolderReader | ZipReader) -> str:
+    try:
+        return hashlib.sha256(reader.read(entry.name)).hexdigest()
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return "unreadable"  # one damaged image must not end a run; it is recorded as not valid

@@ -79,8 +79,8 @@ def resolve_preprocessing(
         height=height,
         width=width,
         colours=colours,
-        mean=_per_colour("mean", config.mean or default_mean, colours),
-        sd=_per_colour("sd", config.sd or default_sd, colours),
+        mean=_per_colour("mean", default_mean if config.mean is None else config.mean, colours),
+        sd=_per_colour("sd", default_sd if config.sd is None else config.sd, colours),
         is_fixed=size is not None,
     )
 
@@ -125,9 +125,9 @@ def _with_colours(image: Image.Image, colours: int) -> Image.Image:
     if image.mode == mode:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        top = 255.0 if values.max() <= 255 else 65_535.0
-        scaled = np.clip(values / top * 255, 0, 255).round()
+        # By mode alone: a scale chosen from the values would brighten dark images only.
+        top = 255.0 if image.mode == "F" else 65_535.0
+        scaled = np.clip(np.asarray(image, np.float64) / top * 255, 0, 255).round()
         image = Image.fromarray(scaled.astype(np.uint8))
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
@@ -162,7 +162,8 @@ def read_images(
     height, width = preprocessing.height, preprocessing.width
     shape = (height, width, preprocessing.colours)
     if test_set.pixels is not None and test_set.pixels.shape[1:] == shape:
-        return test_set.pixels[start:stop], np.ones(stop - start, bool)
+        # A copy: torch warns of read-only arrays, and no caller may change the set itself.
+        return test_set.pixels[start:stop].copy(), np.ones(stop - start, bool)
     images = np.zeros((stop - start, *shape), np.uint8)
     valid = np.zeros(stop - start, bool)
 
@@ -211,6 +212,6 @@ def thumbnails(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     small = thumbnail_shape(height, width, colours, side)
     if small == (height, width, colours):
         return images
-    rows = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    rows = torch.from_numpy(np.require(images, requirements="W")).permute(0, 3, 1, 2).float()
     reduced = torch.nn.functional.interpolate(rows, size=small[:2], mode="area")
     return reduced.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()

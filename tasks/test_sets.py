@@ -140,6 +140,13 @@ def _in_memory(
     labels: NDArray[np.int32],
     class_names: tuple[str, ...],
 ) -> TestSet:
+    if not len(labels):
+        raise UserError(f"test_set: {config.source} {config.split} holds no images")
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise UserError(
+            f"test_set: {config.source} {config.split} has labels from {labels.min()} to "
+            f"{labels.max()}, expected 0 to {len(class_names) - 1}: are these its own files?"
+        )
     digest = hashlib.sha256(f"{pixels.shape}{class_names}".encode())
     digest.update(np.ascontiguousarray(pixels).data)
     digest.update(np.ascontiguousarray(labels).data)
@@ -251,9 +258,11 @@ def _read_cifar_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int32]]
     try:
         with path.open("rb") as stream:
             batch = _ArraysOnly(stream, encoding="bytes").load()
-        pixels = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        labels = np.asarray(batch[b"labels"], np.int32)
-    except (OSError, EOFError, pickle.UnpicklingError, KeyError, ValueError, TypeError) as error:
+        # Python 2 wrote the keys as bytes, a copy made with Python 3 has text.
+        fields = {key if isinstance(key, str) else key.decode(): batch[key] for key in batch}
+        pixels = np.asarray(fields["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        labels = np.asarray(fields["labels"], np.int32)
+    except Exception as error:  # a damaged pickle raises nearly anything, MemoryError too
         raise UserError(f"cannot read {path} as a CIFAR-10 batch: {error}") from error
     if len(pixels) != len(labels):
         raise UserError(f"{path}: {len(pixels)} images but {len(labels)} labels")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.files import write_bytes
 from activarium.tasks.models import load_weights
 from activarium.tasks.progress import silent
 
@@ -116,15 +116,6 @@ def plan_epoch(images: int, *, epoch: int, config: TrainingConfig) -> EpochPlan:
     )
 
 
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def _stored(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Copy tensors to the host one by one: the format takes neither strides nor shared memory."""
     return {
@@ -181,7 +172,7 @@ class _Folder:
 
     def write_log(self, epochs: list[dict[str, float]]) -> None:
         text = json.dumps({**self.head, "epochs": epochs}, indent=2)
-        _write(self.path / LOG, f"{text}\n".encode())
+        write_bytes(self.path / LOG, f"{text}\n".encode())
 
     def save(
         self, model: nn.Module, optimiser: torch.optim.SGD, epochs: list[dict[str, float]]
@@ -189,14 +180,14 @@ class _Folder:
         """Store a finished epoch: checkpoint, then the state to resume from, then the log."""
         weights = _stored(model.state_dict())
         metadata = {"epoch": str(len(epochs))}
-        _write(self.checkpoint(len(epochs)), save(weights, metadata=metadata))
+        write_bytes(self.checkpoint(len(epochs)), save(weights, metadata=metadata))
         momentum = {
             f"momentum.{name}": optimiser.state[parameter]["momentum_buffer"]
             for name, parameter in model.named_parameters()
             if optimiser.state.get(parameter, {}).get("momentum_buffer") is not None
         }
         tensors = {**{f"model.{name}": t for name, t in weights.items()}, **_stored(momentum)}
-        _write(self.path / STATE, save(tensors, metadata={"epochs": json.dumps(epochs)}))
+        write_bytes(self.path / STATE, save(tensors, metadata={"epochs": json.dumps(epochs)}))
         self.write_log(epochs)
 
     def load(self, model: nn.Module, optimiser: torch.optim.SGD) -> list[dict[str, float]]:
@@ -218,6 +209,20 @@ class _Folder:
                 buffer = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
                 optimiser.state[parameter]["momentum_buffer"] = buffer.detach()
         return epochs
+
+
+def _check_gradients(model: nn.Module, device: torch.device) -> None:
+    """Refuse what torch 2.15 gets wrong: gradients that differ from run to run, or a crash."""
+    narrow = any(
+        module.in_channels < 8 and module.kernel_size == (1, 1) and module.stride != (1, 1)
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d)
+    )
+    if narrow and device.type == "cpu":
+        raise UserError(
+            "the model has a strided 1x1 convolution of fewer than 8 channels, whose gradient on "
+            "the CPU cannot be trusted in channels_last; set model.width to at least 8"
+        )
 
 
 def _has_batch_norm(model: nn.Module) -> bool:
@@ -433,7 +438,7 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
     ------
     UserError
         Where the folder holds another training or is damaged, no image is labelled, a label is
-        beyond the outputs, or the loss is not finite (finished epochs are kept).
+        beyond the outputs, the model is too narrow for the CPU, or the loss is not finite (finished epochs are kept).
     """
     images, labels = _labelled(images, labels)
     files = _Folder(folder, identity=identity, config=config)
@@ -450,6 +455,7 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
         momentum=config.momentum,
         weight_decay=config.weight_decay,
     )
+    _check_gradients(model, device)
     batches = _slices(len(labels), batch_size=config.batch_size, model=model)
     run = _Run(model, optimiser, images, labels, normalise, config, device, batches)
     _check_labels(run)

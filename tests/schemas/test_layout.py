@@ -77,8 +77,14 @@ def test_chunk_keys__are_exactly_the_files_that_zarr_writes(sizes, tmp_path):
         for array in shard_arrays:
             rows = np.ones((shard.images, *array.shape[1:]), array.spec.dtype)
             group[array.spec.name][shard.start : shard.stop] = rows
-        keys = [key for array in shard_arrays for key in array.chunk_keys(shard, layout.shard_images)]
-        files = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("c/**/*") if file.is_file()}
+        keys = [
+            key for array in shard_arrays for key in array.chunk_keys(shard, layout.shard_images)
+        ]
+        files = {
+            file.relative_to(tmp_path).as_posix()
+            for file in tmp_path.rglob("c/**/*")
+            if file.is_file()
+        }
         assert len(keys) == len(set(keys))
         assert set(keys) == files - written
         written = files

@@ -70,5 +70,5 @@ def test_two_block_cnn__sizes_its_first_linear_layer_by_the_image(size, features
 
 
 def test_two_block_cnn__refuses_images_too_small_to_pool_twice():
-    with pytest.raises(UserError, match="at least 4x4 pixels.*got 3x8"):
+    with pytest.raises(UserError, match=r"at least 4x4 pixels.*got 3x8"):
         TwoBlockCNN(size=(3, 8))

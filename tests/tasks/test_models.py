@@ -141,7 +141,7 @@ def test_pretrained__other_weights_have_no_preprocessing_of_their_own(weights):
 
 
 def test_load_pretrained__own_resnet18_points_to_torchvisions():
-    with pytest.raises(UserError, match="use torchvision:resnet18"):
+    with pytest.raises(UserError, match=r"use torchvision:resnet18"):
         load_pretrained(ModelConfig(weights="DEFAULT"))
 
 
@@ -153,7 +153,7 @@ def test_load_pretrained__unknown_weights_list_what_there_is():
 
 def test_load_pretrained__other_number_of_outputs_is_refused():
     config = ModelConfig(architecture="torchvision:resnet18", weights="DEFAULT", outputs=10)
-    with pytest.raises(UserError, match="1000 outputs, model.outputs asks for 10"):
+    with pytest.raises(UserError, match=r"1000 outputs, model.outputs asks for 10"):
         load_pretrained(config)
 
 

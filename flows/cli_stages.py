@@ -1,0 +1,127 @@
+"""Commands that take a recording: analyse, embed, report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from activarium.flows.cli_options import DEFAULT_ROOT, Json, NoPrefect, RecordingName, Root, Verbose
+from activarium.flows.output import err, print_receipt
+from activarium.flows.progress_bars import progress_bars
+from activarium.flows.stage_choice import choose_stages
+from activarium.schemas.atlas import Atlas
+from activarium.schemas.errors import UserError
+
+app = typer.Typer()
+
+
+@app.command()
+def analyse(
+    recording: RecordingName,
+    fdr: Annotated[
+        float, typer.Option(min=1e-9, max=0.5, help="False discovery rate of `selective`.")
+    ] = 0.01,
+    exemplars: Annotated[int, typer.Option(min=1, help="Exemplars per unit and end.")] = 8,
+    class_exemplars: Annotated[int, typer.Option(min=0, help="The same within each class.")] = 3,
+    scheduler: Annotated[
+        str, typer.Option(help="Dask: threads, processes, or tcp://host:port.")
+    ] = "threads",
+    root: Root = DEFAULT_ROOT,
+    json: Json = False,
+    verbose: Verbose = False,
+    no_prefect: NoPrefect = False,
+) -> None:
+    """Compute class preferences, effect sizes and tests of a recording into tables.
+
+    Example: [bold]activarium analyse two-block-cnn --fdr 0.05[/]
+    """
+    from activarium.schemas.config import AnalyseConfig
+
+    config = AnalyseConfig(
+        fdr=fdr, exemplars=exemplars, class_exemplars=class_exemplars, scheduler=scheduler
+    )
+    with progress_bars(err):
+        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
+        receipt = stages.analyse(recording, config, root)
+    print_receipt(receipt, json=json, text=f"analysed {receipt.recording}")
+
+
+@app.command()
+def embed(
+    recording: RecordingName,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layer", help="Glob of layers with pooled features; repeatable."),
+    ] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="pca, tsne or umap; repeatable.")
+    ] = None,
+    dimensions: Annotated[int, typer.Option(min=2, max=3, help="Dimensions of the map.")] = 2,
+    perplexity: Annotated[float, typer.Option(min=1.01, help="Perplexity of t-SNE.")] = 30.0,
+    neighbours: Annotated[int, typer.Option(min=2, help="Neighbours of UMAP.")] = 15,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    root: Root = DEFAULT_ROOT,
+    json: Json = False,
+    verbose: Verbose = False,
+    no_prefect: NoPrefect = False,
+) -> None:
+    """Make maps of the images by pooled features and raw pixels, with quality scores.
+
+    Example: [bold]activarium embed two-block-cnn --layer conv2 --method tsne[/]
+    """
+    from activarium.schemas.config import EmbedConfig
+
+    chosen = {"layers": tuple(layers) if layers else None, "methods": methods}
+    settings = {name: value for name, value in chosen.items() if value}
+    config = _checked(
+        EmbedConfig,
+        {
+            "dimensions": dimensions,
+            "perplexity": perplexity,
+            "neighbours": neighbours,
+            "seed": seed,
+            **settings,
+        },
+    )
+    with progress_bars(err):
+        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
+        receipt = stages.embed(recording, config, root)
+    print_receipt(receipt, json=json, text=f"embedded {receipt.recording}")
+
+
+def _checked(model: Any, settings: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{place}: {first['msg']}, got {first['input']!r}") from error
+
+
+@app.command()
+def report(
+    recordings: Annotated[
+        list[str], typer.Argument(metavar="RECORDING...", help="The recording, then controls.")
+    ],
+    name: Annotated[str, typer.Option(help="Names the page.")] = "report",
+    title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
+    root: Root = DEFAULT_ROOT,
+    json: Json = False,
+    verbose: Verbose = False,
+    no_prefect: NoPrefect = False,
+) -> None:
+    """Write one self-contained page about a recording and its controls.
+
+    Example: [bold]activarium report two-block-cnn-epoch two-block-cnn-untrained --name digits[/]
+    """
+    from activarium.schemas.config import ReportConfig
+    from activarium.tasks.recording import open_recording
+
+    names = [open_recording(Atlas(root), each).name for each in recordings]
+    with progress_bars(err):
+        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
+        receipt = stages.report(names, name, ReportConfig(title=title), root)
+    print_receipt(receipt, json=json, text=f"report {receipt.path}")
