@@ -132,6 +132,10 @@ def make_map(points: NDArray[np.float64], method: Method, config: EmbedConfig, t
         flat[:, : found.coordinates.shape[1]] = found.coordinates
         return Map(flat, nan, share, {"dimensions": config.dimensions})
     reduced = pca(points, dimensions=config.pca_dimensions).coordinates.astype(np.float64)
+    if not reduced.any():
+        # A dead layer must not end a run: neighbours are undefined, and all images lie together.
+        together = np.zeros((len(points), config.dimensions), np.float32)
+        return Map(together, nan, nan, {"images_differ": False})
     if method == "tsne":
         perplexity = min(config.perplexity, largest_perplexity(len(points)))
         drawn = tsne(

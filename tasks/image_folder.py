@@ -9,7 +9,7 @@ import zlib
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
@@ -155,8 +155,17 @@ def scan(path: Path) -> dict[str, str]:
     return images
 
 
-def select_split(path: Path, images: dict[str, str], split: str) -> list[Entry]:
-    """Return the images of one split, sorted by class and name.
+class Selection(NamedTuple):
+    """The images of one split, and the classes of all splits."""
+
+    entries: list[Entry]
+    """Sorted by class and name."""
+    class_names: tuple[str, ...]
+    """Sorted. A class keeps its code in every split, also where a split has no image of it."""
+
+
+def select_split(path: Path, images: dict[str, str], split: str) -> Selection:
+    """Return the images of one split and the classes.
 
     One folder around all splits is stepped over.
 
@@ -170,10 +179,11 @@ def select_split(path: Path, images: dict[str, str], split: str) -> list[Entry]:
     deep = all(len(each) > (2 if split == "." else 3) for each in parts.values())
     skip = 1 if len(top) == 1 and deep and split not in top else 0
     first = skip if split == "." else skip + 1
+    placed = {name: each for name, each in parts.items() if len(each) == first + 2}
     entries = [
         Entry(name, split, each[first], images[name])
-        for name, each in parts.items()
-        if len(each) == first + 2 and (split == "." or each[skip] == split)
+        for name, each in placed.items()
+        if split == "." or each[skip] == split
     ]
     if not entries:
         splits = sorted({each[skip] for each in parts.values() if len(each) > skip + 1})
@@ -181,7 +191,8 @@ def select_split(path: Path, images: dict[str, str], split: str) -> list[Entry]:
             f"test_set.split: {path} has no <class>/<image> below {split!r}; it has the folders "
             f"{', '.join(splits[:8]) or 'none'}"
         )
-    return sorted(entries, key=lambda entry: (entry.label, entry.name))
+    classes = tuple(sorted({each[first] for each in placed.values()}))
+    return Selection(sorted(entries, key=lambda entry: (entry.label, entry.name)), classes)
 
 
 def identity_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.errors import UserError
@@ -37,5 +38,7 @@ def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
     row["shards"] = len(list((path / RECEIPTS).glob("shard-*.json")))
     if RECORDINGS.name in tables:
         columns = ("images", "units", "accuracy")
-        row |= read_table(atlas.table_file(RECORDINGS, name), columns).to_pylist()[0]
+        # `verify` names a damaged table; the other recordings are listed all the same.
+        with suppress(UserError):
+            row |= read_table(atlas.table_file(RECORDINGS, name), columns).to_pylist()[0]
     return row

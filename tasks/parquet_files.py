@@ -24,6 +24,9 @@ INPUTS_KEY = b"activarium.inputs"
 ROW_GROUP_ROWS = 131_072
 """Rows per row group: small enough that a filter on layer or unit skips most of a file."""
 
+UNREADABLE = (pa.ArrowException, OSError, ValueError)
+"""What Arrow raises on a damaged file: a name in the footer may not even be text."""
+
 
 def checksum_file(path: Path) -> Path:
     """Return the path of a table file's checksum; readers skip names that begin with `_`."""
@@ -126,7 +129,7 @@ def is_current(path: Path, inputs: str) -> bool:
         return False
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowInvalid, OSError):
+    except UNREADABLE:
         return False
     return bool(metadata.get(INPUTS_KEY, b"").decode() == inputs)
 
@@ -145,8 +148,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         )
     except FileNotFoundError as error:
         raise UserError(f"there is no table at {path}: run `activarium analyse`") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{path} is damaged ({reason}): delete it and run the same command again"
         ) from error

@@ -19,10 +19,12 @@ def connect(atlas: Atlas) -> duckdb.DuckDBPyConnection:
     """Return a DuckDB connection in memory with a view for each table that has files."""
     connection = duckdb.connect()
     for name in TABLES:
-        if any((atlas.tables / name).glob("*/*.parquet")):
-            pattern = str(atlas.tables.resolve() / name / "*" / "*.parquet").replace("'", "''")
+        # Listed one by one: the folder's own name may hold what a pattern gives a meaning.
+        files = [str(file) for file in sorted((atlas.tables.resolve() / name).glob("*/*.parquet"))]
+        if files:
+            quoted = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
             connection.execute(
-                f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{pattern}', "  # noqa: S608 - ours
+                f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{quoted}], "  # noqa: S608 - ours
                 "hive_partitioning = true, hive_types = {'recording': VARCHAR}, "
                 "union_by_name = true)"
             )

@@ -273,10 +273,9 @@ def _load_folder(config: TestSetConfig, datasets: Path) -> TestSet:
     del datasets
     if config.path is None:
         raise UserError("test_set.path: imagefolder needs the folder or zip of the images")
-    entries = select_split(config.path, scan(config.path), config.split)
+    entries, class_names = select_split(config.path, scan(config.path), config.split)
     is_folder = config.path.is_dir()
     reader = FolderReader(config.path) if is_folder else ZipReader(config.path)
-    class_names = tuple(sorted({entry.label for entry in entries}))
     codes = {name: code for code, name in enumerate(class_names)}
     test_set = TestSet(
         name=config.name or (config.path.name if is_folder else config.path.stem),

@@ -37,7 +37,9 @@ def rows(receipt, table):
 def test_embed__makes_each_map_once(made):
     _, _, receipt = made
     assert receipt.made
-    expected = {(layer, method) for layer in ("pixels", "fc:2") for method in ("pca", "tsne", "umap")}
+    expected = {
+        (layer, method) for layer in ("pixels", "fc:2") for method in ("pca", "tsne", "umap")
+    }
     assert set(rows(receipt, "embeddings")) == set(rows(receipt, "embedding_quality")) == expected
 
 
@@ -158,7 +160,13 @@ def test_make_map__ten_images_are_enough(method):
     assert np.isfinite(found.coordinates).all()
 
 
-@pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
+def test_make_map__pca_of_images_all_alike_keeps_no_variance():
+    found = make_map(np.ones((30, 4)), "pca", EmbedConfig(), threads=1)
+    assert (found.coordinates == 0).all()
+    assert found.explained_variance == 0
+
+
+@pytest.mark.parametrize("method", ["tsne", "umap"])
 def test_make_map__images_all_alike_lie_on_one_point(method):
     found = make_map(np.ones((30, 4)), method, EmbedConfig(), threads=1)
     assert (found.coordinates == 0).all()

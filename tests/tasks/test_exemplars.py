@@ -51,7 +51,9 @@ def test_extreme_images__by_hand():
 
 
 def test_extreme_images__constant_unit_takes_the_first_images():
-    found = extreme_images(np.zeros((1, 9), np.float32), np.zeros(9, int), 1, ranks=3, class_ranks=2)
+    found = extreme_images(
+        np.zeros((1, 9), np.float32), np.zeros(9, int), 1, ranks=3, class_ranks=2
+    )
     assert found.overall.tolist() == [[0, 1, 2]]
     assert found.by_class.tolist() == [[[0, 1]]]
 
@@ -63,6 +65,8 @@ def test_extreme_images__infinite_responses_are_ranked():
 
 
 def test_extreme_images__no_class_and_no_image():
-    found = extreme_images(np.empty((2, 0), np.float32), np.empty(0, int), 0, ranks=2, class_ranks=2)
+    found = extreme_images(
+        np.empty((2, 0), np.float32), np.empty(0, int), 0, ranks=2, class_ranks=2
+    )
     assert found.overall.tolist() == [[-1, -1], [-1, -1]]
     assert found.by_class.shape == (2, 0, 2)

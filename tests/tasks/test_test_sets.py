@@ -498,3 +498,14 @@ def test_shared_zip__is_cifar10(tmp_path):
     assert cifar.class_names == test_sets.CIFAR10_CLASSES
     assert cifar.name == "cifar10-test-jpeg"
     assert cifar.image(0).size == (32, 32)
+
+
+def test_imagefolder__a_class_keeps_its_code_in_every_split(tmp_path):
+    for name in ("train/a", "train/b", "train/c", "test/a", "test/c"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / name / "0.png")
+    found = load_test_set(
+        TestSetConfig(source="imagefolder", path=tmp_path, split="test"), datasets=tmp_path
+    )
+    assert found.class_names == ("a", "b", "c")
+    assert found.labels.tolist() == [0, 2]

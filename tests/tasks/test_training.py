@@ -162,7 +162,7 @@ def test_train__interrupted_and_resumed_ends_bit_identical(tmp_path, data, archi
 
 
 def test_train__model_too_narrow_for_the_cpus_gradients_is_refused(tmp_path, data):
-    with pytest.raises(UserError, match="set model.width to at least 8"):
+    with pytest.raises(UserError, match=r"set model.width to at least 8"):
         run(tmp_path, data, model=build("resnet18", width=4))
 
 
