@@ -15,5 +15,5 @@ DEMO = RunConfig(
     test_set=TestSetConfig(source="digits"),
     preprocessing=PreprocessingConfig(size=32),
     model=ModelConfig(architecture="two-block-cnn"),
-    training=TrainingConfig(epochs=10, batch_size=64, learning_rate=0.05, crop=2),
+    training=TrainingConfig(epochs=5, batch_size=64, learning_rate=0.05, crop=2),
 )

@@ -128,7 +128,7 @@ def _run_blocks(
     with progress(f"analysing {recording.name}", len(blocks)) as advance:
         run_pieces(
             analyse_block,
-            [(recording.path, work, block) for block in blocks],
+            [(recording.path.absolute(), work.absolute(), block) for block in blocks],
             scheduler=config.scheduler,
             advance=advance,
         )
@@ -143,7 +143,13 @@ def _run_layers(
         return run_pieces(
             measure_layer,
             [
-                (recording.path, layer.name, config.knn_neighbours, config.knn_queries, 0)
+                (
+                    recording.path.absolute(),
+                    layer.name,
+                    config.knn_neighbours,
+                    config.knn_queries,
+                    0,
+                )
                 for layer in layers
             ],
             scheduler=config.scheduler,

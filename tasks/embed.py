@@ -244,7 +244,7 @@ def embed(
         }
     )
     pieces = [
-        Piece(recording.path, atlas.root, source, method, config, inputs)
+        Piece(recording.path.absolute(), atlas.root.absolute(), source, method, config, inputs)
         for source in choose_sources(recording, config)
         for method in config.methods
     ]

@@ -33,7 +33,7 @@ def answers(logits: NDArray[np.floating], label: NDArray[np.integer]) -> dict[st
     minus the runner-up's), `entropy` and `loss` (in nat).
     """
     exact = logits.astype(np.float64)
-    readable: NDArray[np.bool_] = ~np.isnan(exact).any(axis=1)
+    readable = np.asarray(~np.isnan(exact).any(axis=1))
     log_p = exact - logsumexp(exact, axis=1, keepdims=True)
     safe = np.where(readable[:, None], exact, 0.0)
     top = np.sort(safe, axis=1)[:, -2:]

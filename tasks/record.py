@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -191,20 +192,26 @@ def _store(
 
 
 def _check_finite(session: Session, shard: Shard, values: dict[str, NDArray[Any]]) -> None:
-    valid = values["valid"]
-    finite = np.isfinite(values["channel_mean"]).all(axis=0)
-    if finite.all() and np.isfinite(values["logits"]).all():
-        return
-    layers = session.plan.model_layers
-    column = int(np.argmin(finite)) if not finite.all() else layers.units - 1
-    starts = layers.offsets()
-    layer = layers.layers[int(np.searchsorted(starts, column, side="right")) - 1]
-    row = int(np.argmin(np.isfinite(values["channel_mean"][:, column])))
+    means = _is_sound(values["channel_mean"], values["valid"])
+    if not means.all():
+        layers = session.plan.model_layers
+        column = int(np.argmin(means.all(axis=0)))
+        place = int(np.searchsorted(layers.offsets(), column, side="right")) - 1
+        what, row = f"layer {layers.layers[place].name!r} is the first", np.argmin(means[:, column])
+    else:
+        logits = _is_sound(values["logits"], values["valid"]).all(axis=1)
+        if logits.all():
+            return
+        what, row = "the model's output, and no recorded layer, is the first", np.argmin(logits)
     raise UserError(
-        f"layer {layer.name!r} is the first to return NaN or infinity, for image "
-        f"{session.test_set.ids[shard.start + row]!r} ({int(valid.sum())} images in the shard): "
-        "check the weights and the preprocessing, or use record.precision float32"
+        f"{what} to be NaN or infinite, for image {session.test_set.ids[shard.start + int(row)]!r}:"
+        " check the weights and the preprocessing, or use record.precision float32"
     )
+
+
+def _is_sound(rows: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where values are finite; images that could not be decoded may hold anything."""
+    return np.isfinite(rows) | ~valid[:, None]
 
 
 def _blank_invalid(values: dict[str, NDArray[Any]]) -> None:
@@ -218,14 +225,19 @@ def _blank_invalid(values: dict[str, NDArray[Any]]) -> None:
 @contextmanager
 def _only_writer(atlas: Atlas, name: str) -> Iterator[None]:
     """Hold the recording's lock; the system frees it even when the process is killed."""
-    atlas.work.mkdir(parents=True, exist_ok=True)
-    with (atlas.work / f"{name}.lock").open("w") as lock:
+    path = atlas.work / f"{name}.lock"
+    with ExitStack() as stack:
         try:
+            for folder in (atlas.work, atlas.recordings):
+                folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(path.open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UserError(
                 f"another process is recording {name} right now; wait for it to end"
             ) from error
+        except OSError as error:
+            raise UserError(f"cannot lock {path}: {error.strerror or error}") from error
         yield
 
 
@@ -293,6 +305,7 @@ def _open_or_create(
 ) -> tuple[RecordPlan, int]:
     """Return the plan and batch size to go on with; those of a begun recording are kept."""
     if not path.exists():
+        _sweep_begun_stores(path)
         create_store(
             path,
             plan.layout,
@@ -307,6 +320,12 @@ def _open_or_create(
     sweep_partial_files(path)
     layout = replace(plan.layout, shard_images=int(attributes["shard_images"]))
     return replace(plan, layout=layout), int(attributes["batch_size"])
+
+
+def _sweep_begun_stores(path: Path) -> None:
+    """Delete what a run left that was killed while it created the store."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _fill_shards(session: Session, progress: Progress) -> RecordingReceipt:

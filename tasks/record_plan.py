@@ -156,7 +156,11 @@ def _layout(
     thumbnail = thumbnail_shape(*side, config.thumbnail) if config.thumbnail else (0, 0, 0)
     floats = model_layers.units * len(config.reductions) + features + model_layers.outputs
     row_bytes = 4 * floats + int(np.prod(thumbnail)) + 1
-    most = config.shard_images or RecordingLayout.shard_images_for(row_bytes)
+    shard_images = config.shard_images
+    if shard_images is None:
+        most = RecordingLayout.shard_images_for(row_bytes)
+        # Even shards: the last chunk is stored in full, whatever of it is filled.
+        shard_images = -(-len(test_set) // -(-len(test_set) // most))
     return RecordingLayout(
         images=len(test_set),
         units=model_layers.units,
@@ -166,7 +170,7 @@ def _layout(
         outputs=model_layers.outputs,
         reductions=config.reductions,
         thumbnail=thumbnail,
-        shard_images=min(most, len(test_set)),
+        shard_images=min(shard_images, len(test_set)),
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ from activarium.tasks.image_folder import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Folder of Debian's package dataset-fashion-mnist."""
+
+COLOUR_SAMPLES = 64
+"""Images of a folder at most that are looked at to tell colour from grey."""
+
+GREY_MODES = {"1", "L", "LA", "F"}
+"""Pillow's names of grey images of up to 8 bits or of floats; those of more bits begin with I."""
 
 DIGITS_SEED = 0
 DIGITS_TEST_SHARE = 0.3
@@ -216,7 +224,7 @@ def _download(own: str, config: TestSetConfig, home: Path, looked: list[Path]) -
     try:
         load: Callable[..., Any] = getattr(torchvision.datasets, own)
         load(home, train=config.split == "train", download=True)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, EOFError, HTTPException) as error:
         reason = str(error).split("\n")[0]
         raise UserError(
             f"test_set: the download of {config.source} failed ({reason}); {advice}"
@@ -291,11 +299,20 @@ def _load_folder(config: TestSetConfig, datasets: Path) -> TestSet:
 
 
 def _colours(test_set: TestSet) -> int:
-    """Return 1 where the first image that can be decoded is grey."""
-    for index in range(len(test_set)):
-        try:
-            mode = test_set.image(index).mode
-        except UndecodableImageError:
-            continue
-        return 1 if mode in ("1", "L", "I;16", "I", "F", "LA") else 3
-    raise UserError(f"test_set: none of the {len(test_set)} images can be decoded")
+    """Return 3 where one of some images spread over the set is in colour, 1 where all are grey.
+
+    Sets of photographs hold a few grey ones, and one of them may be the first.
+    """
+    spread = range(0, len(test_set), -(-len(test_set) // COLOUR_SAMPLES))
+    modes = _modes(test_set, spread) or _modes(test_set, range(len(test_set)))
+    if not modes:
+        raise UserError(f"test_set: none of the {len(test_set)} images can be decoded")
+    return 1 if all(mode in GREY_MODES or mode.startswith("I") for mode in modes) else 3
+
+
+def _modes(test_set: TestSet, indices: Iterable[int]) -> set[str]:
+    found = set()
+    for index in indices:
+        with suppress(UndecodableImageError):
+            found.add(test_set.image(index).mode)
+    return found

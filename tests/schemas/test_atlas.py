@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from activarium.schemas.atlas import Atlas, slug
-from activarium.schemas.tables import EMBEDDINGS, UNITS
 from hypothesis import given
 from hypothesis import strategies as st
+
+from activarium.schemas.atlas import Atlas, slug
+from activarium.schemas.tables import EMBEDDINGS, UNITS
 
 ATLAS = Atlas(Path("root"))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
+
 from activarium.schemas import config as module
 from activarium.schemas.config import (
     AnalyseConfig,
@@ -17,7 +19,6 @@ from activarium.schemas.config import (
     TestSetConfig,
     TrainingConfig,
 )
-from pydantic import ValidationError
 
 MODELS = [
     each

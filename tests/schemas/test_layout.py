@@ -7,6 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
 from activarium.schemas.layout import (
     ARRAYS,
     BLOCK_UNITS,
@@ -15,8 +18,6 @@ from activarium.schemas.layout import (
     RecordingLayout,
     Shard,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 LAYOUT = RecordingLayout(
     images=10,

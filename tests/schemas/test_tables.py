@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import xarray as xr
+
 from activarium.schemas.columns import FORMAT_VERSION, integer, p_value, real
 from activarium.schemas.tables import TABLES
 

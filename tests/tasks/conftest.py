@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import zarr
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.layout import RecordingLayout
 from activarium.schemas.receipts import ShardReceipt
-from activarium.tasks.analyse import analyse
+from activarium.tasks.analyse import WRITTEN, analyse
 from activarium.tasks.layers import Layer
+from activarium.tasks.parquet_files import read_table
 from activarium.tasks.recording import Recording
 from activarium.tasks.recording_store import create_store, finalise, write_receipt, write_shard
 
@@ -239,3 +242,77 @@ def analysed(tmp_path_factory: pytest.TempPathFactory) -> Analysed:
     files = analyse(atlas, recording, config=config).files
     analyse(atlas, control, config=config)
     return Analysed(atlas, raw, recording, files)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A recording as plain zarr arrays, and its tables as data frames."""
+
+    atlas: Atlas
+    name: str = "toy"
+
+    @property
+    def path(self):
+        return self.atlas.recording(self.name)
+
+    def array(self, name):
+        return zarr.open_group(self.path, mode="r")[name][:]
+
+    def table(self, name):
+        return read_table(self.atlas.tables / name / f"recording={self.name}" / f"{name}.parquet")
+
+    def tables(self):
+        """Return all tables of the analysis, to compare two runs."""
+        return {table.name: self.table(table.name) for table in WRITTEN}
+
+    def frame(self, name):
+        return self.table(name).to_pandas()
+
+    @cached_property
+    def valid(self):
+        return self.array("valid")
+
+    @cached_property
+    def responses(self):
+        """Valid images x units."""
+        return self.array("channel_mean")[self.valid].astype(np.float64)
+
+    @cached_property
+    def label(self):
+        return self.array("label")[self.valid]
+
+    @cached_property
+    def labelled(self):
+        """Responses and labels of the images that have one."""
+        known = self.label >= 0
+        return self.responses[known], self.label[known]
+
+    @cached_property
+    def groups(self):
+        """Responses of each class that has images."""
+        values, label = self.labelled
+        return {code: values[label == code] for code in np.unique(label)}
+
+    @cached_property
+    def constant(self):
+        return np.ptp(self.responses, axis=0) == 0
+
+
+@pytest.fixture(scope="session")
+def stored() -> Any:
+    """Return the class that reads a recording and its tables as plain arrays and data frames."""
+    return Stored
+
+
+@pytest.fixture(scope="session")
+def toy(analysed: Analysed) -> Stored:
+    """Return the analysed recording as plain arrays and data frames."""
+    return Stored(analysed.atlas)
+
+
+@pytest.fixture(scope="session")
+def wide() -> Raw:
+    """Return 300 units: more than one block."""
+    return _raw(
+        layers=(Layer("a", "conv", 0, 290, 2, 2, "relu"), Layer("b", "linear", 1, 10, 1, 1, ""))
+    )

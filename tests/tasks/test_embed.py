@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
+from sklearn.manifold import trustworthiness
+
+from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import EmbedConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.embed import choose_sources, embed, make_map, read_source
 from activarium.tasks.parquet_files import read_table
-from sklearn.decomposition import PCA
-from sklearn.manifold import trustworthiness
 
 CONFIG = EmbedConfig(layers=("fc:2",), threads=1)
 
@@ -20,8 +22,6 @@ CONFIG = EmbedConfig(layers=("fc:2",), threads=1)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, make_raw, write_recording):
     """Return an atlas with all maps of the pixels and of one layer, and the receipt."""
-    from activarium.schemas.atlas import Atlas  # noqa: PLC0415 - one fixture needs it
-
     atlas = Atlas(tmp_path_factory.mktemp("embedded"))
     recording = write_recording(atlas, make_raw(images=62))
     return atlas, recording, embed(atlas, recording, config=CONFIG)

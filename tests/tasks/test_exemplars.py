@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from activarium.tasks.exemplars import extreme_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
+from activarium.tasks.exemplars import extreme_images
 
 
 def first_of_a_stable_sort(values, images, ranks, *, least):
@@ -70,3 +71,29 @@ def test_extreme_images__no_class_and_no_image():
     )
     assert found.overall.tolist() == [[-1, -1], [-1, -1]]
     assert found.by_class.shape == (2, 0, 2)
+
+
+def test_exemplars__are_the_first_of_a_stable_sort(toy):
+    frame, valid = toy.frame("exemplars"), np.flatnonzero(toy.valid)
+    overall = frame[frame["class"].isna()]
+    ids = toy.array("image")
+    for unit, name in enumerate(toy.array("unit")):
+        for extreme, sign in (("most", -1), ("least", 1)):
+            rows = overall[(overall.unit == name) & (overall.extreme == extreme)]
+            order = np.argsort(sign * toy.responses[:, unit], kind="stable")[:8]
+            assert rows.exemplar_rank.tolist() == list(range(1, 9))
+            assert rows.image_index.tolist() == valid[order].tolist()
+            assert rows.image.tolist() == ids[valid[order]].tolist()
+            assert rows.response.tolist() == toy.responses[order, unit].tolist()
+
+
+def test_exemplars__within_a_class_hold_only_its_images(toy):
+    frame = toy.frame("exemplars")
+    frame = frame[frame["class"].notna()]
+    names = dict(enumerate(toy.array("class")))
+    label = toy.array("label")
+    assert (frame["class"] == frame.image_index.map(lambda row: names[label[row]])).all()
+    sizes = frame.groupby(["unit", "extreme", "class"]).size()
+    assert set(sizes.xs("eel", level="class")) == {1}
+    assert set(sizes.xs("bee", level="class")) == {3}
+    assert "dodo" not in set(frame["class"])

@@ -6,7 +6,6 @@ from activarium.schemas.config import AnalyseConfig
 from activarium.tasks.analyse import analyse
 from activarium.tasks.listing import list_recordings
 
-
 ANALYSE = AnalyseConfig(scheduler="synchronous")
 
 

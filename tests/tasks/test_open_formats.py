@@ -43,7 +43,7 @@ def test_xarray__opens_the_recording_with_labels(analysed):
         np.testing.assert_array_equal(bees, raw.responses[raw.label == 1])
         one = dataset.channel_mean.sel(image="set/0007.png", unit="conv1/4")
         assert float(one) == raw.responses[7, 4]
-        assert dataset["class"].values.tolist() == list(raw.class_names)
+        assert dataset["class"].to_numpy().tolist() == list(raw.class_names)
         np.testing.assert_array_equal(dataset.thumbnail, raw.thumbnail)
         assert dataset.attrs["status"] == "complete"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from activarium.schemas.errors import UserError
 from activarium.tasks.parquet_files import read_table
 from activarium.tasks.query import query

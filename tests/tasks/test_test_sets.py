@@ -1,9 +1,10 @@
-"""Test sets from every source, and what is said when their files are missing or damaged."""
+"""Test sets from files that the tests write, and from scikit-learn and Debian where present."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import os
 import pickle
 import struct
 import zipfile
@@ -12,500 +13,642 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from activarium.schemas.config import TestSetConfig
 from activarium.schemas.errors import UserError
-from activarium.tasks import image_folder, test_sets
-from activarium.tasks.test_sets import UndecodableImageError, load_test_set
+from activarium.tasks.idx_files import read_idx
+from activarium.tasks.test_sets import (
+    CIFAR10_CLASSES,
+    DEBIAN_FASHION_MNIST,
+    FASHION_CLASSES,
+    TestSet,
+    UndecodableImageError,
+    load_test_set,
+)
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+NOWHERE = Path("nowhere")
 
 
-def png(value=0, size=(4, 3), mode="RGB"):
+def load(source, datasets=NOWHERE, **settings):
+    config = TestSetConfig(source=source, download=False, **settings)
+    return load_test_set(config, datasets=datasets)
+
+
+def digits_of(split, **settings):
+    return load("digits", split=split, **settings)
+
+
+def png(value=0, *, size=(4, 4), mode="RGB"):
     stream = io.BytesIO()
-    Image.new(mode, size, value if mode == "L" else (value,) * 3).save(stream, "PNG")
+    Image.new(mode, size, value if mode == "L" else (value, 10, 20)).save(stream, "PNG")
     return stream.getvalue()
 
 
-def write_folder(root, names, content=None):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png() if content is None else content)
+def write_folder(root, files):
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
     return root
 
 
 def write_zip(path, files):
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), content)
     return path
 
 
-def write_idx(path, values):
-    values = np.asarray(values, np.uint8)
-    header = bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape)
-    content = header + values.tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+@pytest.fixture(params=["folder", "zip"])
+def store(request, tmp_path):
+    """Return a function that stores files as a folder or as a zip."""
+    if request.param == "folder":
+        return lambda files, name="set": write_folder(tmp_path / name, files)
+    return lambda files, name="set": write_zip(tmp_path / f"{name}.zip", files)
 
 
-def write_mnist(folder, *, images=None, labels=(3, 1, 4, 1), ending="", prefix="t10k"):
-    if images is None:
-        images = np.arange(len(labels) * 6).reshape(len(labels), 2, 3)
-    write_idx(folder / f"{prefix}-images-idx3-ubyte{ending}", images)
-    write_idx(folder / f"{prefix}-labels-idx1-ubyte{ending}", labels)
-    return folder
+FILES = {
+    **{f"test/{label}/{n}.png": png(n) for label in ("cat", "ant", "bee") for n in range(3)},
+    **{f"train/{label}/{n}.png": png(n + 100) for label in ("ant", "bee", "cat") for n in range(2)},
+}
 
 
-def write_cifar(folder, *, count=5, key=lambda name: name.encode()):
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(0)
-    for name in ("test_batch", *(f"data_batch_{number}" for number in range(1, 6))):
-        pixels = random.integers(0, 256, (count, 3072), dtype=np.uint8)
-        batch = {key("data"): pixels, key("labels"): [row % 10 for row in range(count)]}
-        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
-    return folder
+def folder_of(path, split="test", **settings):
+    return load("imagefolder", path=path, split=split, **settings)
 
 
-def load(tmp_path, **settings):
-    settings = {"download": False, **settings}
-    return load_test_set(TestSetConfig(**settings), datasets=tmp_path / "datasets")
+# --- digits ---------------------------------------------------------------------------------
 
 
-# --- digits -------------------------------------------------------------------------------------
-
-
-def test_digits__splits_are_disjoint_stratified_and_reproducible(tmp_path):
-    train, test = (load(tmp_path, source="digits", split=split) for split in ("train", "test"))
-    assert (len(train), len(test)) == (1257, 540)
+def test_digits__splits_share_no_image_and_hold_all():
+    train, test = digits_of("train"), digits_of("test")
+    assert (len(train), len(test)) == (1_257, 540)
     assert not set(train.ids) & set(test.ids)
-    shares = np.bincount(test.labels) / (np.bincount(test.labels) + np.bincount(train.labels))
-    assert np.abs(shares - 0.3).max() < 0.01
-    again = load(tmp_path, source="digits", split="train")
-    assert again.ids == train.ids
-    assert again.identity == train.identity != test.identity
+    assert len(set(train.ids) | set(test.ids)) == 1_797
+    assert train.identity != test.identity
 
 
-def test_digits__values_span_all_of_a_byte(tmp_path):
-    digits = load(tmp_path, source="digits")
-    assert digits.pixels.dtype == np.uint8
-    assert (digits.pixels.min(), digits.pixels.max()) == (0, 255)
-    assert digits.image(0).size == (8, 8)
-    assert digits.image(0).mode == "L"
-    assert (digits.name, digits.split, digits.colours) == ("digits", "test", 1)
+def test_digits__are_stratified():
+    whole = np.bincount(load_digits().target)
+    share = np.bincount(digits_of("test").labels) / whole
+    np.testing.assert_allclose(share, 0.3, atol=0.01)
 
 
-def test_builtin_set__wrong_split_names_the_splits_there_are(tmp_path):
-    with pytest.raises(UserError, match=r"train and test.*'validation'"):
-        load(tmp_path, source="digits", split="validation")
+def test_digits__pixels_and_labels_are_scikit_learns_at_their_ids():
+    digits, test = load_digits(), digits_of("test")
+    rows = [int(name.removeprefix("digits/")) for name in test.ids]
+    expected = np.rint(digits.images[rows] * 255 / 16)
+    np.testing.assert_array_equal(test.pixels[..., 0], expected)
+    np.testing.assert_array_equal(test.labels, digits.target[rows])
+    assert test.pixels.max() == 255
+    assert test.image(3).mode == "L"
+    assert test.class_names == tuple("0123456789")
+    assert (test.name, test.colours) == ("digits", 1)
 
 
-# --- limit --------------------------------------------------------------------------------------
+def test_digits__another_split_is_refused():
+    with pytest.raises(UserError, match="digits has train and test, got 'val'"):
+        digits_of("val")
 
 
-def test_limit__is_spread_over_the_set_and_keeps_its_ids(tmp_path):
-    whole, some = load(tmp_path, source="digits"), load(tmp_path, source="digits", limit=7)
-    places = [whole.ids.index(each) for each in some.ids]
-    assert len(some) == len(some.pixels) == len(some.labels) == 7
-    assert (places[0], places[-1]) == (0, 539)
-    assert set(np.diff(places)) <= {89, 90, 91}
-    np.testing.assert_array_equal(some.labels, whole.labels[places])
-    np.testing.assert_array_equal(some.pixels, whole.pixels[places])
-    assert some.identity != whole.identity
+# --- limit ----------------------------------------------------------------------------------
 
 
-def test_limit__larger_than_the_set_is_the_set(tmp_path):
-    whole, all_of_it = (load(tmp_path, source="digits", limit=limit) for limit in (None, 540))
-    assert whole.ids == all_of_it.ids
-    assert whole.identity == all_of_it.identity
+def test_limit__spreads_evenly_and_changes_the_identity():
+    whole, some = digits_of("test"), digits_of("test", limit=50)
+    chosen = [whole.ids.index(name) for name in some.ids]
+    assert len(some) == 50
+    assert (chosen[0], chosen[-1]) == (0, 539)
+    assert set(np.diff(chosen)) == {11}
+    np.testing.assert_array_equal(some.pixels, whole.pixels[chosen])
+    np.testing.assert_array_equal(some.labels, whole.labels[chosen])
+    assert len({whole.identity, some.identity, digits_of("test", limit=51).identity}) == 3
 
 
-# --- IDX ----------------------------------------------------------------------------------------
+def test_limit__beyond_the_set_changes_nothing():
+    assert digits_of("test", limit=540).identity == digits_of("test").identity
+    assert digits_of("test", limit=10_000).ids == digits_of("test").ids
 
 
-@pytest.mark.parametrize("ending", ["", ".gz"])
-@pytest.mark.parametrize("below", [".", "MNIST/raw"])
-def test_mnist__is_read_plain_and_gzipped_from_either_layout(tmp_path, ending, below):
-    write_mnist(tmp_path / "files" / below, ending=ending)
-    mnist = load(tmp_path, source="mnist", path=tmp_path / "files")
-    assert mnist.labels.tolist() == [3, 1, 4, 1]
-    assert mnist.labels.dtype == np.int32
-    np.testing.assert_array_equal(np.asarray(mnist.image(1)), np.arange(6, 12).reshape(2, 3))
-    assert mnist.class_names == tuple("0123456789")
+@given(images=st.integers(2, 400), share=st.floats(0, 1))
+def test_limit__never_takes_an_image_twice(images, share):
+    from activarium.tasks.test_sets import _limited
+
+    limit = 2 + round(share * (images - 2))
+    ids, labels = tuple(map(str, range(images))), np.arange(images, dtype=np.int32)
+    some = _limited(TestSet("set", "test", (), ids, labels, "", 1), limit)
+    assert len(set(some.ids)) == len(some) == limit
+    assert np.diff(some.labels).max(initial=1) <= -(-(images - 1) // (limit - 1))
 
 
-def test_mnist__is_found_in_the_datasets_folder(tmp_path):
-    write_mnist(tmp_path / "datasets" / "mnist" / "MNIST" / "raw", prefix="train")
-    assert len(load(tmp_path, source="mnist", split="train")) == 4
+# --- IDX files ------------------------------------------------------------------------------
 
 
-def test_mnist__identity_follows_pixels_and_labels(tmp_path):
-    sets = {}
-    for name, labels, add in (
-        ("a", (1, 2), 0),
-        ("b", (1, 2), 1),
-        ("c", (2, 1), 0),
-        ("d", (1, 2), 0),
-    ):
-        write_mnist(tmp_path / name, labels=labels, images=np.arange(8).reshape(2, 2, 2) + add)
-        sets[name] = load(tmp_path, source="mnist", path=tmp_path / name).identity
-    assert len({sets["a"], sets["b"], sets["c"]}) == 3
-    assert sets["a"] == sets["d"]
+def idx(array):
+    header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
 
 
-def test_fashion_mnist__debian_package_is_the_original(tmp_path):
-    if not test_sets.DEBIAN_FASHION_MNIST.is_dir():
-        pytest.skip("needs Debian's package dataset-fashion-mnist")
-    fashion = load(tmp_path, source="fashion-mnist")
-    assert fashion.pixels.shape == (10_000, 28, 28, 1)
-    assert np.bincount(fashion.labels).tolist() == [1000] * 10
-    assert fashion.class_names[0] == "T-shirt/top"
-    assert fashion.class_names[fashion.labels[0]] == "Ankle boot"
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 5, 6), dtype=np.uint8)
+LABELS = np.arange(12, dtype=np.uint8) % 10
+NAMES = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def write_idx(folder, images=None, labels=None, *, gzipped=False):
+    contents = (
+        idx(IMAGES) if images is None else images,
+        idx(LABELS) if labels is None else labels,
+    )
+    files = dict(zip(NAMES, contents, strict=True))
+    if gzipped:
+        files = {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
+    return write_folder(folder, files)
+
+
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_idx__plain_and_gzipped_give_images_and_labels(tmp_path, gzipped):
+    found = load("mnist", path=write_idx(tmp_path, gzipped=gzipped))
+    np.testing.assert_array_equal(found.pixels[..., 0], IMAGES)
+    np.testing.assert_array_equal(found.labels, LABELS)
+    assert found.ids[:2] == ("test/00000", "test/00001")
+    assert found.pixels.shape == (12, 5, 6, 1)
+
+
+def test_idx__plain_and_gzipped_are_the_same_set(tmp_path):
+    plain = load("mnist", path=write_idx(tmp_path / "plain"))
+    gzipped = load("mnist", path=write_idx(tmp_path / "gzipped", gzipped=True))
+    assert plain.identity == gzipped.identity
+
+
+def test_idx__identity_changes_with_a_label_and_with_a_pixel(tmp_path):
+    brighter, other = IMAGES.copy(), LABELS.copy()
+    brighter[7, 3, 2] ^= 1
+    other[4] = 9
+    found = [
+        load("mnist", path=write_idx(tmp_path / "a")),
+        load("mnist", path=write_idx(tmp_path / "b", images=idx(brighter))),
+        load("mnist", path=write_idx(tmp_path / "c", labels=idx(other))),
+    ]
+    assert len({each.identity for each in found}) == 3
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("images", "message"),
     [
-        (lambda content: content[:-1], "damaged: expected 24 bytes"),
-        (lambda content: content + b"x", "damaged: expected 24 bytes"),
-        (lambda content: content[:9], "damaged"),
-        (lambda _: b"", "no IDX file"),
-        (lambda content: b"\x89PNG" + content, "no IDX file"),
-        (lambda content: b"\0\0\x0d" + content[3:], "no IDX file of bytes"),
+        (idx(IMAGES)[:-1], r"expected 360 bytes for shape \(12, 5, 6\), found 359"),
+        (idx(IMAGES) + b"x", "expected 360 bytes .* found 361"),
+        (idx(IMAGES)[:9], "damaged"),
+        (idx(IMAGES)[:3], "no IDX file"),
+        (b"", "no IDX file"),
+        (b"PK\x03\x04 something else", r"no IDX file of bytes: it begins with b'PK"),
+        (b"\0\0\x0d" + idx(IMAGES)[3:], "no IDX file of bytes"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "damaged"),
+        (idx(IMAGES[:5]), "do not belong together"),
+        (idx(LABELS), "do not belong together"),
+        (idx(IMAGES[0]), "do not belong together"),
     ],
-)
-def test_idx__damaged_file_is_named(tmp_path, damage, message):
-    images = write_mnist(tmp_path / "files") / "t10k-images-idx3-ubyte"
-    images.write_bytes(damage(images.read_bytes()))
-    with pytest.raises(UserError, match=message) as caught:
-        load(tmp_path, source="mnist", path=tmp_path / "files")
-    assert str(images) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    ids=[
+        "cut", "longer", "cut-header", "3-bytes", "empty", "a-zip", "floats", "huge", "fewer",
+        "labels-twice", "one-image",
+    ],
+)  # fmt: skip
+def test_idx__damaged_or_mismatched_files_are_one_clear_line(tmp_path, images, message):
+    with pytest.raises(UserError, match=message) as error:
+        load("mnist", path=write_idx(tmp_path, images=images))
+    assert NAMES[0] in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_idx__cut_gzip_is_named(tmp_path):
-    images = write_mnist(tmp_path / "files", ending=".gz") / "t10k-images-idx3-ubyte.gz"
-    images.write_bytes(images.read_bytes()[:-12])
-    with pytest.raises(UserError, match=r"cannot read .*t10k-images"):
-        load(tmp_path, source="mnist", path=tmp_path / "files")
+@pytest.mark.parametrize("keep", [5, 40, -4])
+def test_idx__truncated_gzip_is_one_clear_line(tmp_path, keep):
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx(IMAGES))[:keep])
+    with pytest.raises(UserError, match=r"cannot read .*images\.gz"):
+        read_idx(path)
 
 
-def test_idx__counts_that_differ_are_an_error(tmp_path):
-    write_mnist(tmp_path / "files", images=np.zeros((3, 2, 2)), labels=(1, 2))
-    with pytest.raises(UserError, match=r"\(3, 2, 2\) and \(2,\)"):
-        load(tmp_path, source="mnist", path=tmp_path / "files")
+def test_idx__labels_of_another_set_are_refused(tmp_path):
+    path = write_idx(tmp_path, labels=idx(LABELS + 5))
+    with pytest.raises(UserError, match="labels from 5 to 14, expected 0 to 9"):
+        load("mnist", path=path)
 
 
-def test_idx__label_without_a_class_is_an_error(tmp_path):
-    write_mnist(tmp_path / "files", labels=(1, 200))
-    with pytest.raises(UserError, match="labels from 1 to 200, expected 0 to 9"):
-        load(tmp_path, source="mnist", path=tmp_path / "files")
+def test_idx__no_images_are_refused(tmp_path):
+    path = write_idx(tmp_path, images=idx(IMAGES[:0]), labels=idx(LABELS[:0]))
+    with pytest.raises(UserError, match="no images"):
+        load("mnist", path=path)
 
 
-# --- looking for files and downloading ----------------------------------------------------------
+# --- where files are looked for -------------------------------------------------------------
+
+
+def labelled(code):
+    return {"labels": idx(np.full(12, code))}
+
+
+@pytest.mark.parametrize("layout", ["", "MNIST/raw"])
+def test_lookup__finds_the_datasets_folder_in_both_layouts(tmp_path, layout):
+    write_idx(tmp_path / "mnist" / layout)
+    np.testing.assert_array_equal(load("mnist", tmp_path).labels, LABELS)
+
+
+@pytest.mark.parametrize("layout", ["", "MNIST/raw"])
+def test_lookup__configured_path_comes_before_the_datasets_folder(tmp_path, layout):
+    write_idx(tmp_path / "mnist", **labelled(1))
+    write_idx(tmp_path / "own" / layout, **labelled(2))
+    assert set(load("mnist", tmp_path, path=tmp_path / "own").labels) == {2}
+
+
+def test_lookup__configured_path_without_the_files_does_not_fall_back(tmp_path):
+    write_idx(tmp_path / "mnist")
+    (tmp_path / "own").mkdir()
+    with pytest.raises(UserError, match=r"no files of mnist: looked in .*own.*test_set\.path"):
+        load("mnist", tmp_path, path=tmp_path / "own")
+
+
+def test_lookup__images_without_labels_do_not_count(tmp_path):
+    write_folder(tmp_path / "mnist", {NAMES[0]: idx(IMAGES)})
+    write_idx(tmp_path / "mnist" / "MNIST" / "raw", **labelled(3))
+    assert set(load("mnist", tmp_path).labels) == {3}
 
 
 @pytest.mark.parametrize("source", ["mnist", "cifar10"])
-def test_missing_files__error_names_the_folders_and_the_setting(tmp_path, source):
-    with pytest.raises(UserError, match=r"test_set\.path") as caught:
-        load(tmp_path, source=source)
-    assert str(tmp_path / "datasets" / source) in str(caught.value)
+def test_lookup__missing_files_are_one_line_that_says_where_it_looked(tmp_path, source):
+    with pytest.raises(UserError) as error:
+        load(source, tmp_path)
+    message = str(error.value)
+    assert str(tmp_path / source) in message
+    assert "test_set.path" in message
+    assert "\n" not in message
 
 
-def test_missing_files__a_given_path_is_not_answered_by_a_download(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvision.datasets, "MNIST", lambda *_, **__: pytest.fail("downloaded"))
-    with pytest.raises(UserError, match="elsewhere"):
-        load(tmp_path, source="mnist", path=tmp_path / "elsewhere", download=True)
+def test_lookup__failed_download_is_one_clear_line(tmp_path, monkeypatch):
+    from torchvision.datasets import MNIST
+
+    # A closed port of this machine: what a machine without a network meets.
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    config = TestSetConfig(source="mnist")
+    with pytest.raises(UserError, match="download of mnist failed .* set test_set.path") as error:
+        load_test_set(config, datasets=tmp_path)
+    assert "\n" not in str(error.value)
 
 
-def test_download__failure_is_one_line_with_the_reason(tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise OSError("no route to host\nand more")
-
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", refuse)
-    with pytest.raises(UserError, match=r"download of cifar10 failed \(no route to host") as caught:
-        load(tmp_path, source="cifar10", download=True)
-    assert "\n" not in str(caught.value)
-
-
-def test_download__goes_to_the_datasets_folder(tmp_path, monkeypatch):
-    def bring(root, *, train, download):
-        assert download
-        assert not train
-        write_mnist(Path(root) / "MNIST" / "raw")
-
-    monkeypatch.setattr(torchvision.datasets, "MNIST", bring)
-    assert len(load(tmp_path, source="mnist", download=True)) == 4
-    assert (tmp_path / "datasets" / "mnist" / "MNIST" / "raw").is_dir()
+@pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="dataset-fashion-mnist is not there")
+def test_lookup__debians_fashion_mnist_is_found_first(tmp_path):
+    write_idx(tmp_path / "fashion-mnist", **labelled(1))
+    found = load("fashion-mnist", tmp_path)
+    assert found.pixels.shape == (10_000, 28, 28, 1)
+    assert set(np.bincount(found.labels)) == {1_000}
+    assert found.class_names == FASHION_CLASSES
+    own = load("fashion-mnist", tmp_path, path=tmp_path / "fashion-mnist")
+    assert set(own.labels) == {1}
 
 
-# --- CIFAR-10 -----------------------------------------------------------------------------------
+# --- CIFAR-10 -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("below", [".", "cifar-10-batches-py"])
-@pytest.mark.parametrize("key", [str, str.encode])
-def test_cifar10__planes_become_colours(tmp_path, below, key):
-    folder = write_cifar(tmp_path / "files" / below, key=key)
-    cifar = load(tmp_path, source="cifar10", path=tmp_path / "files")
-    raw = next(iter(pickle.loads((folder / "test_batch").read_bytes()).values()))  # noqa: S301
-    assert cifar.image(2).getpixel((5, 7)) == tuple(raw[2].reshape(3, 32, 32)[:, 7, 5])
-    assert cifar.labels.tolist() == [0, 1, 2, 3, 4]
-    assert cifar.colours == 3
+def cifar_batch(seed, images=4):
+    rng = np.random.default_rng(seed)
+    data = rng.integers(0, 256, (images, 3_072), dtype=np.uint8)
+    return data, rng.integers(0, 10, images).tolist()
+
+
+def write_cifar(folder, name, data, labels):
+    batch = {b"batch_label": b"one", b"labels": labels, b"data": data, b"filenames": [b"x.png"]}
+    write_folder(folder, {name: pickle.dumps(batch, protocol=2)})
+
+
+@pytest.mark.parametrize("layout", ["", "cifar-10-batches-py"])
+def test_cifar10__test_batch_gives_pixels_by_row_column_colour(tmp_path, layout):
+    data, labels = cifar_batch(0)
+    write_cifar(tmp_path / "cifar10" / layout, "test_batch", data, labels)
+    found = load("cifar10", tmp_path)
+    assert found.labels.tolist() == labels
+    assert found.class_names == CIFAR10_CLASSES
+    assert found.image(0).mode == "RGB"
+    for colour in range(3):
+        plane = data[2, 1_024 * colour : 1_024 * (colour + 1)].reshape(32, 32)
+        np.testing.assert_array_equal(found.pixels[2, :, :, colour], plane)
 
 
 def test_cifar10__train_is_the_five_batches_in_order(tmp_path):
-    folder = write_cifar(tmp_path / "files")
-    train = load(tmp_path, source="cifar10", path=folder, split="train")
-    assert len(train) == 25
-    assert train.labels.tolist() == [0, 1, 2, 3, 4] * 5
+    batches = [cifar_batch(seed, images=seed) for seed in range(1, 6)]
+    for number, batch in enumerate(batches, start=1):
+        write_cifar(tmp_path, f"data_batch_{number}", *batch)
+    found = load("cifar10", path=tmp_path, split="train")
+    assert found.labels.tolist() == [label for _, labels in batches for label in labels]
+    assert len(found) == 15
 
 
-class Official:
-    """Pickles an array as NumPy under Python 2 did: its dtype with integer flags."""
+def test_cifar10__missing_batch_is_named(tmp_path):
+    write_cifar(tmp_path, "data_batch_1", *cifar_batch(1))
+    with pytest.raises(UserError, match="cannot read .*data_batch_2"):
+        load("cifar10", path=tmp_path, split="train")
 
-    def __init__(self, values):
-        self.values = values
+
+class Malicious:
+    def __init__(self, victim):
+        self.victim = str(victim)
 
     def __reduce__(self):
-        class Byte:
-            def __reduce__(self):
-                return np.dtype, ("u1", 0, 1), (3, "|", None, None, None, -1, -1, 0)
-
-        rebuild = self.values.__reduce__()[0]
-        state = (1, self.values.shape, Byte(), False, self.values.tobytes())
-        return rebuild, (np.ndarray, (0,), b"b"), state
+        return os.mkdir, (self.victim,)
 
 
-def test_cifar10__official_files_load_without_warnings(tmp_path):
-    batch = {b"data": Official(np.ones((2, 3072), np.uint8)), b"labels": [1, 2]}
-    (tmp_path / "test_batch").write_bytes(pickle.dumps(batch, protocol=2))
-    assert len(load(tmp_path, source="cifar10", path=tmp_path)) == 2
-
-
-class Malice:
-    def __reduce__(self):
-        return print, ("this must not run",)
-
-
-def test_cifar10__a_pickle_that_runs_code_is_refused(tmp_path, capsys):
-    (tmp_path / "test_batch").write_bytes(pickle.dumps(Malice(), protocol=2))
-    with pytest.raises(UserError, match="test_batch"):
-        load(tmp_path, source="cifar10", path=tmp_path)
-    assert capsys.readouterr().out == ""
-
-
-def test_cifar10__any_damage_is_a_user_error(tmp_path):
-    whole = (write_cifar(tmp_path / "files", count=2) / "test_batch").read_bytes()
-    random = np.random.default_rng(1)
-    for _ in range(150):
-        content = bytearray(whole)
-        for place in random.integers(0, 200, 3):
-            content[place] = random.integers(0, 256)
-        (tmp_path / "files" / "test_batch").write_bytes(bytes(content[: random.integers(1, 7000)]))
-        try:
-            load(tmp_path, source="cifar10", path=tmp_path / "files")
-        except UserError:
-            continue
-
-
-# --- image folders ------------------------------------------------------------------------------
-
-NAMES = ("test/cat/2.png", "test/cat/10.PNG", "test/ant/b.jpeg", "train/cat/1.png")
-
-
-def both_forms(tmp_path, names, top=""):
-    """Yield the same images as a folder and as a zip."""
-    yield write_folder(tmp_path / "pets", names)
-    yield write_zip(tmp_path / "pets.zip", {top + name: png() for name in names})
-
-
-def test_imagefolder__folder_and_zip_hold_the_same_set(tmp_path):
-    for path in both_forms(tmp_path, NAMES):
-        pets = load(tmp_path, source="imagefolder", path=path)
-        assert pets.ids == ("test/ant/b.jpeg", "test/cat/10.PNG", "test/cat/2.png")
-        assert pets.class_names == ("ant", "cat")
-        assert pets.labels.tolist() == [0, 1, 1]
-        assert (pets.name, pets.split, pets.pixels) == ("pets", "test", None)
-
-
-def test_imagefolder__one_folder_around_the_splits_of_a_zip_is_stepped_over(tmp_path):
-    _, path = both_forms(tmp_path, NAMES, top="pets-1.0/")
-    pets = load(tmp_path, source="imagefolder", path=path)
-    assert pets.class_names == ("ant", "cat")
-
-
-def test_imagefolder__without_split_folders(tmp_path):
-    for path in both_forms(tmp_path, ("cat/1.png", "ant/1.png")):
-        pets = load(tmp_path, source="imagefolder", path=path, split=".")
-        assert pets.ids == ("ant/1.png", "cat/1.png")
-
-
-def test_imagefolder__files_that_are_no_images_are_stepped_over(tmp_path):
-    extra = ("test/cat/.hidden.png", "test/.git/1.png", "__MACOSX/test/cat/1.png", "test/cat/a.txt")
-    for path in both_forms(tmp_path, (*NAMES, *extra)):
-        assert len(load(tmp_path, source="imagefolder", path=path)) == 3
-
-
-def test_imagefolder__a_linked_class_folder_belongs_to_the_set(tmp_path):
-    path = write_folder(tmp_path / "pets", NAMES)
-    write_folder(tmp_path / "elsewhere", ["1.png"])
-    (path / "test" / "dog").symlink_to(tmp_path / "elsewhere")
-    assert load(tmp_path, source="imagefolder", path=path).class_names == ("ant", "cat", "dog")
-
-
-def test_imagefolder__colours_follow_the_first_image(tmp_path):
-    for mode, colours in (("L", 1), ("RGB", 3)):
-        path = write_folder(tmp_path / mode, ["test/a/1.png"], png(mode=mode))
-        assert load(tmp_path, source="imagefolder", path=path).colours == colours
-
-
-def test_imagefolder__missing_split_lists_the_splits(tmp_path):
-    for path in both_forms(tmp_path, NAMES):
-        with pytest.raises(UserError, match=r"'val'.*test, train"):
-            load(tmp_path, source="imagefolder", path=path, split="val")
+def test_cifar10__malicious_pickle_is_refused_and_runs_nothing(tmp_path):
+    victim = tmp_path / "made-by-the-pickle"
+    write_folder(tmp_path, {"test_batch": pickle.dumps({b"data": Malicious(victim)}, protocol=2)})
+    with pytest.raises(UserError, match="mkdir does not belong into a CIFAR file"):
+        load("cifar10", path=tmp_path)
+    assert not victim.exists()
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    "content",
     [
-        ((), "holds no images"),
-        (("test/cat/notes.txt",), "holds no images"),
-        (("test/1.png",), "no <class>/<image>"),
-        (("1.png",), "no <class>/<image>"),
+        b"",
+        b"not a pickle",
+        pickle.dumps([1, 2], protocol=2),
+        pickle.dumps({b"data": np.zeros((2, 100), np.uint8), b"labels": [0, 1]}, protocol=2),
+        pickle.dumps({b"labels": [0, 1]}, protocol=2),
+        pickle.dumps({b"data": [300] * 3_072, b"labels": [0]}, protocol=2),
+        pickle.dumps({b"data": np.zeros((2, 3_072), np.uint8), b"labels": [1, 2]}, protocol=2)[:99],
     ],
 )
-def test_imagefolder__nothing_to_use_is_said(tmp_path, names, message):
-    path = write_folder(tmp_path / "pets", names)
-    path.mkdir(exist_ok=True)
-    with pytest.raises(UserError, match=message):
-        load(tmp_path, source="imagefolder", path=path)
+def test_cifar10__damaged_batch_is_one_clear_line(tmp_path, content):
+    write_folder(tmp_path, {"test_batch": content})
+    with pytest.raises(UserError, match="cannot read .*test_batch as a CIFAR-10 batch"):
+        load("cifar10", path=tmp_path)
 
 
-def test_imagefolder__path_that_is_neither_is_named(tmp_path):
-    text = tmp_path / "notes.zip"
-    text.write_text("no zip")
-    for path, message in ((text, "is no zip"), (tmp_path / "nowhere", "nothing at")):
-        with pytest.raises(UserError, match=message) as caught:
-            load(tmp_path, source="imagefolder", path=path)
-        assert str(path) in str(caught.value)
-    with pytest.raises(UserError, match="needs the folder or zip"):
-        load(tmp_path, source="imagefolder")
+def test_cifar10__images_and_labels_of_different_number_are_refused(tmp_path):
+    write_cifar(tmp_path, "test_batch", np.zeros((2, 3_072), np.uint8), [1, 2, 3])
+    with pytest.raises(UserError, match="2 images but 3 labels"):
+        load("cifar10", path=tmp_path)
 
 
-def test_imagefolder__a_name_that_is_no_text_is_a_user_error(tmp_path):
-    path = write_folder(tmp_path / "pets", NAMES)
-    try:
-        Path(str(path) + "/test/cat/\udcff.png").write_bytes(png())
-    except OSError:
-        pytest.skip("this file system takes UTF-8 names only")
-    with pytest.raises(UserError, match="not UTF-8"):
-        load(tmp_path, source="imagefolder", path=path)
+# --- folders and zips -----------------------------------------------------------------------
 
 
-# --- damaged images and identity ----------------------------------------------------------------
+def test_imagefolder__classes_are_sorted_and_ids_are_paths(store):
+    found = folder_of(store(FILES))
+    assert found.class_names == ("ant", "bee", "cat")
+    assert found.ids == tuple(sorted(name for name in FILES if name.startswith("test")))
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert (found.name, found.split, found.colours) == ("set", "test", 3)
+    assert np.asarray(found.image(1))[0, 0].tolist() == [1, 10, 20]
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", png()[:40], png(size=(400, 300))[:-30]])
-def test_image__that_cannot_be_decoded_says_which_and_why(tmp_path, content):
-    path = write_folder(tmp_path / "pets", ["test/b/1.png"])
-    write_folder(path, ["test/a/1.png"], content)
-    pets = load(tmp_path, source="imagefolder", path=path)
-    with pytest.raises(UndecodableImageError) as caught:
-        pets.image(0)
-    assert "test/a/1.png" in str(caught.value)
-    assert pets.image(1).size == (4, 3)
+def test_imagefolder__folder_and_zip_agree(tmp_path):
+    in_folder = folder_of(write_folder(tmp_path / "set", FILES))
+    in_zip = folder_of(write_zip(tmp_path / "set.zip", FILES))
+    assert in_folder.ids == in_zip.ids
+    assert in_folder.class_names == in_zip.class_names
+    np.testing.assert_array_equal(in_folder.labels, in_zip.labels)
+    for index in range(len(in_zip)):
+        assert in_folder.image(index).tobytes() == in_zip.image(index).tobytes()
 
 
-def test_image__that_was_deleted_after_the_scan_is_undecodable(tmp_path):
-    path = write_folder(tmp_path / "pets", NAMES)
-    pets = load(tmp_path, source="imagefolder", path=path)
-    (path / pets.ids[2]).unlink()
-    with pytest.raises(UndecodableImageError, match=r"2\.png"):
-        pets.image(2)
+def test_imagefolder__one_folder_around_the_splits_is_stepped_over(store):
+    around = folder_of(store({f"photos-v2/{name}": content for name, content in FILES.items()}))
+    assert around.class_names == ("ant", "bee", "cat")
+    assert len(around) == 9
+    assert around.ids[0] == "photos-v2/test/ant/0.png"
 
 
-@pytest.mark.parametrize("hash_content", [False, True])
-def test_image__damaged_in_a_zip_does_not_end_the_run(tmp_path, hash_content):
-    path = write_zip(tmp_path / "pets.zip", {"test/a/1.png": png(), "test/b/1.png": png()})
-    content = bytearray(path.read_bytes())
-    content[60] ^= 255
-    path.write_bytes(bytes(content))
-    pets = load(tmp_path, source="imagefolder", path=path, hash_content=hash_content)
-    with pytest.raises(UndecodableImageError, match="CRC"):
-        pets.image(0)
-    assert pets.image(1).size == (4, 3)
+@pytest.mark.parametrize("around", ["", "photos/"])
+def test_imagefolder__split_of_a_point_takes_class_folders_directly(store, around):
+    files = {
+        f"{around}{name.removeprefix('test/')}": c for name, c in FILES.items() if "test" in name
+    }
+    found = folder_of(store(files), split=".")
+    assert found.class_names == ("ant", "bee", "cat")
+    assert (len(found), found.split) == (9, "all")
 
 
-def test_undecodable_image_error__survives_pickling():
-    error = pickle.loads(pickle.dumps(UndecodableImageError("a/1.png", "cut short")))  # noqa: S301
-    assert (str(error), error.reason) == ("a/1.png: cut short", "cut short")
+def test_imagefolder__a_class_keeps_its_code_where_the_split_lacks_one(store):
+    files = {name: content for name, content in FILES.items() if not name.startswith("test/bee")}
+    found = folder_of(store(files))
+    assert found.class_names == ("ant", "bee", "cat")
+    assert sorted(set(found.labels.tolist())) == [0, 2]
 
 
-def test_identity__of_a_zip_follows_content_and_of_a_folder_when_asked(tmp_path):
-    def identities(value, **settings):
-        content = png(value, mode="L")
-        files = dict.fromkeys(("test/a/1.png", "test/b/1.png"), content)
-        path = write_zip(tmp_path / "pets.zip", files)
-        folder = write_folder(tmp_path / "pets", files, content)
-        return [
-            load(tmp_path, source="imagefolder", path=each, **settings).identity
-            for each in (path, folder)
-        ]
-
-    assert len(png(1, mode="L")) == len(png(2, mode="L"))
-    (zip_one, folder_one), (zip_two, folder_two) = identities(1), identities(2)
-    assert zip_one != zip_two
-    assert folder_one == folder_two
-    assert identities(1, hash_content=True)[1] != identities(2, hash_content=True)[1]
-    assert identities(1) == [zip_one, folder_one]
+def test_imagefolder__what_is_no_image_is_stepped_over(store):
+    plain = folder_of(store(FILES, "plain"))
+    clutter = {
+        "readme.txt": b"hello",
+        "test/notes.md": b"hello",
+        "test/ant/labels.csv": b"0,1",
+        "test/ant/.hidden.png": png(1),
+        "test/.cache/0.png": png(1),
+        "__MACOSX/test/ant/0.png": b"resource fork",
+        "test/ant/Thumbs.db": b"",
+    }
+    found = folder_of(store({**FILES, **clutter}, "cluttered"))
+    assert found.ids == plain.ids
+    assert found.class_names == plain.class_names
+    assert found.identity == plain.identity
 
 
-def test_identity__follows_names(tmp_path):
-    one = write_folder(tmp_path / "one", ["test/a/1.png", "test/b/1.png"])
-    two = write_folder(tmp_path / "two", ["test/a/1.png", "test/b/2.png"])
-    first, second = (load(tmp_path, source="imagefolder", path=path) for path in (one, two))
+def test_imagefolder__endings_in_capitals_count(store):
+    files = {"test/ant/A.PNG": png(1), "test/bee/b.png": png(2)}
+    assert len(folder_of(store(files))) == 2
+
+
+def test_imagefolder__wrong_split_lists_what_there_is(store):
+    with pytest.raises(UserError, match=r"below 'val'; it has the folders test, train"):
+        folder_of(store(FILES), split="val")
+
+
+def test_imagefolder__without_images_is_refused(store):
+    with pytest.raises(UserError, match=r"holds no images \(.bmp, .*<split>/<class>/"):
+        folder_of(store({"test/ant/readme.txt": b"hello"}))
+
+
+def test_imagefolder__images_without_class_folders_are_refused(store):
+    with pytest.raises(UserError, match=r"no <class>/<image> below 'test'"):
+        folder_of(store({"test/0.png": png(1), "test/1.png": png(2)}))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut"])
+def test_imagefolder__what_is_no_zip_is_refused(tmp_path, content):
+    path = tmp_path / "set.zip"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"set\.zip is no zip that can be read"):
+        folder_of(path)
+
+
+def test_imagefolder__nothing_at_the_path_is_refused(tmp_path):
+    with pytest.raises(UserError, match="there is nothing at .*absent"):
+        folder_of(tmp_path / "absent")
+    with pytest.raises(UserError, match="imagefolder needs the folder or zip"):
+        load("imagefolder")
+
+
+def test_imagefolder__limit_takes_all_classes(store):
+    found = folder_of(store(FILES), limit=3)
+    assert found.labels.tolist() == [0, 1, 2]
+    assert found.image(2).size == (4, 4)
+    assert found.class_names == ("ant", "bee", "cat")
+
+
+def test_imagefolder__links_to_class_folders_are_followed(tmp_path):
+    write_folder(tmp_path / "elsewhere", {"ant/0.png": png(1)})
+    write_folder(tmp_path / "set", {"test/bee/0.png": png(2)})
+    (tmp_path / "set" / "test" / "ant").symlink_to(tmp_path / "elsewhere" / "ant")
+    assert folder_of(tmp_path / "set").ids == ("test/ant/0.png", "test/bee/0.png")
+
+
+def test_imagefolder__a_grey_image_at_the_front_does_not_make_a_colour_set_grey(store):
+    files = {"test/ant/0.png": png(1, mode="L"), "test/bee/0.png": png(2), "test/cat/0.png": png(3)}
+    assert folder_of(store(files)).colours == 3
+
+
+def test_imagefolder__all_grey_images_are_a_grey_set(store):
+    files = {f"test/{label}/0.png": png(9, mode="L") for label in ("ant", "bee")}
+    assert folder_of(store(files)).colours == 1
+
+
+# --- identity -------------------------------------------------------------------------------
+
+CHANGES = {
+    "another label": {"test/ant/0.png": "test/bee/9.png"},
+    "another name": {"test/ant/0.png": "test/ant/9.png"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_identity__changes_with_a_label_and_with_a_name(store, change):
+    moved = {CHANGES[change].get(name, name): content for name, content in FILES.items()}
+    assert folder_of(store(FILES, "a")).identity != folder_of(store(moved, "b")).identity
+
+
+def test_identity__changes_with_a_size_and_with_an_image_more(store):
+    larger = {**FILES, "test/ant/0.png": png(0) + b"\0"}
+    more = {**FILES, "test/ant/3.png": png(3)}
+    sets = [
+        folder_of(store(files, str(index))) for index, files in enumerate([FILES, larger, more])
+    ]
+    assert len({each.identity for each in sets}) == 3
+
+
+def test_identity__does_not_depend_on_place_or_on_other_splits(store):
+    others = {name: content for name, content in FILES.items() if not name.startswith("train/ant")}
+    assert folder_of(store(FILES, "a")).identity == folder_of(store(others, "b")).identity
+
+
+def same_size_change():
+    content = bytearray(FILES["test/ant/0.png"])
+    content[-20] ^= 1
+    return {**FILES, "test/ant/0.png": bytes(content)}
+
+
+def test_identity__of_a_zip_changes_with_the_content(tmp_path):
+    first = folder_of(write_zip(tmp_path / "a.zip", FILES))
+    second = folder_of(write_zip(tmp_path / "b.zip", same_size_change()))
     assert first.identity != second.identity
 
 
-# --- threads ------------------------------------------------------------------------------------
+def test_identity__of_a_folder_changes_with_the_content_only_where_asked(tmp_path):
+    paths = [write_folder(tmp_path / "a", FILES), write_folder(tmp_path / "b", same_size_change())]
+    assert len({folder_of(path).identity for path in paths}) == 1
+    assert len({folder_of(path, hash_content=True).identity for path in paths}) == 2
 
 
-def test_zip__threads_read_the_right_images_and_share_few_archives(tmp_path, monkeypatch):
-    files = {f"test/a/{value:03d}.png": png(value) for value in range(200)}
-    pets = load(tmp_path, source="imagefolder", path=write_zip(tmp_path / "pets.zip", files))
-    opened = []
-    real = zipfile.ZipFile
-    monkeypatch.setattr(
-        image_folder.zipfile, "ZipFile", lambda path: opened.append(path) or real(path)
-    )
-    for _ in range(10):  # as in a recording: a pool of threads per batch
-        with ThreadPoolExecutor(4) as pool:
-            seen = list(pool.map(lambda index: pets.image(index).getpixel((0, 0))[0], range(200)))
-        assert seen == list(range(200))
-    assert len(opened) <= 4
+def test_identity__hashing_content_steps_over_a_damaged_entry(tmp_path):
+    path = write_zip(tmp_path / "set.zip", FILES)
+    damage_entry(path, "test/ant/0.png")
+    found = folder_of(path, hash_content=True)
+    with pytest.raises(UndecodableImageError):
+        found.image(0)
+
+
+# --- images that cannot be read -------------------------------------------------------------
+
+
+def damage_entry(path, name):
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo(name).header_offset + 30 + len(name)
+    content = bytearray(path.read_bytes())
+    content[start + 4 : start + 12] = b"\xff" * 8
+    path.write_bytes(content)
+
+
+def noise(suffix):
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(stream, suffix)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>not found</html>", noise("PNG")[:300], noise("JPEG")[:400], noise("GIF")[:200]],
+    ids=["zero-byte", "html", "cut-png", "cut-jpeg", "cut-gif"],
+)
+def test_image__that_cannot_be_decoded_is_named(store, content):
+    found = folder_of(store({**FILES, "test/ant/1.png": content}))
+    assert len(found) == 9
+    with pytest.raises(UndecodableImageError, match=r"test/ant/1\.png: .") as error:
+        found.image(1)
+    assert error.value.name == "test/ant/1.png"
+    assert "\n" not in error.value.reason
+
+
+def test_image__that_vanished_is_named(tmp_path):
+    found = folder_of(write_folder(tmp_path / "set", FILES))
+    (tmp_path / "set" / "test" / "ant" / "2.png").unlink()
+    with pytest.raises(UndecodableImageError, match=r"test/ant/2\.png"):
+        found.image(2)
+
+
+def test_image__damaged_in_the_zip_is_named(tmp_path):
+    path = write_zip(tmp_path / "set.zip", FILES)
+    damage_entry(path, "test/bee/0.png")
+    found = folder_of(path)
+    with pytest.raises(UndecodableImageError, match=r"test/bee/0\.png"):
+        found.image(3)
+    assert found.image(4).size == (4, 4)
+
+
+def test_images__that_all_cannot_be_decoded_are_refused(store):
+    with pytest.raises(UserError, match="none of the 2 images can be decoded"):
+        folder_of(store({"test/ant/0.png": b"", "test/bee/0.png": b"x"}))
+
+
+def test_image__first_ones_may_be_damaged(store):
+    files = {f"test/ant/{n:03d}.png": b"" for n in range(70)} | {"test/bee/0.png": png(1)}
+    assert folder_of(store(files)).colours == 3
+
+
+def test_zip__is_read_from_several_threads(tmp_path):
+    files = {f"test/ant/{n:03d}.png": png(n, size=(40, 40)) for n in range(120)}
+    found = folder_of(write_zip(tmp_path / "set.zip", files))
+    with ThreadPoolExecutor(8) as pool:
+        values = list(pool.map(lambda index: found.image(index).getpixel((3, 3))[0], range(120)))
+    assert values == list(range(120))
+
+
+def test_zip__reader_can_be_sent_to_another_process(tmp_path):
+    found = folder_of(write_zip(tmp_path / "set.zip", FILES))
+    again = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own bytes
+    assert again.image(1).tobytes() == found.image(1).tobytes()
+
+
+# --- real sets ------------------------------------------------------------------------------
 
 
 @pytest.mark.shared
-def test_shared_zip__is_cifar10(tmp_path):
-    path = SHARED / "cifar10-test-jpeg.zip"
-    if not path.exists():
-        pytest.skip("needs the shared image sets")
-    cifar = load(tmp_path, source="imagefolder", path=path)
-    assert np.bincount(cifar.labels).tolist() == [1000] * 10
-    assert cifar.class_names == test_sets.CIFAR10_CLASSES
-    assert cifar.name == "cifar10-test-jpeg"
-    assert cifar.image(0).size == (32, 32)
-
-
-def test_imagefolder__a_class_keeps_its_code_in_every_split(tmp_path):
-    for name in ("train/a", "train/b", "train/c", "test/a", "test/c"):
-        (tmp_path / name).mkdir(parents=True)
-        Image.new("RGB", (2, 2)).save(tmp_path / name / "0.png")
-    found = load_test_set(
-        TestSetConfig(source="imagefolder", path=tmp_path, split="test"), datasets=tmp_path
-    )
-    assert found.class_names == ("a", "b", "c")
-    assert found.labels.tolist() == [0, 2]
+@pytest.mark.parametrize(
+    ("name", "colours", "size"),
+    [("cifar10-test-jpeg", 3, (32, 32)), ("mnist-test-png", 1, (28, 28))],
+)
+def test_real_zip__has_ten_classes_and_ten_thousand_images(name, colours, size):
+    path = Path(__file__).parents[2].parent / "shared" / "data" / f"{name}.zip"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there")
+    found = folder_of(path)
+    assert (len(found), len(found.class_names), found.colours) == (10_000, 10, colours)
+    assert found.image(9_999).size == size

@@ -34,6 +34,15 @@ def build(architecture="two-block-cnn", width=8):
     return build_model(config, classes=4, colours=1, size=(8, 8))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    # Two spinning threads on a busy machine take ten times as long as one.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def data():
     digits = load_digits(n_class=4)

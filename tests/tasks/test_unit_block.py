@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from pyarrow import feather
+
 from activarium.schemas.errors import UserError
 from activarium.tasks.unit_block import (
     PARTS,
@@ -18,7 +20,6 @@ from activarium.tasks.unit_block import (
     part_file,
     read_block,
 )
-from pyarrow import feather
 
 BLOCK = Block(4, 11, exemplars=3, class_exemplars=2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+
 from activarium.schemas.atlas import Atlas
 from activarium.tasks.verify import verify
 

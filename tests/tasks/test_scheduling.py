@@ -1,0 +1,130 @@
+"""Where the pieces run changes nothing, and a cluster that is not there is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import distributed
+import pytest
+
+from activarium.schemas.atlas import Atlas
+from activarium.schemas.config import AnalyseConfig
+from activarium.schemas.errors import UserError
+from activarium.tasks import analyse as analysis
+from activarium.tasks import scheduling
+from activarium.tasks.analyse import analyse
+from activarium.tasks.scheduling import run_pieces
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory, wide, write_recording, stored):
+    """Return the tables of more than one block, made one after the other."""
+    atlas = Atlas(tmp_path_factory.mktemp("expected"))
+    analyse(atlas, write_recording(atlas, wide), config=AnalyseConfig(scheduler="synchronous"))
+    return stored(atlas).tables()
+
+
+@pytest.fixture
+def address():
+    """Return the address of a running Dask cluster."""
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_analyse__running_cluster_gives_the_same_tables(
+    address, atlas, wide, write_recording, stored, expected
+):
+    recording = write_recording(atlas, wide)
+    analyse(atlas, recording, config=AnalyseConfig(scheduler=address))
+    for name, table in stored(atlas).tables().items():
+        assert table.equals(expected[name]), name
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["threads", pytest.param("processes", marks=pytest.mark.slow)]
+)
+def test_analyse__local_schedulers_give_the_same_tables(
+    scheduler, atlas, wide, write_recording, stored, expected
+):
+    recording = write_recording(atlas, wide)
+    analyse(atlas, recording, config=AnalyseConfig(scheduler=scheduler))
+    for name, table in stored(atlas).tables().items():
+        assert table.equals(expected[name]), name
+
+
+def test_analyse__unknown_scheduler_is_an_error_that_says_what_there_is(
+    atlas, make_raw, write_recording
+):
+    recording = write_recording(atlas, make_raw())
+    with pytest.raises(UserError, match=r"expected one of threads, processes.*got 'gpu'"):
+        analyse(atlas, recording, config=AnalyseConfig(scheduler="gpu"))
+
+
+@pytest.mark.parametrize("scheduler", ["tcp://127.0.0.1:9", "nothing://here"])
+def test_analyse__unreachable_cluster_is_an_error_that_names_it(
+    scheduler, atlas, make_raw, write_recording, monkeypatch
+):
+    monkeypatch.setattr(scheduling, "WAIT_SECONDS", 1)
+    recording = write_recording(atlas, make_raw())
+    with pytest.raises(UserError, match=f"no Dask scheduler answers at {scheduler}"):
+        analyse(atlas, recording, config=AnalyseConfig(scheduler=scheduler))
+
+
+def test_analyse__cluster_without_workers_is_an_error(
+    atlas, make_raw, write_recording, monkeypatch
+):
+    monkeypatch.setattr(scheduling, "WAIT_SECONDS", 1)
+    recording = write_recording(atlas, make_raw())
+    with (
+        distributed.LocalCluster(
+            n_workers=0, processes=False, dashboard_address=None, protocol="tcp"
+        ) as cluster,
+        pytest.raises(UserError, match="has no workers"),
+    ):
+        analyse(atlas, recording, config=AnalyseConfig(scheduler=cluster.scheduler_address))
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_run_pieces__results_keep_their_order_and_each_advances_by_one(scheduler):
+    steps = []
+    found = run_pieces(divmod, [(7, 2), (9, 4)], scheduler=scheduler, advance=steps.append)
+    assert found == [(3, 1), (2, 1)]
+    assert steps == [1, 1]
+
+
+def test_run_pieces__cluster_keeps_order_and_advances(address):
+    steps = []
+    pieces = [(n, 3) for n in range(20)]
+    assert run_pieces(divmod, pieces, scheduler=address, advance=steps.append) == [
+        divmod(*piece) for piece in pieces
+    ]
+    assert sum(steps) == 20
+
+
+def test_run_pieces__fault_of_a_piece_is_raised(address):
+    for scheduler in ("threads", address):
+        with pytest.raises(ZeroDivisionError):
+            run_pieces(divmod, [(1, 1), (1, 0)], scheduler=scheduler, advance=lambda _: None)
+
+
+def test_run_pieces__nothing_to_do_is_an_empty_list():
+    assert run_pieces(divmod, [], scheduler="threads", advance=lambda _: None) == []
+
+
+def test_analyse__hands_out_absolute_paths_to_workers_elsewhere(
+    tmp_path, make_raw, write_recording, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    atlas, seen = Atlas(Path("atlas")), []
+
+    def watched(function, arguments, **options):
+        seen.extend(each for piece in arguments for each in piece if isinstance(each, Path))
+        return run_pieces(function, arguments, **options)
+
+    monkeypatch.setattr(analysis, "run_pieces", watched)
+    recording = write_recording(atlas, make_raw())
+    analyse(atlas, recording, config=AnalyseConfig(scheduler="synchronous"))
+    assert seen
+    assert all(path.is_absolute() for path in seen)
