@@ -49,7 +49,9 @@ def draw_grids(axes: plt.Axes, units: pd.DataFrame, title: str, *, names: bool) 
         for row in range(height + 1):
             axes.axhline(top + row, color=BACKGROUND, linewidth=0.8)
         if names:
-            axes.text(-1.5, top + height / 2, layer, color=TEXT, ha="right", va="center", fontsize=9)
+            axes.text(
+                -1.5, top + height / 2, layer, color=TEXT, ha="right", va="center", fontsize=9
+            )
         top += height + 0.8
     for column in range(COLUMNS + 1):
         axes.axvline(column, color=BACKGROUND, linewidth=0.8)

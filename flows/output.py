@@ -36,16 +36,21 @@ def print_json(value: Any) -> None:
     out.print_json(json.dumps(value, default=str), indent=2, highlight=False)
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     """Return a share as a percentage."""
-    return "-" if value is None else f"{100 * value:.1f} %"
+    return "-" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def small(value: float, log10: float) -> str:
+    """Return a probability, by its logarithm where a double cannot hold it."""
+    return f"{value:.1e}" if value > 0 else f"1e{log10:.0f}"
 
 
 def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) -> None:
     """Print what a run found, where everything is, and what to ask next."""
     out.print(
         f"[bold]{summary['recording']}[/]\n"
-        f"accuracy {percent(summary['accuracy'])} on {summary['images']:,} images; "
+        f"accuracy {percent(summary['accuracy'], 2)} on {summary['images']:,} images; "
         f"{summary['units']:,} units in {len(summary['layers'])} layers"
     )
     _print_invalid(summary["invalid_images"])
@@ -54,7 +59,7 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
     for unit in summary["strongest"]:
         out.print(
             f"  {unit['unit']:<20} prefers {unit['auroc_class']}: AUROC {unit['auroc']:.4f}, "
-            f"q {unit['q_value']:.1e}"
+            f"q {small(unit['q_value'], unit['q_log10'])}"
         )
     out.print(
         f"\nreport      {receipt.report.path}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,12 @@ def slug(name: str) -> str:
     'my-set-v2-.zip'
     """
     return re.sub(r"-+", "-", re.sub(r"[^a-z0-9._]+", "-", name.lower())).strip("-") or "unnamed"
+
+
+def _unique(part: str) -> str:
+    """Return a safe file name that no other part shares."""
+    safe = slug(part)
+    return safe if safe == part else f"{safe}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Atlas:
 
     def table_file(self, table: Table, recording: str, part: str | None = None) -> Path:
         """File of one recording's rows of a table; `part` is a layer and method, where split."""
-        return self.partition(table, recording) / f"{slug(part or table.name)}.parquet"
+        return self.partition(table, recording) / f"{_unique(part or table.name)}.parquet"
 
     def report(self, name: str) -> Path:
         """Report page of a run."""

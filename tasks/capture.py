@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.layers import CallNames, Layer, as_map, output_matrix, run_forward
+from activarium.tasks.layers import CallNames, as_map, output_matrix, run_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from activarium.schemas.config import Precision
+    from activarium.schemas.layers import Layer
     from activarium.schemas.layout import Reduction
 
 ENGINE = "hooks"

@@ -71,7 +71,7 @@ class Piece:
     def files(self) -> tuple[Path, Path]:
         """Return the file of coordinates and the file of quality."""
         atlas, name = Atlas(self.root), Recording(self.recording).name
-        part = f"{self.source}--{self.method}"
+        part = f"{self.method}-{self.source}"
         return (
             atlas.table_file(EMBEDDINGS, name, part),
             atlas.table_file(EMBEDDING_QUALITY, name, part),

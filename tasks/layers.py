@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from activarium.schemas.errors import UserError
+from activarium.schemas.layers import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,22 +32,6 @@ CHANNELS_LAST_CLASSES = re.compile(r"Swin\w*Block|PatchMerging")
 """Blocks whose maps are (image, row, column, channel)."""
 
 _RELUS = {torch.ops.aten.relu.default, torch.ops.aten.relu_.default}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One call of one module in the forward pass."""
-
-    name: str
-    kind: Kind
-    depth: int
-    """Place in the order of execution among the chosen layers, from 0."""
-    units: int
-    height: int
-    """Rows of the map; the number of tokens for a sequence; 1 for a vector."""
-    width: int
-    activation: str
-    """`relu` where a ReLU, and nothing else, takes the layer's output directly."""
 
 
 @dataclass(frozen=True)

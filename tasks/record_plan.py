@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.schemas.config import RecordConfig
-    from activarium.tasks.layers import Layer, ModelLayers
+    from activarium.schemas.layers import Layer
+    from activarium.tasks.layers import ModelLayers
     from activarium.tasks.preprocessing import Preprocessing
     from activarium.tasks.test_sets import TestSet
 

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from activarium.schemas.errors import IncompleteRecordingError, UserError
-from activarium.tasks.layers import Layer
+from activarium.schemas.layers import Layer
 from activarium.tasks.recording_store import read_attributes
 
 if TYPE_CHECKING:

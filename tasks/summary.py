@@ -22,7 +22,7 @@ LAYER_COLUMNS = (
     "knn_purity",
     "eta2_mean",
 )
-UNIT_COLUMNS = ("unit", "auroc_class", "auroc", "eta2", "q_value")
+UNIT_COLUMNS = ("unit", "auroc_class", "auroc", "eta2", "q_value", "q_log10")
 
 
 def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) -> dict[str, Any]:

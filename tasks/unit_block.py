@@ -282,7 +282,7 @@ def _exemplar_rows(
 
 def part_file(work: Path, table: str, block: Block) -> Path:
     """Return where a block's rows of a table are kept until all blocks are done."""
-    return work / f"{table}-{block.start:07d}.arrow"
+    return work / f"{table}-{block.start:07d}-{block.stop:07d}.arrow"
 
 
 def analyse_block(path: Path, work: Path, block: Block) -> None:

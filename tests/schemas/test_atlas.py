@@ -54,8 +54,8 @@ def test_table_file__lies_in_its_recordings_hive_partition():
 
 
 def test_table_file__of_a_part_is_named_by_it():
-    file = ATLAS.table_file(EMBEDDINGS, "a-1", "layer1.0--tsne")
-    assert file == Path("root/tables/embeddings/recording=a-1/layer1.0-tsne.parquet")
+    file = ATLAS.table_file(EMBEDDINGS, "a-1", "tsne-layer1.0")
+    assert file == Path("root/tables/embeddings/recording=a-1/tsne-layer1.0.parquet")
 
 
 def test_report__is_a_page_named_by_the_run():
@@ -69,3 +69,8 @@ def test_recording_names__are_those_of_the_stores_sorted(tmp_path):
         (atlas.recordings / name).mkdir(parents=True)
     (atlas.recordings / "notes.txt").touch()
     assert atlas.recording_names() == ["a.x", "b"]
+
+
+def test_table_file__parts_that_differ_only_in_unsafe_characters_do_not_collide():
+    parts = ("tsne-fc:2", "tsne-fc-2", "tsne-FC:2")
+    assert len({ATLAS.table_file(EMBEDDINGS, "a-1", part) for part in parts}) == 3

@@ -12,10 +12,10 @@ import zarr
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import AnalyseConfig
+from activarium.schemas.layers import Layer
 from activarium.schemas.layout import RecordingLayout
 from activarium.schemas.receipts import ShardReceipt
 from activarium.tasks.analyse import WRITTEN, analyse
-from activarium.tasks.layers import Layer
 from activarium.tasks.parquet_files import read_table
 from activarium.tasks.recording import Recording
 from activarium.tasks.recording_store import create_store, finalise, write_receipt, write_shard

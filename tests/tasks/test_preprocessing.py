@@ -1,14 +1,15 @@
-"""From stored image to model input: colours, sizes, normalisation and thumbnails."""
+"""From image to input: values worked by hand, NumPy as reference, real images where present."""
 
 from __future__ import annotations
 
-import time
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -23,278 +24,344 @@ from activarium.tasks.preprocessing import (
     thumbnail_shape,
     thumbnails,
 )
-from activarium.tasks.test_sets import load_test_set
+from activarium.tasks.test_sets import TestSet, load_test_set
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
-
-def plain(height, width, colours=3, *, resize=None):
-    return Preprocessing(resize, height, width, colours, (0.0,) * colours, (1.0,) * colours)
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 
-def noise(height, width, colours=3):
-    return np.random.default_rng(0).integers(0, 256, (height, width, colours), dtype=np.uint8)
+def memory_set(pixels):
+    images = len(pixels)
+    ids = tuple(f"image-{index}" for index in range(images))
+    labels = np.zeros(images, np.int32)
+    colours = pixels.shape[3]
+    return TestSet("set", "test", ("one",), ids, labels, "x", colours, pixels=pixels)
 
 
-def folder_set(tmp_path, images):
-    """Return a test set of one class of the given arrays, or of bytes written as they are."""
-    folder = tmp_path / "set" / "test" / "a"
+def random_pixels(images, height, width, colours, seed=0):
+    shape = (images, height, width, colours)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def folder_set(root, images):
+    """Return an imagefolder of (name, image or bytes)."""
+    folder = root / "test" / "one"
     folder.mkdir(parents=True)
-    for index, image in enumerate(images):
-        path = folder / f"{index:03d}.png"
+    for name, image in images.items():
         if isinstance(image, bytes):
-            path.write_bytes(image)
+            (folder / name).write_bytes(image)
         else:
-            Image.fromarray(image).save(path)
-    config = TestSetConfig(source="imagefolder", path=tmp_path / "set")
-    return load_test_set(config, datasets=tmp_path)
+            image.save(folder / name)
+    config = TestSetConfig(source="imagefolder", path=root)
+    return load_test_set(config, datasets=root)
 
 
-def digits(**settings):
-    return load_test_set(TestSetConfig(source="digits", **settings), datasets=Path())
+def plain(height, width, colours, *, resize=None, is_fixed=True):
+    return Preprocessing(
+        resize, height, width, colours, (0.5,) * colours, (0.5,) * colours, is_fixed
+    )
 
 
-def resolve(test_set, *, source="imagefolder", colours=3, **settings):
-    config = PreprocessingConfig(**settings)
-    return resolve_preprocessing(config, test_set, source=source, colours=colours)
+def resolve(test_set, *, source="imagefolder", colours=3, **config):
+    return resolve_preprocessing(
+        PreprocessingConfig(**config), test_set, source=source, colours=colours
+    )
 
 
-# --- what is left open --------------------------------------------------------------------------
-
-
-def test_resolve__digits_are_enlarged_and_have_their_own_statistics():
-    train = digits(split="train")
-    preprocessing = resolve(train, source="digits", colours=1)
-    assert (preprocessing.height, preprocessing.width) == (32, 32)
-    images, _ = read_images(train, preprocessing, 0, len(train), threads=1)
-    assert preprocessing.mean == pytest.approx([(images / 255).mean()], abs=1e-3)
-    assert preprocessing.sd == pytest.approx([(images / 255).std()], abs=1e-3)
-
-
-def test_resolve__own_size_is_kept_even_when_not_square(tmp_path):
-    test_set = folder_set(tmp_path, [b"damaged", noise(5, 9)])
-    preprocessing = resolve(test_set)
-    assert (preprocessing.height, preprocessing.width) == (5, 9)
-    assert preprocessing.resize is None
-
-
-def test_resolve__no_decodable_image_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="decoded"):
-        resolve(folder_set(tmp_path, [b"damaged", b""]))
+# --- what follows from the configuration ----------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("colours", "mean", "expected"),
+    ("config", "expected"),
     [
-        (3, (0.5,), (0.5, 0.5, 0.5)),
-        (1, (0.1, 0.2, 0.6), (0.3,)),
-        (3, (0.1, 0.2, 0.6), (0.1, 0.2, 0.6)),
-        (1, None, (0.3058,)),
-        (3, None, (0.3058,) * 3),
+        ({}, (None, 10, 14, False)),
+        ({"size": 8}, (8, 8, 8, True)),
+        ({"resize": 12}, (12, 12, 12, True)),
+        ({"resize": 12, "size": 8}, (12, 8, 8, True)),
     ],
 )
-def test_resolve__mean_is_repeated_or_averaged_for_the_models_colours(colours, mean, expected):
-    preprocessing = resolve(digits(), source="digits", colours=colours, mean=mean)
-    assert preprocessing.mean == pytest.approx(expected)
+def test_resolve__size_and_resize_fill_each_other_in(config, expected):
+    found = resolve(memory_set(random_pixels(1, 10, 14, 3)), **config)
+    assert (found.resize, found.height, found.width, found.is_fixed) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [("mean", ()), *((name, (0.5,) * count) for name in ("mean", "sd") for count in (2, 4))],
+def test_resolve__digits_are_enlarged_and_others_keep_their_size():
+    digits = memory_set(random_pixels(1, 8, 8, 1))
+    assert resolve(digits, source="digits", colours=1).height == 32
+    assert resolve(digits, source="mnist", colours=1).height == 8
+
+
+def test_resolve__statistics_follow_the_source():
+    images = memory_set(random_pixels(1, 4, 4, 3))
+    assert resolve(images, source="cifar10").mean == (0.4914, 0.4822, 0.4465)
+    assert resolve(images, source="mnist").mean == (0.1307,) * 3
+    grey = resolve(images, source="imagefolder", colours=1)
+    assert grey.mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
+    assert grey.sd == pytest.approx([(0.229 + 0.224 + 0.225) / 3])
+
+
+def test_resolve__configured_mean_and_sd_win():
+    images = memory_set(random_pixels(1, 4, 4, 3))
+    found = resolve(images, mean=(0.0,), sd=(1.0, 2.0, 3.0))
+    assert (found.mean, found.sd) == ((0.0, 0.0, 0.0), (1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize("name", ["mean", "sd"])
+@pytest.mark.parametrize("values", [(0.5, 0.5), (0.5,) * 4, ()])
+def test_resolve__wrong_number_of_values_is_refused(name, values):
+    images = memory_set(random_pixels(1, 4, 4, 3))
+    with pytest.raises((UserError, ValueError), match=name):
+        resolve(images, **{name: values})
+
+
+def test_resolve__first_image_that_can_be_decoded_gives_the_size(tmp_path):
+    images = folder_set(tmp_path, {"0.png": b"broken", "1.png": Image.new("RGB", (7, 5))})
+    found = resolve(images)
+    assert (found.height, found.width) == (5, 7)
+
+
+# --- size -----------------------------------------------------------------------------------
+
+
+def test_fit__without_a_size_pixels_pass_through():
+    pixels = random_pixels(1, 9, 13, 3)[0]
+    fitted = fit_image(Image.fromarray(pixels), plain(9, 13, 3, is_fixed=False))
+    np.testing.assert_array_equal(fitted, pixels)
+
+
+def test_fit__size_equal_to_the_images_own_passes_through():
+    pixels = random_pixels(1, 9, 9, 3)[0]
+    np.testing.assert_array_equal(
+        fit_image(Image.fromarray(pixels), plain(9, 9, 3, resize=9)), pixels
+    )
+
+
+def test_fit__crop_is_the_centre():
+    pixels = random_pixels(1, 10, 14, 3)[0]
+    fitted = fit_image(Image.fromarray(pixels), plain(6, 6, 3, resize=10))
+    np.testing.assert_array_equal(fitted, pixels[2:8, 4:10])
+
+
+@pytest.mark.parametrize(("height", "width", "sizes"), [(20, 30, (15, 10)), (30, 20, (10, 15))])
+def test_fit__shorter_side_is_resized_and_the_aspect_kept(height, width, sizes):
+    image = Image.fromarray(random_pixels(1, height, width, 3)[0])
+    fitted = fit_image(image, plain(8, 8, 3, resize=10))
+    whole = np.asarray(image.resize(sizes, Image.Resampling.BILINEAR))
+    top, left = (sizes[1] - 8) // 2, (sizes[0] - 8) // 2
+    np.testing.assert_array_equal(fitted, whole[top : top + 8, left : left + 8])
+
+
+@given(
+    height=st.integers(1, 60), width=st.integers(1, 60), resize=st.integers(1, 40), data=st.data()
 )
-@pytest.mark.parametrize("colours", [1, 3])
-def test_resolve__length_that_fits_neither_is_an_error(name, values, colours):
-    with pytest.raises(UserError, match=rf"preprocessing\.{name}"):
-        resolve(digits(), source="digits", colours=colours, **{name: values})
+@settings(deadline=None)
+def test_fit__every_size_gives_the_configured_shape_without_borders(height, width, resize, data):
+    size = data.draw(st.integers(1, resize))
+    image = Image.new("RGB", (width, height), (200, 100, 50))
+    fitted = fit_image(image, plain(size, size, 3, resize=resize))
+    assert fitted.shape == (size, size, 3)
+    assert (fitted == (200, 100, 50)).all()
 
 
-# --- fitting ------------------------------------------------------------------------------------
-
-
-def test_fit_image__of_the_right_size_is_untouched():
-    image = noise(7, 5)
-    np.testing.assert_array_equal(fit_image(Image.fromarray(image), plain(7, 5)), image)
-
-
-@pytest.mark.parametrize("size", [(40, 20), (20, 40), (41, 23), (8, 5)])
-def test_fit_image__shorter_side_then_centre_crop(size):
-    image = Image.fromarray(noise(size[1], size[0]))
-    scale = 16 / min(size)
-    wanted = tuple(max(round(side * scale), 16) for side in size)
-    resized = np.asarray(image.resize(wanted, Image.Resampling.BILINEAR))
-    top, left = (resized.shape[0] - 12) // 2, (resized.shape[1] - 12) // 2
-    expected = resized[top : top + 12, left : left + 12]
-    np.testing.assert_array_equal(fit_image(image, plain(12, 12, resize=16)), expected)
-
-
-def test_fit_image__grey_and_colour_models():
-    red = Image.new("RGB", (2, 2), (255, 0, 0))
-    assert fit_image(red, plain(2, 2, 1))[0, 0].tolist() == [76]
-    assert fit_image(Image.new("L", (2, 2), 9), plain(2, 2, 3))[0, 0].tolist() == [9, 9, 9]
-
-
-@pytest.mark.parametrize("stored", [0, 200, 255, 256, 30_000, 65_535])
-def test_fit_image__sixteen_bits_scale_alike_however_dark_the_image(stored):
-    image = Image.fromarray(np.full((2, 2), stored, np.uint16))
-    assert fit_image(image, plain(2, 2, 1))[0, 0, 0] == round(stored / 257)
-
-
-@pytest.mark.parametrize("mode", ["1", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I", "F"])
-@pytest.mark.parametrize("colours", [1, 3])
-def test_fit_image__every_mode_is_taken(mode, colours):
-    source = Image.fromarray(noise(4, 4)).convert("L" if mode in ("I", "F") else "RGB")
-    image = source.convert("P").convert("PA") if mode == "PA" else source.convert(mode)
-    fitted = fit_image(image, plain(4, 4, colours))
-    assert fitted.shape == (4, 4, colours)
-    assert fitted.dtype == np.uint8
-
-
-def test_fit_image__palette_gives_its_colours():
-    image = Image.new("RGB", (2, 2), (10, 200, 30)).convert("P", palette=Image.Palette.ADAPTIVE)
-    for transparency in (None, 0):
-        if transparency is not None:
-            image.info["transparency"] = transparency
-        assert fit_image(image, plain(2, 2))[0, 0].tolist() == [10, 200, 30]
-
-
-# --- reading ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_read_images__of_one_size_pass_through_exactly(tmp_path, threads):
-    arrays = [np.roll(noise(6, 4), shift, axis=0) for shift in range(6)]
-    test_set = folder_set(tmp_path, arrays)
-    images, valid = read_images(test_set, resolve(test_set), 1, 5, threads=threads)
-    np.testing.assert_array_equal(images, np.stack(arrays[1:5]))
-    assert valid.tolist() == [True] * 4
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_read_images__undecodable_is_zero_and_not_valid(tmp_path, threads):
-    test_set = folder_set(tmp_path, [noise(3, 3), b"damaged", noise(3, 3)])
-    images, valid = read_images(test_set, resolve(test_set), 0, 3, threads=threads)
-    assert valid.tolist() == [True, False, True]
-    assert not images[1].any()
-    assert images[2].any()
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_read_images__another_size_names_image_sizes_and_setting(tmp_path, threads):
-    test_set = folder_set(tmp_path, [noise(3, 5), noise(3, 5), noise(4, 6)])
-    with pytest.raises(UserError, match=r"preprocessing\.size") as caught:
-        read_images(test_set, resolve(test_set), 0, 3, threads=threads)
-    for part in ("test/a/002.png", "6x4", "5x3"):
-        assert part in str(caught.value)
-
-
-def test_read_images__another_size_is_fitted_where_size_is_configured(tmp_path):
-    test_set = folder_set(tmp_path, [noise(3, 5), noise(40, 6)])
-    images, valid = read_images(test_set, resolve(test_set, size=4), 0, 2, threads=1)
-    assert images.shape == (2, 4, 4, 3)
+def test_read__mixed_sizes_without_a_size_name_the_image(tmp_path):
+    images = folder_set(
+        tmp_path, {"0.png": Image.new("RGB", (6, 5)), "1.png": Image.new("RGB", (5, 6))}
+    )
+    found = resolve(images)
+    for threads in (1, 4):
+        with pytest.raises(
+            UserError, match=r"test/one/1\.png' is 5x6 pixels, the first is 6x5: set"
+        ):
+            read_images(images, found, 0, 2, threads=threads)
+    pixels, valid = read_images(images, resolve(images, size=4), 0, 2, threads=2)
+    assert pixels.shape == (2, 4, 4, 3)
     assert valid.all()
 
 
-def test_read_images__memory_and_decoding_agree(tmp_path):
-    test_set = digits(limit=20)
-    own = resolve(test_set, source="digits", colours=1, size=8)
-    quick, _ = read_images(test_set, own, 3, 9, threads=1)
-    slow = np.stack([fit_image(test_set.image(index), own) for index in range(3, 9)])
-    np.testing.assert_array_equal(quick, slow)
+# --- colours --------------------------------------------------------------------------------
 
 
-def test_read_images__change_does_not_reach_the_test_set():
-    test_set = digits(limit=20)
-    before = test_set.pixels.copy()
-    preprocessing = resolve(test_set, source="digits", colours=1, size=8)
-    read_images(test_set, preprocessing, 0, 20, threads=1)[0][:] = 7
-    np.testing.assert_array_equal(test_set.pixels, before)
+def test_fit__grey_becomes_three_equal_colours():
+    grey = random_pixels(1, 5, 5, 1)[0]
+    fitted = fit_image(Image.fromarray(grey[:, :, 0]), plain(5, 5, 3))
+    np.testing.assert_array_equal(fitted, np.repeat(grey, 3, axis=2))
 
 
-def test_read_images__idx_set_goes_to_torch_without_a_warning(tmp_path):
-    for kind, values in (("images-idx3", np.ones((2, 4, 4))), ("labels-idx1", np.ones(2))):
-        header = bytes((0, 0, 8, values.ndim)) + np.array(values.shape, ">u4").tobytes()
-        content = header + values.astype(np.uint8).tobytes()
-        (tmp_path / f"t10k-{kind}-ubyte").write_bytes(content)
-    test_set = load_test_set(TestSetConfig(source="mnist", path=tmp_path), datasets=tmp_path)
-    preprocessing = resolve(test_set, source="mnist", colours=1)
-    images, _ = read_images(test_set, preprocessing, 0, 2, threads=1)
-    assert normalise(torch.from_numpy(images), preprocessing).shape == (2, 1, 4, 4)
+def test_fit__colour_becomes_luma():
+    pixels = random_pixels(1, 5, 5, 3)[0]
+    fitted = fit_image(Image.fromarray(pixels), plain(5, 5, 1))
+    luma = pixels @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(fitted[:, :, 0], luma, atol=1)
 
 
-def test_read_images__batches_equal_the_whole():
-    test_set = digits(limit=50)
-    preprocessing = resolve(test_set, source="digits", colours=3)
-    whole, _ = read_images(test_set, preprocessing, 0, 50, threads=2)
-    parts = [
-        read_images(test_set, preprocessing, start, min(start + 7, 50), threads=1)[0]
-        for start in range(0, 50, 7)
-    ]
-    np.testing.assert_array_equal(whole, np.concatenate(parts))
+def test_fit__transparency_is_dropped():
+    pixels = random_pixels(1, 5, 5, 4)[0]
+    np.testing.assert_array_equal(
+        fit_image(Image.fromarray(pixels, "RGBA"), plain(5, 5, 3)), pixels[:, :, :3]
+    )
+
+
+@pytest.mark.parametrize("transparency", [None, 1])
+def test_fit__palette_gives_its_colours(tmp_path, transparency):
+    image = Image.new("P", (3, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    image.putdata([2, 0, 1])
+    options = {} if transparency is None else {"transparency": transparency}
+    image.save(tmp_path / "palette.png", **options)
+    fitted = fit_image(Image.open(tmp_path / "palette.png"), plain(1, 3, 3))
+    assert fitted[0].tolist() == [[70, 80, 90], [10, 20, 30], [40, 50, 60]]
+
+
+def test_fit__palette_with_transparency_per_colour_gives_its_colours(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([1, 0])
+    image.save(tmp_path / "palette.png", transparency=bytes([0, 128]))
+    fitted = fit_image(Image.open(tmp_path / "palette.png"), plain(1, 2, 3))
+    assert fitted[0].tolist() == [[40, 50, 60], [10, 20, 30]]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("brightest", [65_535, 200])
+def test_fit__sixteen_bit_grey_is_scaled_by_its_range(tmp_path, ending, brightest):
+    values = np.linspace(0, brightest, 12).astype(np.uint16).reshape(3, 4)
+    Image.fromarray(values).save(tmp_path / f"deep.{ending}")
+    image = Image.open(tmp_path / f"deep.{ending}")
+    for colours in (1, 3):
+        fitted = fit_image(image, plain(3, 4, colours))
+        expected = np.repeat(np.round(values / 257)[:, :, None], colours, axis=2)
+        np.testing.assert_allclose(fitted, expected, atol=1)
+        assert fitted.max() == round(brightest / 257)
+
+
+@pytest.mark.parametrize("mode", ["1", "CMYK", "YCbCr", "LA", "HSV"])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_fit__other_modes_equal_pillows_conversion(mode, colours):
+    image = Image.fromarray(random_pixels(1, 5, 6, 3)[0]).convert(mode)
+    fitted = fit_image(image, plain(5, 6, colours))
+    expected = np.asarray(image.convert("L" if colours == 1 else "RGB")).reshape(5, 6, colours)
+    np.testing.assert_array_equal(fitted, expected)
+
+
+# --- reading --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_read__undecodable_images_are_zero_and_not_valid(tmp_path, threads):
+    grey = Image.new("RGB", (4, 4), (9, 9, 9))
+    images = folder_set(tmp_path, {"0.png": grey, "1.png": b"", "2.png": b"x", "3.png": grey})
+    pixels, valid = read_images(images, resolve(images), 0, 4, threads=threads)
+    assert valid.tolist() == [True, False, False, True]
+    assert pixels[:, 0, 0, 0].tolist() == [9, 0, 0, 9]
+    assert not pixels[~valid].any()
+
+
+def test_read__range_is_the_range_of_the_whole():
+    images = memory_set(random_pixels(11, 8, 8, 1))
+    found = resolve(images, source="digits", colours=1)
+    whole, _ = read_images(images, found, 0, 11, threads=3)
+    assert whole.shape == (11, 32, 32, 1)
+    part, valid = read_images(images, found, 4, 9, threads=1)
+    np.testing.assert_array_equal(part, whole[4:9])
+    assert valid.all()
+
+
+def test_read__images_in_memory_pass_through_and_cannot_be_changed():
+    pixels = random_pixels(5, 6, 7, 3)
+    images = memory_set(pixels.copy())
+    found, valid = read_images(images, resolve(images), 1, 4, threads=2)
+    np.testing.assert_array_equal(found, pixels[1:4])
+    assert valid.all()
+    found[:] = 0
+    np.testing.assert_array_equal(images.pixels, pixels)
+
+
+def test_read__read_only_images_become_tensors_without_a_warning():
+    pixels = random_pixels(5, 6, 7, 3)
+    pixels.setflags(write=False)
+    images = memory_set(pixels)
+    found, _ = read_images(images, resolve(images), 0, 5, threads=1)
+    assert torch.from_numpy(found).shape == (5, 6, 7, 3)
+    assert thumbnails(pixels, 3).shape == (5, 3, 3, 3)
+
+
+# --- normalisation --------------------------------------------------------------------------
+
+
+def test_normalise__equals_numpy():
+    images = random_pixels(6, 5, 7, 3)
+    found = Preprocessing(None, 5, 7, 3, (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
+    expected = (images / 255.0 - np.array(found.mean)) / np.array(found.sd)
+    got = normalise(torch.from_numpy(images), found)
+    np.testing.assert_allclose(got.numpy(), expected.transpose(0, 3, 1, 2), rtol=2e-6, atol=1e-6)
+    assert got.dtype is torch.float32
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_normalise__is_channels_last(colours):
+    got = normalise(torch.from_numpy(random_pixels(4, 5, 7, colours)), plain(5, 7, colours))
+    assert got.shape == (4, colours, 5, 7)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+# --- thumbnails -----------------------------------------------------------------------------
+
+
+def test_thumbnails__are_area_means():
+    images = random_pixels(3, 8, 12, 3)
+    small = thumbnails(images, 6)
+    blocks = images.reshape(3, 4, 2, 6, 2, 3).mean(axis=(2, 4))
+    assert small.shape == (3, 4, 6, 3)
+    np.testing.assert_allclose(small, blocks, atol=0.5)
+    assert small.dtype == np.uint8
+
+
+def test_thumbnails__are_never_enlarged():
+    images = random_pixels(2, 5, 6, 3)
+    for side in (6, 7, 200):
+        np.testing.assert_array_equal(thumbnails(images, side), images)
+
+
+@given(height=st.integers(1, 300), width=st.integers(1, 300), side=st.integers(1, 256))
+def test_thumbnail_shape__fits_and_keeps_the_aspect(height, width, side):
+    rows, columns, colours = thumbnail_shape(height, width, 3, side)
+    assert 1 <= rows <= min(side, height)
+    assert 1 <= columns <= min(side, width)
+    assert max(rows, columns) == min(side, max(height, width))
+    assert abs(rows * width - columns * height) <= max(height, width)
+    assert colours == 3
+
+
+# --- real images ----------------------------------------------------------------------------
 
 
 @pytest.mark.shared
-def test_read_images__batches_from_a_zip_cost_about_what_one_pass_costs(tmp_path):
-    path = SHARED / "cifar10-train-jpeg.zip"
-    if not path.exists():
-        pytest.skip("needs the shared image sets")
-    config = TestSetConfig(source="imagefolder", path=path, split="train", limit=2_000)
-    test_set = load_test_set(config, datasets=tmp_path)
-    preprocessing = resolve(test_set)
-
-    def seconds(step):
-        began = time.perf_counter()
-        for start in range(0, 2_000, step):
-            read_images(test_set, preprocessing, start, start + step, threads=2)
-        return time.perf_counter() - began
-
-    seconds(500)
-    assert seconds(100) < 3 * seconds(2_000) + 0.5
-
-
-# --- normalisation ------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "colours"), [("cifar10-test-jpeg", 3), ("mnist-test-png", 1), ("mnist-test-png", 3)]
+)
+def test_read__real_images_equal_pillows_own_decoding(name, colours):
+    path = DATA / f"{name}.zip"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there")
+    config = TestSetConfig(source="imagefolder", path=path, limit=40)
+    images = load_test_set(config, datasets=path.parent)
+    found = resolve(images, colours=colours)
+    pixels, valid = read_images(images, found, 0, 40, threads=4)
+    assert valid.all()
+    with zipfile.ZipFile(path) as archive:
+        for entry, row in zip(images.ids, pixels, strict=True):
+            image = Image.open(io.BytesIO(archive.read(entry)))
+            expected = np.asarray(image.convert("L" if colours == 1 else "RGB"))
+            np.testing.assert_array_equal(row, expected.reshape(row.shape))
 
 
-def test_normalise__worked_by_hand():
-    preprocessing = Preprocessing(None, 1, 1, 3, (0.0, 0.5, 1.0), (1.0, 0.5, 0.25))
-    values = normalise(torch.tensor([[[[255, 0, 51]]]], dtype=torch.uint8), preprocessing)
-    torch.testing.assert_close(values.flatten(), torch.tensor([1.0, -1.0, -3.2]))
-
-
-def test_normalise__is_float32_channels_last_and_leaves_its_input():
-    images = torch.from_numpy(np.stack([noise(6, 5), noise(6, 5)]))
-    before = images.clone()
-    values = normalise(images, plain(6, 5))
-    assert values.shape == (2, 3, 6, 5)
-    assert values.dtype == torch.float32
-    assert values.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(values[1, 2], images[1, :, :, 2] / 255)
-    assert torch.equal(images, before)
-
-
-# --- thumbnails ---------------------------------------------------------------------------------
-
-
-def test_thumbnails__not_larger_than_the_side_are_unchanged():
-    images = noise(8, 6)[None]
-    np.testing.assert_array_equal(thumbnails(images, 8), images)
-
-
-def test_thumbnails__halved_are_means_of_four():
-    images = noise(8, 8)[None]
-    expected = images.reshape(1, 4, 2, 4, 2, 3).mean((2, 4))
-    assert np.abs(thumbnails(images, 4) - expected).max() <= 0.5
-
-
-def test_thumbnails__read_only_images_are_taken():
-    images = noise(8, 8)[None]
-    images.flags.writeable = False
-    assert thumbnails(images, 4).shape == (1, 4, 4, 3)
-
-
-@given(height=st.integers(1, 70), width=st.integers(1, 70), side=st.integers(1, 40))
-def test_thumbnails__have_the_shape_that_is_announced(height, width, side):
-    images = np.full((2, height, width, 1), 77, np.uint8)
-    small = thumbnails(images, side)
-    assert small.shape[1:] == thumbnail_shape(height, width, 1, side)
-    assert max(small.shape[1:3]) <= max(side, 1)
-    assert (small == 77).all()
+@pytest.mark.shared
+def test_read__real_colour_images_as_grey_keep_their_brightness():
+    path = DATA / "cifar10-test-jpeg.zip"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there")
+    config = TestSetConfig(source="imagefolder", path=path, limit=40)
+    images = load_test_set(config, datasets=path.parent)
+    colour, _ = read_images(images, resolve(images), 0, 40, threads=2)
+    grey, _ = read_images(images, resolve(images, colours=1), 0, 40, threads=2)
+    luma = colour @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(grey[..., 0], luma, atol=1)

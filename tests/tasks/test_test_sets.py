@@ -291,7 +291,7 @@ def test_lookup__failed_download_is_one_clear_line(tmp_path, monkeypatch):
     # A closed port of this machine: what a machine without a network meets.
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
     config = TestSetConfig(source="mnist")
-    with pytest.raises(UserError, match="download of mnist failed .* set test_set.path") as error:
+    with pytest.raises(UserError, match=r"download of mnist failed .* set test_set\.path") as error:
         load_test_set(config, datasets=tmp_path)
     assert "\n" not in str(error.value)
 
@@ -345,7 +345,7 @@ def test_cifar10__train_is_the_five_batches_in_order(tmp_path):
 
 def test_cifar10__missing_batch_is_named(tmp_path):
     write_cifar(tmp_path, "data_batch_1", *cifar_batch(1))
-    with pytest.raises(UserError, match="cannot read .*data_batch_2"):
+    with pytest.raises(UserError, match=r"cannot read .*data_batch_2"):
         load("cifar10", path=tmp_path, split="train")
 
 
@@ -379,7 +379,7 @@ def test_cifar10__malicious_pickle_is_refused_and_runs_nothing(tmp_path):
 )
 def test_cifar10__damaged_batch_is_one_clear_line(tmp_path, content):
     write_folder(tmp_path, {"test_batch": content})
-    with pytest.raises(UserError, match="cannot read .*test_batch as a CIFAR-10 batch"):
+    with pytest.raises(UserError, match=r"cannot read .*test_batch as a CIFAR-10 batch"):
         load("cifar10", path=tmp_path)
 
 
@@ -481,7 +481,7 @@ def test_imagefolder__what_is_no_zip_is_refused(tmp_path, content):
 
 
 def test_imagefolder__nothing_at_the_path_is_refused(tmp_path):
-    with pytest.raises(UserError, match="there is nothing at .*absent"):
+    with pytest.raises(UserError, match=r"there is nothing at .*absent"):
         folder_of(tmp_path / "absent")
     with pytest.raises(UserError, match="imagefolder needs the folder or zip"):
         load("imagefolder")
