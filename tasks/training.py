@@ -6,25 +6,22 @@ whether the ones before it ran in the same process.
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.files import write_bytes
+from activarium.tasks.epoch_plan import EpochPlan, cosine_rate, plan_epoch, shifted
 from activarium.tasks.models import load_weights
 from activarium.tasks.progress import silent
+from activarium.tasks.training_folder import STATE, TrainingFolder
 
 if TYPE_CHECKING:
+    import numpy as np
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -33,182 +30,8 @@ if TYPE_CHECKING:
     from activarium.schemas.config import TrainingConfig
     from activarium.tasks.progress import Progress
 
-LOG = "training.json"
-STATE = "state-last.safetensors"
-
 CHECK_STEPS = 20
 """Steps between looks at the loss: each look waits for the device."""
-
-
-def cosine_rate(step: int, *, steps: int, start: float) -> float:
-    """Return the learning rate of a step from 0, falling to 0 along half a cosine.
-
-    References
-    ----------
-    Loshchilov and Hutter 2017, SGDR, equation 5 without restarts.
-    """
-    return start * 0.5 * (1.0 + math.cos(math.pi * step / steps))
-
-
-def shifted(
-    images: torch.Tensor, offsets: torch.Tensor, mirrored: torch.Tensor, *, padding: int
-) -> torch.Tensor:
-    """Cut each image out of itself padded with zeros, and mirror some.
-
-    Parameters
-    ----------
-    images
-        (image, height, width, colour), of any dtype.
-    offsets
-        (image, 2) rows and columns of the cut's corner, each from 0 to 2 * padding.
-    mirrored
-        (image) true where left and right are exchanged, after the cut.
-    padding
-        Rows and columns added on each side.
-
-    Returns
-    -------
-    torch.Tensor
-        (image, height, width, colour).
-    """
-    count, height, width, _ = images.shape
-    padded = functional.pad(images, (0, 0, padding, padding, padding, padding))
-    rows = torch.arange(height, device=images.device) + offsets[:, :1]
-    columns = torch.arange(width, device=images.device).expand(count, width)
-    columns = torch.where(mirrored[:, None], width - 1 - columns, columns) + offsets[:, 1:]
-    each = torch.arange(count, device=images.device)
-    return padded[each[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-@dataclass(frozen=True)
-class EpochPlan:
-    """What is random in one epoch."""
-
-    order: NDArray[np.int64]
-    """(image) indices into the training images."""
-    offsets: NDArray[np.int64]
-    """(image, 2) corner of each crop, in the order's order."""
-    mirrored: NDArray[np.bool_]
-    """(image) in the order's order."""
-    dropout_seed: int
-
-
-def plan_epoch(images: int, *, epoch: int, config: TrainingConfig) -> EpochPlan:
-    """Draw an epoch's order, crops, flips and dropout seed from (seed, epoch).
-
-    Parameters
-    ----------
-    images
-        Number of training images.
-    epoch
-        From 1.
-    config
-        Seed, crop and flip.
-    """
-    # Separate streams: switching the crop on does not change the order.
-    streams = np.random.SeedSequence([config.seed, epoch]).spawn(4)
-    order, crop, flip = (np.random.default_rng(stream) for stream in streams[:3])
-    return EpochPlan(
-        order=order.permutation(images),
-        offsets=crop.integers(0, 2 * config.crop + 1, size=(images, 2)),
-        mirrored=flip.random(images) < (0.5 if config.flip else 0.0),
-        dropout_seed=int(streams[3].generate_state(1)[0]),
-    )
-
-
-def _stored(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copy tensors to the host one by one: the format takes neither strides nor shared memory."""
-    return {
-        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
-    }
-
-
-class _Folder:
-    """The files of one training. The state is the truth, the log is written after it."""
-
-    def __init__(
-        self, path: Path, *, identity: Mapping[str, object], config: TrainingConfig
-    ) -> None:
-        self.path = path
-        self.epochs = config.epochs
-        self.head: dict[str, Any] = json.loads(
-            json.dumps(
-                {"identity": dict(identity), "config": config.model_dump(mode="json")}, default=str
-            )
-        )
-
-    def checkpoint(self, epoch: int) -> Path:
-        return self.path / f"epoch-{epoch:03d}.safetensors"
-
-    @property
-    def checkpoints(self) -> tuple[Path, ...]:
-        return tuple(self.checkpoint(epoch) for epoch in range(1, self.epochs + 1))
-
-    def open(self) -> list[dict[str, float]]:
-        """Return the log of finished epochs, after checking that the folder is this training's."""
-        log = self.path / LOG
-        if not log.exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / STATE).unlink(missing_ok=True)
-            self.write_log([])
-            return []
-        try:
-            held = json.loads(log.read_text(encoding="utf-8"))
-            epochs: list[dict[str, float]] = held["epochs"]
-            head = {key: held[key] for key in self.head}
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{log} is damaged ({error!r}); delete the folder to train anew"
-            ) from error
-        for key, ours in self.head.items():
-            names = sorted({*ours, *head[key]})
-            other = [name for name in names if ours.get(name) != head[key].get(name)]
-            if other:
-                raise UserError(
-                    f"{self.path} holds another training: its {key} differs in {', '.join(other)}; "
-                    "use another folder, or delete this one"
-                )
-        return epochs
-
-    def write_log(self, epochs: list[dict[str, float]]) -> None:
-        text = json.dumps({**self.head, "epochs": epochs}, indent=2)
-        write_bytes(self.path / LOG, f"{text}\n".encode())
-
-    def save(
-        self, model: nn.Module, optimiser: torch.optim.SGD, epochs: list[dict[str, float]]
-    ) -> None:
-        """Store a finished epoch: checkpoint, then the state to resume from, then the log."""
-        weights = _stored(model.state_dict())
-        metadata = {"epoch": str(len(epochs))}
-        write_bytes(self.checkpoint(len(epochs)), save(weights, metadata=metadata))
-        momentum = {
-            f"momentum.{name}": optimiser.state[parameter]["momentum_buffer"]
-            for name, parameter in model.named_parameters()
-            if optimiser.state.get(parameter, {}).get("momentum_buffer") is not None
-        }
-        tensors = {**{f"model.{name}": t for name, t in weights.items()}, **_stored(momentum)}
-        write_bytes(self.path / STATE, save(tensors, metadata={"epochs": json.dumps(epochs)}))
-        self.write_log(epochs)
-
-    def load(self, model: nn.Module, optimiser: torch.optim.SGD) -> list[dict[str, float]]:
-        """Restore model and momentum; return the log of the epochs that the state contains."""
-        state = self.path / STATE
-        if not state.exists():
-            return []
-        try:
-            with safe_open(state, "pt") as file:
-                epochs: list[dict[str, float]] = json.loads(file.metadata()["epochs"])
-                if not all(path.exists() for path in self.checkpoints[: len(epochs)]):
-                    return []
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
-        except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{state} is damaged ({error}); delete it to train anew") from error
-        for name, parameter in model.named_parameters():
-            if f"momentum.{name}" in tensors:
-                buffer = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
-                optimiser.state[parameter]["momentum_buffer"] = buffer.detach()
-        return epochs
 
 
 def _check_gradients(model: nn.Module, device: torch.device) -> None:
@@ -441,7 +264,7 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
         beyond the outputs, the model is too narrow for the CPU, or the loss is not finite (finished epochs are kept).
     """
     images, labels = _labelled(images, labels)
-    files = _Folder(folder, identity=identity, config=config)
+    files = TrainingFolder(folder, identity=identity, config=config)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     log = files.open()
     if len(log) == config.epochs and all(path.exists() for path in files.checkpoints):

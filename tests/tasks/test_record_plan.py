@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -209,7 +210,7 @@ def test_plan__shards_cover_all_images_and_are_as_large_as_asked_at_most(images,
     shards = layout.shards()
     assert shards[0].start == 0
     assert shards[-1].stop == images
-    assert all(a.stop == b.start for a, b in zip(shards, shards[1:], strict=False))
+    assert all(a.stop == b.start for a, b in pairwise(shards))
     assert all(1 <= shard.images <= (asked or 4_096) for shard in shards)
     assert len(shards) == -(-images // min(asked or 4_096, images))
 

@@ -11,14 +11,9 @@ from sklearn.datasets import load_digits
 
 from activarium.schemas.config import ModelConfig, TrainingConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.epoch_plan import cosine_rate, plan_epoch, shifted
 from activarium.tasks.models import build_model, load_weights, weights_sha256
-from activarium.tasks.training import (
-    accuracy,
-    cosine_rate,
-    plan_epoch,
-    shifted,
-    train,
-)
+from activarium.tasks.training import accuracy, train
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=3, batch_size=16, learning_rate=0.02, crop=1, flip=True, seed=3)

@@ -1,0 +1,627 @@
+"""Recording a tiny model: values, interruption, damage, and what users are told."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from PIL import Image
+from torch import nn
+
+from activarium.schemas.atlas import Atlas
+from activarium.schemas.config import RecordConfig, RunConfig, TestSetConfig
+from activarium.schemas.errors import IncompleteRecordingError, UserError
+from activarium.schemas.receipts import ShardReceipt
+from activarium.tasks.checkpoints import choose_checkpoint, record_checkpoint
+from activarium.tasks.models import weights_sha256
+from activarium.tasks.preprocessing import Preprocessing, normalise
+from activarium.tasks.record import record, resolve_device
+from activarium.tasks.record_plan import ModelIdentity
+from activarium.tasks.recording import open_recording
+from activarium.tasks.test_sets import TestSet, load_test_set
+
+IMAGES = 26
+CONFIG = RecordConfig(
+    device="cpu",
+    reductions=("mean", "max", "sd", "active"),
+    batch_size=3,
+    shard_images=7,
+    thumbnail=4,
+)
+PREPROCESSING = Preprocessing(None, 8, 8, 1, (0.5,), (0.25,))
+
+
+class TinyNet(nn.Module):
+    """Two convolutions, the second wider than one block of columns, and a linear layer."""
+
+    def __init__(self, *, colours=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(colours, 6, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(6, 260, 3, stride=2)
+        self.fc = nn.Linear(260, 3)
+
+    def forward(self, images):
+        maps = self.relu(self.conv2(self.relu(self.conv1(images))))
+        return self.fc(maps.mean(dim=(2, 3)))
+
+
+class LogNet(TinyNet):
+    """Returns NaN for images with a pixel darker than a quarter."""
+
+    def forward(self, images):
+        return super().forward(torch.log(images + 1))
+
+
+def make_model(kind=TinyNet, seed=0, **settings):
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return kind(**settings).eval()
+
+
+def make_set(images=IMAGES, *, low=0, labels=None):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(low, 256, (images, 8, 8, 1), dtype=np.uint8)
+    if labels is None:
+        labels = np.arange(images) % 3
+    ids = tuple(f"shape-{index:02d}" for index in range(images))
+    classes = ("disc", "square", "star")
+    return TestSet("shapes", "test", classes, ids, labels.astype(np.int32), "x", 1, pixels=pixels)
+
+
+def run(atlas, *, model=None, test_set=None, config=CONFIG, preprocessing=PREPROCESSING, **others):
+    model = make_model() if model is None else model
+    return record(
+        atlas,
+        model,
+        make_set() if test_set is None else test_set,
+        preprocessing=preprocessing,
+        config=config,
+        identity=ModelIdentity("tiny", "start", "tiny", weights_sha256(model)),
+        **others,
+    )
+
+
+def changed(**settings):
+    return CONFIG.model_copy(update=settings)
+
+
+class PulledPlugError(Exception):
+    pass
+
+
+def at_image(images, act):
+    """Return a progress that acts as soon as this many images have been through the model."""
+
+    @contextmanager
+    def progress(description, total):
+        done = 0
+
+        def advance(more):
+            nonlocal done
+            done += more
+            if done >= images:
+                act()
+
+        yield advance
+
+    return progress
+
+
+def pull_plug():
+    raise PulledPlugError
+
+
+def interrupt(atlas, *, shards, **settings):
+    """Record until the first batch of the shard after `shards` whole ones."""
+    with pytest.raises(PulledPlugError):
+        run(atlas, progress=at_image(shards * CONFIG.shard_images + 1, pull_plug), **settings)
+
+
+def stored(path):
+    """Return every file of a store but the receipts, which hold durations."""
+    files = [file for file in path.rglob("*") if file.is_file() and file.parent.name != "receipts"]
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
+
+
+def receipts_of(path):
+    files = sorted((path / "receipts").glob("shard-*.json"))
+    return [ShardReceipt.model_validate_json(file.read_bytes()) for file in files]
+
+
+@pytest.fixture
+def atlas(tmp_path):
+    return Atlas(tmp_path / "atlas")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return the receipt of an uninterrupted recording; nobody may change it."""
+    return run(Atlas(tmp_path_factory.mktemp("whole")))
+
+
+# --- values ---------------------------------------------------------------------------------
+
+
+def expected_maps(model, test_set):
+    """Return the maps of both convolutions and the output, from a plain forward pass."""
+    with torch.inference_mode():
+        images = normalise(torch.from_numpy(test_set.pixels), PREPROCESSING)
+        first = model.conv1(images)
+        second = model.conv2(first.relu())
+        return first, second, model.fc(second.relu().mean(dim=(2, 3)))
+
+
+def test_record__reductions_equal_a_direct_computation(whole):
+    first, second, output = expected_maps(make_model(), make_set())
+    group = zarr.open_group(whole.path, mode="r")
+    reductions = {
+        "mean": lambda maps: maps.mean(dim=(2, 3)),
+        "max": lambda maps: maps.amax(dim=(2, 3)),
+        "sd": lambda maps: maps.std(dim=(2, 3), correction=0),
+        "active": lambda maps: (maps > 0).float().mean(dim=(2, 3)),
+    }
+    for name, reduce in reductions.items():
+        last = reduce(output[:, :, None, None])
+        expected = torch.cat([reduce(first), reduce(second), last], dim=1).numpy()
+        np.testing.assert_allclose(
+            group[f"channel_{name}"][:], expected, rtol=1e-5, atol=1e-5, err_msg=name
+        )
+    np.testing.assert_allclose(group["logits"][:], output.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_record__pooled_features_and_thumbnails_equal_a_direct_computation(whole):
+    _, second, _ = expected_maps(make_model(), make_set())
+    group = zarr.open_group(whole.path, mode="r")
+    pooled = nn.functional.adaptive_avg_pool2d(second, (2, 2)).flatten(1).numpy()
+    columns = np.array([str(name) for name in group["feature_layer"][:]]) == "conv2"
+    np.testing.assert_allclose(group["pooled"][:][:, columns], pooled, rtol=1e-5, atol=1e-5)
+    areas = make_set().pixels.reshape(IMAGES, 4, 2, 4, 2, 1).mean(axis=(2, 4))
+    np.testing.assert_allclose(group["thumbnail"][:], areas, atol=0.5)
+
+
+def test_record__receipt_and_attributes_describe_the_recording(whole):
+    assert (whole.images, whole.units, whole.layers) == (IMAGES, 269, 3)
+    assert (whole.made, whole.resumed_shards) == (True, 0)
+    found = open_recording(Atlas(whole.path.parents[1]), whole.recording)
+    assert found.attributes["status"] == "complete"
+    assert found.attributes["batch_size"] == 3
+    assert [layer.name for layer in found.layers] == ["conv1", "conv2", "fc"]
+    assert found.labels.tolist() == make_set().labels.tolist()
+    assert found.valid.all()
+
+
+def test_record__shards_cover_an_odd_number_of_images(whole):
+    ranges = [(receipt.start, receipt.stop) for receipt in receipts_of(whole.path)]
+    assert ranges == [(0, 7), (7, 14), (14, 21), (21, 26)]
+    keys = {each.key for receipt in receipts_of(whole.path) for each in receipt.objects}
+    assert {"channel_mean/c/0/0", "channel_mean/c/0/1", "channel_mean/c/3/1"} <= keys
+    assert all((whole.path / key).is_file() for key in keys)
+
+
+@pytest.mark.parametrize(("batch_size", "shard_images"), [(1, 1), (26, 26), (256, None), (5, 9)])
+def test_record__batch_and_shard_sizes_change_no_value(atlas, whole, batch_size, shard_images):
+    other = run(atlas, config=changed(batch_size=batch_size, shard_images=shard_images))
+    assert other.recording == whole.recording
+    first, second = zarr.open_group(whole.path, mode="r"), zarr.open_group(other.path, mode="r")
+    for name in ("channel_mean", "channel_sd", "pooled", "logits"):
+        np.testing.assert_allclose(first[name][:], second[name][:], rtol=1e-4, atol=1e-5)
+    for name in ("thumbnail", "valid", "label"):
+        np.testing.assert_array_equal(first[name][:], second[name][:])
+
+
+def test_record__compression_changes_no_value(atlas, whole):
+    other = run(atlas, config=changed(compression="zstd"))
+    assert other.recording == whole.recording
+    for name in ("channel_mean", "channel_active", "pooled"):
+        first, second = (zarr.open_group(each.path, mode="r")[name][:] for each in (whole, other))
+        np.testing.assert_array_equal(first, second)
+
+
+def test_record__unlabelled_images_have_no_class(atlas):
+    labels = np.where(np.arange(IMAGES) % 4 == 0, -1, np.arange(IMAGES) % 3)
+    receipt = run(atlas, test_set=make_set(labels=labels))
+    found = open_recording(atlas, receipt.recording)
+    assert found.labels.tolist() == labels.tolist()
+    assert found.text("image_class")[:3] == ["", "square", "star"]
+    assert np.isfinite(found.read("channel_mean")).all()
+
+
+def test_record__leaves_the_model_without_hooks(atlas):
+    model = make_model()
+    run(atlas, model=model)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+# --- repeated and interrupted ---------------------------------------------------------------
+
+
+def test_record__second_call_makes_nothing(atlas):
+    first = run(atlas)
+    times = {file: file.stat().st_mtime_ns for file in first.path.rglob("*")}
+    second = run(atlas)
+    assert (first.made, second.made) == (True, False)
+    assert second.resumed_shards == 0
+    assert {file: file.stat().st_mtime_ns for file in first.path.rglob("*")} == times
+
+
+@pytest.mark.parametrize("shards", [0, 1, 3])
+@pytest.mark.parametrize(
+    "asked", [{}, {"batch_size": 5}, {"shard_images": 4}, {"compression": "zstd"}]
+)
+def test_record__interrupted_and_resumed_is_byte_identical(atlas, whole, shards, asked):
+    interrupt(atlas, shards=shards)
+    resumed = run(atlas, config=changed(**asked))
+    assert (resumed.made, resumed.resumed_shards) == (True, shards)
+    assert stored(resumed.path) == stored(whole.path)
+    assert [receipt.objects for receipt in receipts_of(resumed.path)] == [
+        receipt.objects for receipt in receipts_of(whole.path)
+    ]
+
+
+def test_record__interrupted_twice_is_byte_identical(atlas, whole):
+    interrupt(atlas, shards=1)
+    interrupt(atlas, shards=2)
+    resumed = run(atlas)
+    assert resumed.resumed_shards == 2
+    assert stored(resumed.path) == stored(whole.path)
+
+
+def test_record__progress_goes_on_where_it_stopped(atlas):
+    interrupt(atlas, shards=2)
+    seen = []
+
+    @contextmanager
+    def progress(description, total):
+        seen.append(total)
+        yield seen.append
+
+    run(atlas, progress=progress)
+    assert seen == [26, 14, 3, 3, 1, 3, 2]
+
+
+def test_record__interrupted_is_not_opened(atlas):
+    interrupt(atlas, shards=2)
+    with pytest.raises(IncompleteRecordingError, match="not complete: run `activarium record`"):
+        open_recording(atlas, "tiny")
+
+
+@pytest.mark.parametrize("lost", ["status", "store receipt"])
+def test_record__stopped_while_finalising_is_finalised_again(atlas, whole, lost):
+    path = run(atlas).path
+    if lost == "status":
+        root = json.loads((path / "zarr.json").read_text())
+        root["attributes"]["status"] = "recording"
+        (path / "zarr.json").write_text(json.dumps(root))
+    (path / "receipts" / "store.json").unlink()
+    if lost == "status":
+        assert run(atlas).made
+        assert (path / "receipts" / "store.json").is_file()
+    assert stored(path) == stored(whole.path)
+
+
+# --- damage ---------------------------------------------------------------------------------
+
+
+def cut_chunk(path):
+    file = path / "channel_mean" / "c" / "1" / "0"
+    file.write_bytes(file.read_bytes()[:-5])
+
+
+def empty_chunk(path):
+    (path / "logits" / "c" / "1" / "0").write_bytes(b"")
+
+
+def lose_chunk(path):
+    (path / "pooled" / "c" / "1" / "0").unlink()
+
+
+def tear_receipt(path):
+    file = path / "receipts" / "shard-00001.json"
+    file.write_bytes(file.read_bytes()[:200])
+
+
+def foreign_receipt(path):
+    file = path / "receipts" / "shard-00001.json"
+    file.write_text(file.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
+
+
+def misplaced_receipt(path):
+    shutil.copy(path / "receipts" / "shard-00002.json", path / "receipts" / "shard-00001.json")
+
+
+def empty_receipt(path):
+    (path / "receipts" / "shard-00001.json").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_chunk,
+        empty_chunk,
+        lose_chunk,
+        tear_receipt,
+        foreign_receipt,
+        misplaced_receipt,
+        empty_receipt,
+    ],
+)
+@pytest.mark.parametrize("complete", [False, True])
+def test_record__damaged_shard_is_made_again_and_no_other(atlas, whole, damage, complete):
+    if complete:
+        path = run(atlas).path
+    else:
+        interrupt(atlas, shards=3)
+        path = atlas.recording(whole.recording)
+    others = {n: path / "receipts" / f"shard-0000{n}.json" for n in (0, 2)}
+    times = {n: file.stat().st_mtime_ns for n, file in others.items()}
+    damage(path)
+    again = run(atlas)
+    assert again.resumed_shards == (3 if complete else 2)
+    assert stored(path) == stored(whole.path)
+    assert {n: file.stat().st_mtime_ns for n, file in others.items()} == times
+    assert not run(atlas).made
+
+
+def test_record__leftovers_of_a_killed_writer_are_swept(atlas, whole):
+    interrupt(atlas, shards=2)
+    path = atlas.recording(whole.recording)
+    leftovers = [
+        path / ".zarr.json.0a1b2c3d.partial",
+        path / "receipts" / ".shard-00002.json.0a1b2c3d.partial",
+        path / "channel_mean" / "c" / "2" / "0.0a1b2c3d.partial",
+    ]
+    for leftover in leftovers:
+        leftover.parent.mkdir(parents=True, exist_ok=True)
+        leftover.write_bytes(b"half")
+    run(atlas)
+    assert stored(path) == stored(whole.path)
+    assert not [*path.rglob("*.partial")]
+
+
+def test_record__store_whose_creation_was_killed_is_swept(atlas, whole):
+    begun = atlas.recordings / f".{whole.recording}.zarr.0a1b2c3d"
+    (begun / "channel_mean").mkdir(parents=True)
+    neighbour = atlas.recordings / ".another.zarr.0a1b2c3d"
+    neighbour.mkdir()
+    path = run(atlas).path
+    assert sorted(atlas.recordings.iterdir()) == sorted([path, neighbour])
+
+
+def test_record__store_of_another_recording_under_the_name_is_refused(atlas, whole):
+    path = run(atlas).path
+    file = path / "zarr.json"
+    file.write_text(file.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
+    with pytest.raises(UserError, match="belongs to another recording: delete it"):
+        run(atlas)
+
+
+@pytest.mark.parametrize("content", ["", '{"attributes": '])
+def test_record__torn_metadata_is_one_clear_line(atlas, content):
+    path = run(atlas).path
+    (path / "zarr.json").write_text(content)
+    with pytest.raises(UserError, match=r"zarr\.json cannot be read .*record again"):
+        run(atlas)
+
+
+# --- another recording ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": make_model(seed=1)},
+        {"test_set": replace(make_set(), identity="y")},
+        {"preprocessing": replace(PREPROCESSING, mean=(0.4,))},
+        {"config": changed(reductions=("mean",))},
+        {"config": changed(layers=("conv*",))},
+        {"config": changed(precision="bfloat16")},
+    ],
+    ids=["weights", "images", "preprocessing", "reductions", "layers", "precision"],
+)
+def test_record__another_fingerprint_is_another_store(atlas, change):
+    first, second = run(atlas), run(atlas, **change)
+    assert first.path != second.path
+    assert second.made
+    assert atlas.recording_names() == sorted([first.recording, second.recording])
+    assert not run(atlas).made
+
+
+# --- images that cannot be decoded ----------------------------------------------------------
+
+
+def png(value):
+    stream = io.BytesIO()
+    Image.new("L", (8, 8), value).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def zip_set(tmp_path, broken):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(10):
+            content = b"broken" if index in broken else png(200 + index)
+            archive.writestr(f"test/class-{index % 2}/{index}.png", content)
+    return load_test_set(TestSetConfig(source="imagefolder", path=path), datasets=tmp_path)
+
+
+@pytest.mark.parametrize("kind", [TinyNet, LogNet])
+def test_record__undecodable_images_are_nan_rows_and_listed(atlas, tmp_path, kind):
+    images = zip_set(tmp_path, broken={3, 8})
+    receipt = run(
+        atlas, model=make_model(kind), test_set=images, config=changed(shard_images=4, batch_size=2)
+    )
+    found = open_recording(atlas, receipt.recording)
+    broken = np.array([name in ("test/class-1/3.png", "test/class-0/8.png") for name in images.ids])
+    np.testing.assert_array_equal(found.valid, ~broken)
+    for name in ("channel_mean", "channel_active", "pooled", "logits"):
+        np.testing.assert_array_equal(np.isnan(found.read(name)).all(axis=1), broken)
+        np.testing.assert_array_equal(np.isnan(found.read(name)).any(axis=1), broken)
+    assert not found.read("thumbnail")[broken].any()
+    listed = [name for each in receipts_of(receipt.path) for name in each.invalid]
+    assert listed == [name for name, is_broken in zip(images.ids, broken, strict=True) if is_broken]
+
+
+def test_record__first_image_may_be_undecodable(atlas, tmp_path):
+    receipt = run(atlas, test_set=zip_set(tmp_path, broken={0}))
+    assert open_recording(atlas, receipt.recording).valid.tolist() == [False] + [True] * 9
+
+
+# --- what users are told --------------------------------------------------------------------
+
+
+def test_record__nan_names_the_first_layer_and_the_image(atlas):
+    images = make_set(low=100)
+    images.pixels[16, 2, 3] = 0
+    with pytest.raises(UserError, match=r"layer 'conv1' is the first .* image 'shape-16': check"):
+        run(atlas, model=make_model(LogNet), test_set=images)
+    assert len(receipts_of(atlas.recording(atlas.recording_names()[0]))) == 2
+
+
+def test_record__nan_weights_name_their_layer(atlas):
+    model = make_model()
+    with torch.no_grad():
+        model.conv2.bias[200] = torch.nan
+    with pytest.raises(UserError, match=r"layer 'conv2' is the first .* image 'shape-00'"):
+        run(atlas, model=model)
+
+
+def test_record__infinite_output_beside_the_recorded_layers_blames_none_of_them(atlas):
+    images = make_set(low=100)
+    images.pixels[5] = 0
+
+    class LogOutput(TinyNet):
+        def forward(self, inputs):
+            return super().forward(inputs) + torch.log(inputs.mean(dim=(1, 2, 3)) + 1)[:, None]
+
+    with pytest.raises(UserError, match=r"model's output, and no recorded .* image 'shape-05'"):
+        run(atlas, model=make_model(LogOutput), test_set=images)
+
+
+def test_record__wrong_colours_are_one_clear_line(atlas):
+    with pytest.raises(UserError, match=r"forward pass failed .* \(1, 1, 8, 8\)") as error:
+        run(atlas, model=make_model(colours=3))
+    assert "\n" not in str(error.value)
+    assert not atlas.recordings.exists()
+
+
+def test_record__no_such_layer_lists_the_layers(atlas):
+    with pytest.raises(UserError, match=r"no layer matches \['layer9\.\*'\] .* conv1, conv2, fc"):
+        run(atlas, config=changed(layers=("layer9.*",)))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", ""])
+def test_resolve_device__unknown_device_is_refused(device):
+    with pytest.raises(UserError, match=r"record\.device"):
+        resolve_device(device)
+
+
+def test_record__file_in_the_place_of_the_atlas_is_one_clear_line(tmp_path):
+    (tmp_path / "atlas").write_text("a file")
+    with pytest.raises(UserError, match=r"cannot lock .*atlas/work"):
+        run(Atlas(tmp_path / "atlas"))
+
+
+SECOND = """
+import sys
+from pathlib import Path
+from activarium.schemas.atlas import Atlas
+from activarium.schemas.config import RunConfig
+from activarium.schemas.errors import UserError
+from activarium.tasks.checkpoints import choose_checkpoint, record_checkpoint
+config = RunConfig.model_validate_json(sys.argv[2])
+try:
+    record_checkpoint(Atlas(Path(sys.argv[1])), config, choose_checkpoint(config.model))
+except UserError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+def test_record__second_process_is_turned_away(atlas):
+    config = RunConfig.model_validate(
+        {
+            "name": "two",
+            "test_set": {"source": "digits", "limit": 20},
+            "model": {"architecture": "two-block-cnn", "width": 4, "weights": "untrained"},
+            "record": {"device": "cpu", "batch_size": 10},
+        }
+    )
+    answers = []
+
+    def start_second():
+        command = [sys.executable, "-c", SECOND, str(atlas.root), config.model_dump_json()]
+        answers.append(subprocess.run(command, capture_output=True, text=True, check=False))
+
+    progress = at_image(20, start_second)
+    first = record_checkpoint(atlas, config, choose_checkpoint(config.model), progress=progress)
+    assert [answer.returncode for answer in answers] == [2]
+    assert answers[0].stdout.strip() == (
+        f"another process is recording {first.recording} right now; wait for it to end"
+    )
+    assert not record_checkpoint(atlas, config, choose_checkpoint(config.model)).made
+
+
+# --- full disks -----------------------------------------------------------------------------
+
+
+def test_record__too_little_space_is_told_before_the_work(atlas, whole, monkeypatch):
+    usage = shutil.disk_usage(atlas.root.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000))
+    with pytest.raises(UserError, match=r"needs 0 MiB, 0 MiB are free at .*recordings"):
+        run(atlas)
+    monkeypatch.undo()
+    assert stored(run(atlas).path) == stored(whole.path)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder on a disk of 2 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small disk")
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder):
+    with (folder / "filler").open("wb", buffering=0) as filler:
+        while True:
+            try:
+                filler.write(b"\0" * 4_096)
+            except OSError:
+                return
+
+
+def test_record__full_disk_is_one_clear_line_and_resumes(small_disk, whole):
+    atlas = Atlas(small_disk / "atlas")
+    with pytest.raises(UserError, match="No space left on device") as error:
+        run(atlas, progress=at_image(10, lambda: fill(small_disk)))
+    assert "\n" not in str(error.value)
+    path = atlas.recording(whole.recording)
+    assert [receipt.shard for receipt in receipts_of(path)] == [0]
+    (small_disk / "filler").unlink()
+    resumed = run(atlas)
+    assert resumed.resumed_shards == 1
+    assert stored(path) == stored(whole.path)
+
+
+def test_record__disk_that_is_full_from_the_start_is_one_clear_line(small_disk):
+    fill(small_disk)
+    with pytest.raises(UserError, match="No space left on device"):
+        run(Atlas(small_disk / "atlas"))
