@@ -21,10 +21,10 @@ from activarium.tasks.progress import silent
 from activarium.tasks.training_folder import STATE, TrainingFolder
 
 if TYPE_CHECKING:
-    import numpy as np
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from activarium.schemas.config import TrainingConfig

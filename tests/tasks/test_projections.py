@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from activarium.tasks import projections
+from activarium.tasks.fuzzy_graph import fuzzy_graph
 from activarium.tasks.neighbours import knn_purity, nearest_neighbours, neighbour_distances
-from activarium.tasks.projections import fuzzy_graph, largest_perplexity, pca, tsne, umap
+from activarium.tasks.projections import largest_perplexity, pca, tsne, umap
 
 CLASSES = np.arange(90) % 3
 

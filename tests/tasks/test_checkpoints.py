@@ -1,0 +1,307 @@
+"""From a configuration to a model with weights: trained, untrained, from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from activarium.schemas.atlas import Atlas
+from activarium.schemas.config import ModelConfig, RunConfig
+from activarium.schemas.errors import UserError
+from activarium.tasks import checkpoints
+from activarium.tasks.checkpoints import (
+    choose_checkpoint,
+    load_checkpoint,
+    load_images,
+    record_checkpoint,
+    train_checkpoint,
+    untrained_control,
+)
+from activarium.tasks.models import weights_sha256
+from activarium.tasks.preprocessing import normalise
+from activarium.tasks.recording import open_recording
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+SMALL = {"architecture": "two-block-cnn", "width": 4}
+
+
+def config_of(model=None, **sections):
+    return RunConfig.model_validate(
+        {
+            "name": "run",
+            "test_set": {"source": "digits", "limit": 60},
+            "preprocessing": {"size": 12},
+            "model": SMALL | (model or {"weights": "untrained"}),
+            "record": {"device": "cpu"},
+        }
+        | sections
+    )
+
+
+TRAINED = config_of({"weights": "trained"}, training={"epochs": 1, "batch_size": 64})
+
+
+@pytest.fixture
+def atlas(tmp_path):
+    return Atlas(tmp_path / "atlas")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return an atlas with a trained model, and its receipt; nobody may change them."""
+    atlas = Atlas(tmp_path_factory.mktemp("trained"))
+    return atlas, train_checkpoint(atlas, TRAINED)
+
+
+# --- choosing -------------------------------------------------------------------------------
+
+
+def test_choose_checkpoint__untrained_has_no_file():
+    found = choose_checkpoint(ModelConfig(**SMALL, weights="untrained"))
+    assert (found.model, found.checkpoint, found.path) == ("two-block-cnn-w4", "untrained", None)
+    assert not found.made
+
+
+def test_choose_checkpoint__file_gives_its_stem(tmp_path):
+    path = tmp_path / "epoch-007.safetensors"
+    path.write_bytes(b"")
+    found = choose_checkpoint(ModelConfig(weights=str(path)))
+    assert (found.model, found.checkpoint, found.path) == ("resnet18-w64", "epoch-007", path)
+
+
+def test_choose_checkpoint__pretrained_weights_by_name():
+    found = choose_checkpoint(ModelConfig(architecture="googlenet", weights="DEFAULT"))
+    assert (found.model, found.checkpoint, found.path) == ("googlenet", "imagenet1k_v1", None)
+
+
+def test_choose_checkpoint__configured_names_win():
+    config = ModelConfig(**SMALL, weights="untrained", name="mine", checkpoint="start")
+    found = choose_checkpoint(config)
+    assert (found.model, found.checkpoint) == ("mine", "start")
+
+
+def test_choose_checkpoint__missing_file_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match=r"model\.weights: .* there is no such file") as error:
+        choose_checkpoint(ModelConfig(weights=str(tmp_path / "absent.safetensors")))
+    assert "absent.safetensors" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_choose_checkpoint__folder_is_no_file(tmp_path):
+    with pytest.raises(UserError, match="there is no such file"):
+        choose_checkpoint(ModelConfig(weights=str(tmp_path)))
+
+
+# --- the untrained control ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", ["trained", "some/file.safetensors"])
+def test_untrained_control__is_the_same_architecture_at_its_start(weights):
+    config = ModelConfig(**SMALL, weights=weights, checkpoint="best", outputs=7, seed=3)
+    control = untrained_control(config)
+    assert (control.weights, control.checkpoint) == ("untrained", None)
+    assert choose_checkpoint(control).checkpoint == "untrained"
+    kept = {"architecture", "width", "outputs", "seed", "name"}
+    assert control.model_dump(include=kept) == config.model_dump(include=kept)
+
+
+def test_untrained_control__has_the_outputs_of_pretrained_weights():
+    control = untrained_control(ModelConfig(architecture="googlenet", weights="DEFAULT"))
+    assert control.outputs == 1_000
+
+
+# --- images ---------------------------------------------------------------------------------
+
+
+def test_load_images__source_gives_the_defaults(atlas):
+    images = load_images(atlas, config_of(preprocessing={}))
+    assert images.size == (32, 32)
+    assert images.preprocessing.mean == (0.3058,)
+    assert len(images.test_set) == 60
+
+
+def test_load_images__torchvisions_models_take_three_colours(atlas):
+    model = {"architecture": "googlenet", "weights": "untrained"}
+    images = load_images(atlas, config_of(model))
+    assert images.preprocessing.colours == 3
+    assert images.preprocessing.mean == (0.3058,) * 3
+    assert images.test_set.colours == 1
+
+
+def test_load_images__pretrained_weights_give_theirs_and_configured_values_win(atlas):
+    model = {"architecture": "googlenet", "weights": "DEFAULT"}
+    given = load_images(atlas, config_of(model, preprocessing={})).preprocessing
+    assert (given.resize, given.height, given.mean) == (256, 224, (0.485, 0.456, 0.406))
+    own = load_images(atlas, config_of(model, preprocessing={"size": 96})).preprocessing
+    assert (own.resize, own.height) == (256, 96)
+
+
+def test_load_images__another_split_comes_whole(atlas):
+    images = load_images(atlas, config_of(), split="train")
+    assert (len(images.test_set), images.test_set.split) == (1_257, "train")
+
+
+# --- training -------------------------------------------------------------------------------
+
+
+def test_train_checkpoint__makes_the_last_epochs_file(trained):
+    atlas, receipt = trained
+    assert receipt.made
+    assert (receipt.model, receipt.checkpoint) == ("two-block-cnn-w4", "epoch-001")
+    assert receipt.path.is_file()
+    assert receipt.path.parent.parent == atlas.models
+    assert receipt.path.parent.name.startswith("two-block-cnn-w4-digits-")
+
+
+def test_train_checkpoint__again_trains_nothing(trained):
+    atlas, first = trained
+    before = first.path.stat().st_mtime_ns
+    again = train_checkpoint(atlas, TRAINED)
+    assert not again.made
+    assert again.path == first.path
+    assert first.path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": SMALL | {"seed": 1}},
+        {"model": SMALL | {"width": 5}},
+        {"training": {"epochs": 1, "batch_size": 32}},
+        {"preprocessing": {"size": 8}},
+    ],
+)
+def test_train_checkpoint__anything_else_is_another_training(trained, changes, monkeypatch):
+    atlas, first = trained
+    folders = []
+    monkeypatch.setattr(checkpoints, "train", lambda *_, folder, **__: folders.append(folder))
+    config = RunConfig.model_validate(TRAINED.model_dump(exclude_none=True) | changes)
+    assert train_checkpoint(atlas, config).made
+    assert folders != [first.path.parent]
+
+
+def test_train_checkpoint__recording_options_change_no_training(trained):
+    atlas, first = trained
+    config = TRAINED.model_copy(
+        update={"test_set": TRAINED.test_set.model_copy(update={"limit": 5})}
+    )
+    assert train_checkpoint(atlas, config).path == first.path
+
+
+def test_train_checkpoint__configured_name_of_the_checkpoint(trained):
+    atlas, first = trained
+    model = TRAINED.model.model_copy(update={"checkpoint": "best"})
+    again = train_checkpoint(atlas, TRAINED.model_copy(update={"model": model}))
+    assert (again.checkpoint, again.path) == ("best", first.path)
+
+
+def test_train_checkpoint__without_a_training_section_is_refused(atlas):
+    with pytest.raises(UserError, match="run 'run' has no `training` section"):
+        train_checkpoint(atlas, config_of())
+
+
+def test_train_checkpoint__more_images_than_memory_is_refused(atlas, monkeypatch):
+    monkeypatch.setattr(checkpoints, "TRAINING_BYTES", 1_000)
+    with pytest.raises(UserError, match=r"digits needs .* set a smaller preprocessing\.size"):
+        train_checkpoint(atlas, TRAINED)
+
+
+# --- loading and recording ------------------------------------------------------------------
+
+
+def test_load_checkpoint__weights_and_identity_are_the_files(trained):
+    atlas, receipt = trained
+    images = load_images(atlas, TRAINED)
+    model, identity = load_checkpoint(TRAINED.model, receipt, images)
+    start, _ = load_checkpoint(TRAINED.model, choose_checkpoint(config_of().model), images)
+    assert identity.weights_sha256 == weights_sha256(model) != weights_sha256(start)
+    assert (identity.name, identity.checkpoint) == ("two-block-cnn-w4", "epoch-001")
+    assert identity.architecture == "two-block-cnn"
+    assert not model.training
+
+
+def test_load_checkpoint__weights_of_another_width_say_which(trained):
+    atlas, receipt = trained
+    images = load_images(atlas, TRAINED)
+    wider = TRAINED.model.model_copy(update={"width": 8})
+    with pytest.raises(UserError, match=r"first convolution has 4 channels: set model\.width"):
+        load_checkpoint(wider, receipt, images)
+
+
+def test_load_checkpoint__weights_of_more_classes_say_so(atlas, trained, tmp_path):
+    _, receipt = trained
+    for label in ("ant", "bee"):
+        (tmp_path / "set" / "test" / label).mkdir(parents=True)
+        Image.new("L", (12, 12), 77).save(tmp_path / "set" / "test" / label / "0.png")
+    source = {"source": "imagefolder", "path": tmp_path / "set"}
+    config = config_of({"weights": str(receipt.path)}, test_set=source)
+    with pytest.raises(UserError, match=r"the file has 10 outputs: set model\.outputs"):
+        record_checkpoint(atlas, config, choose_checkpoint(config.model))
+    model = config.model.model_copy(update={"outputs": 10})
+    config = config.model_copy(update={"model": model})
+    receipt = record_checkpoint(atlas, config, choose_checkpoint(model))
+    assert open_recording(atlas, receipt.recording).read("logits").shape == (2, 10)
+
+
+def test_record_checkpoint__trained_end_to_end(trained):
+    atlas, receipt = trained
+    recorded = record_checkpoint(atlas, TRAINED, receipt)
+    assert recorded.made
+    assert recorded.recording.startswith("two-block-cnn-w4-epoch-001-digits-test-")
+    found = open_recording(atlas, recorded.recording)
+    images = load_images(atlas, TRAINED)
+    model, _ = load_checkpoint(TRAINED.model, receipt, images)
+    pixels, _ = checkpoints._all_images(images)
+    with torch.inference_mode():
+        logits = model(normalise(torch.from_numpy(pixels), images.preprocessing)).numpy()
+    np.testing.assert_allclose(found.read("logits"), logits, rtol=1e-4, atol=1e-5)
+    assert not record_checkpoint(atlas, TRAINED, receipt).made
+
+
+def test_record_checkpoint__control_is_another_recording_of_the_same_units(trained):
+    atlas, receipt = trained
+    control = TRAINED.model_copy(update={"model": untrained_control(TRAINED.model)})
+    recorded = record_checkpoint(atlas, TRAINED, receipt)
+    untrained = record_checkpoint(atlas, control, choose_checkpoint(control.model))
+    assert untrained.recording.startswith("two-block-cnn-w4-untrained-digits-test-")
+    first, second = (open_recording(atlas, each.recording) for each in (recorded, untrained))
+    assert first.text("unit") == second.text("unit")
+    assert first.image_names == second.image_names
+    assert not np.allclose(first.read("channel_mean"), second.read("channel_mean"))
+
+
+def test_record_checkpoint__own_weights_file_equals_the_model_it_was_saved_from(atlas, tmp_path):
+    config = config_of()
+    images = load_images(atlas, config)
+    start = choose_checkpoint(config.model)
+    model, _ = load_checkpoint(config.model, start, images)
+    save_file(model.state_dict(), tmp_path / "saved.safetensors")
+    saved = config_of({"weights": str(tmp_path / "saved.safetensors")})
+    first = record_checkpoint(atlas, config, start)
+    second = record_checkpoint(atlas, saved, choose_checkpoint(saved.model))
+    assert second.recording.startswith("two-block-cnn-w4-saved-")
+    means = [open_recording(atlas, each.recording).read("channel_mean") for each in (first, second)]
+    np.testing.assert_array_equal(*means)
+
+
+@pytest.mark.shared
+def test_record_checkpoint__real_checkpoint_on_real_images_has_its_accuracy(atlas):
+    weights = SHARED / "models" / "cifar10-resnet18-w32.safetensors"
+    images = SHARED / "data" / "cifar10-test-jpeg.zip"
+    if not (weights.is_file() and images.is_file()):
+        pytest.skip("the trained model and its images are not there")
+    config = config_of(
+        test_set={"source": "imagefolder", "path": images, "limit": 500},
+        preprocessing={"mean": (0.4914, 0.4822, 0.4465), "sd": (0.2470, 0.2435, 0.2616)},
+        model={"architecture": "resnet18", "width": 32, "weights": str(weights)},
+    )
+    receipt = record_checkpoint(atlas, config, choose_checkpoint(config.model))
+    found = open_recording(atlas, receipt.recording)
+    right = found.read("logits").argmax(axis=1) == found.labels
+    assert receipt.images == 500
+    assert 0.86 <= right.mean() <= 0.92
