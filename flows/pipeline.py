@@ -133,19 +133,14 @@ def obtain_checkpoint(config: RunConfig, root: Path, stages: Stages) -> Checkpoi
     return choose_checkpoint(config.model)
 
 
-def control_config(config: RunConfig) -> RunConfig:
-    """Return the same run with the untrained model."""
-    from activarium.tasks.checkpoints import untrained_control
-
-    return config.model_copy(update={"model": untrained_control(config.model)})
-
-
 def run_stages(config: RunConfig, root: Path, stages: Stages) -> RunReceipt:
     """Run everything from a test set and a model to tables and a page."""
     checkpoint = obtain_checkpoint(config, root, stages)
     recordings = [stages.record(config, checkpoint, root)]
     if "untrained" in config.controls and config.model.weights != "untrained":
-        control = control_config(config)
+        from activarium.tasks.checkpoints import untrained_control
+
+        control = untrained_control(config)
         start = obtain_checkpoint(control, root, stages)
         recordings.append(stages.record(control, start, root))
     tables = [stages.analyse(each.recording, config.analyse, root) for each in recordings]

@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from activarium.schemas.config import ModelConfig, RunConfig, TrainingConfig
+    from activarium.schemas.config import (
+        ModelConfig,
+        PreprocessingConfig,
+        RunConfig,
+        TrainingConfig,
+    )
     from activarium.tasks.preprocessing import Preprocessing
     from activarium.tasks.progress import Progress
     from activarium.tasks.test_sets import TestSet
@@ -67,14 +72,18 @@ def load_images(atlas: Atlas, config: RunConfig, *, split: str | None = None) ->
     if split is not None:
         wanted = wanted.model_copy(update={"split": split, "limit": None})
     test_set = load_test_set(wanted, datasets=atlas.datasets)
-    settings = config.preprocessing
-    pretrained = pretrained_preprocessing(config.model)
-    if pretrained is not None:
-        given = settings.model_dump(exclude_none=True)
-        settings = pretrained.model_copy(update=given)
+    settings = configured_preprocessing(config)
     colours = test_set.colours if config.model.architecture in OWN else 3
     resolved = resolve_preprocessing(settings, test_set, source=wanted.source, colours=colours)
     return Images(test_set, resolved)
+
+
+def configured_preprocessing(config: RunConfig) -> PreprocessingConfig:
+    """Return the configured preprocessing, completed by that of pretrained weights."""
+    pretrained = pretrained_preprocessing(config.model)
+    if pretrained is None:
+        return config.preprocessing
+    return pretrained.model_copy(update=config.preprocessing.model_dump(exclude_none=True))
 
 
 def _build(config: ModelConfig, images: Images) -> nn.Module:
@@ -164,12 +173,14 @@ def choose_checkpoint(config: ModelConfig) -> CheckpointReceipt:
     )
 
 
-def untrained_control(config: ModelConfig) -> ModelConfig:
-    """Return the configuration of the same architecture at its start."""
-    classes = pretrained_classes(config)
-    outputs = len(classes) if classes is not None else config.outputs
+def untrained_control(config: RunConfig) -> RunConfig:
+    """Return the same run with the same architecture at its start, and the same inputs."""
+    classes = pretrained_classes(config.model)
+    outputs = config.model.outputs if classes is None else len(classes)
     update = {"weights": "untrained", "checkpoint": None, "outputs": outputs}
-    return config.model_copy(update=update)
+    model = config.model.model_copy(update=update)
+    inputs = configured_preprocessing(config)
+    return config.model_copy(update={"model": model, "preprocessing": inputs})
 
 
 def load_checkpoint(

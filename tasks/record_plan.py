@@ -126,7 +126,6 @@ def plan_recording(
         "test_set": test_set.name,
         "split": test_set.split,
         **{key: depends_on[key] for key in _NOTED},
-        "batch_size": config.batch_size,
         "shard_images": layout.shard_images,
         "versions": versions(LIBRARIES),
     }

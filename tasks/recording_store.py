@@ -11,7 +11,7 @@ import json
 import shutil
 import uuid
 import warnings
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import zarr
@@ -247,15 +247,32 @@ def finalise(path: Path) -> None:
     that is finalised again.
     """
     _consolidate(path)
-    root = json.loads((path / "zarr.json").read_bytes())
-    root["attributes"]["status"] = "complete"
-    content = (json.dumps(root, indent=2) + "\n").encode()
+    content = _with_status(path, "complete")
     listed = [_stored_object(path, key) for key in _keys_beside_chunks(path)]
     digest = hashlib.sha256(content).hexdigest()
     listed.append(StoredObject(key="zarr.json", size=len(content), sha256=digest))
-    receipt = StoreReceipt(fingerprint=root["attributes"]["fingerprint"], objects=tuple(listed))
+    fingerprint = read_attributes(path)["fingerprint"]
+    receipt = StoreReceipt(fingerprint=fingerprint, objects=tuple(listed))
     write_bytes(path / STORE_RECEIPT, (receipt.model_dump_json(indent=1) + "\n").encode())
     write_bytes(path / "zarr.json", content)
+
+
+def is_final(path: Path) -> bool:
+    """Return whether a recording is complete, with the receipt that `finalise` writes."""
+    complete = read_attributes(path)["status"] == "complete"
+    return complete and (path / STORE_RECEIPT).is_file()
+
+
+def set_status(path: Path, status: Literal["recording", "complete"]) -> None:
+    """Change a recording's status in one step, where it differs."""
+    if read_attributes(path)["status"] != status:
+        write_bytes(path / "zarr.json", _with_status(path, status))
+
+
+def _with_status(path: Path, status: str) -> bytes:
+    root = json.loads((path / "zarr.json").read_bytes())
+    root["attributes"]["status"] = status
+    return (json.dumps(root, indent=2) + "\n").encode()
 
 
 def _consolidate(path: Path) -> None:

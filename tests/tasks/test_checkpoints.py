@@ -102,17 +102,22 @@ def test_choose_checkpoint__folder_is_no_file(tmp_path):
 
 @pytest.mark.parametrize("weights", ["trained", "some/file.safetensors"])
 def test_untrained_control__is_the_same_architecture_at_its_start(weights):
-    config = ModelConfig(**SMALL, weights=weights, checkpoint="best", outputs=7, seed=3)
+    model = {**SMALL, "weights": weights, "checkpoint": "best", "outputs": 7, "seed": 3}
+    config = config_of(model, training={"epochs": 1})
     control = untrained_control(config)
-    assert (control.weights, control.checkpoint) == ("untrained", None)
-    assert choose_checkpoint(control).checkpoint == "untrained"
+    assert (control.model.weights, control.model.checkpoint) == ("untrained", None)
+    assert choose_checkpoint(control.model).checkpoint == "untrained"
     kept = {"architecture", "width", "outputs", "seed", "name"}
-    assert control.model_dump(include=kept) == config.model_dump(include=kept)
+    assert control.model.model_dump(include=kept) == config.model.model_dump(include=kept)
+    assert control.preprocessing == config.preprocessing
 
 
-def test_untrained_control__has_the_outputs_of_pretrained_weights():
-    control = untrained_control(ModelConfig(architecture="googlenet", weights="DEFAULT"))
-    assert control.outputs == 1_000
+def test_untrained_control__has_the_outputs_and_inputs_of_pretrained_weights():
+    model = {"architecture": "googlenet", "weights": "DEFAULT"}
+    control = untrained_control(config_of(model, preprocessing={"size": 200}))
+    assert control.model.outputs == 1_000
+    assert (control.preprocessing.resize, control.preprocessing.size) == (256, 200)
+    assert control.preprocessing.mean == (0.485, 0.456, 0.406)
 
 
 # --- images ---------------------------------------------------------------------------------
@@ -265,7 +270,7 @@ def test_record_checkpoint__trained_end_to_end(trained):
 
 def test_record_checkpoint__control_is_another_recording_of_the_same_units(trained):
     atlas, receipt = trained
-    control = TRAINED.model_copy(update={"model": untrained_control(TRAINED.model)})
+    control = untrained_control(TRAINED)
     recorded = record_checkpoint(atlas, TRAINED, receipt)
     untrained = record_checkpoint(atlas, control, choose_checkpoint(control.model))
     assert untrained.recording.startswith("two-block-cnn-w4-untrained-digits-test-")

@@ -26,9 +26,10 @@ from activarium.schemas.receipts import ShardReceipt
 from activarium.tasks.checkpoints import choose_checkpoint, record_checkpoint
 from activarium.tasks.models import weights_sha256
 from activarium.tasks.preprocessing import Preprocessing, normalise
-from activarium.tasks.record import record, resolve_device
+from activarium.tasks.record import record, resolve_device, torch_threads
 from activarium.tasks.record_plan import ModelIdentity
 from activarium.tasks.recording import open_recording
+from activarium.tasks.recording_store import read_attributes
 from activarium.tasks.test_sets import TestSet, load_test_set
 
 IMAGES = 26
@@ -648,3 +649,42 @@ def test_record__disk_that_is_full_from_the_start_is_one_clear_line(small_disk):
     fill(small_disk)
     with pytest.raises(UserError, match="No space left on device"):
         run(Atlas(small_disk / "atlas"))
+
+
+def test_record__a_complete_recording_with_a_lost_chunk_is_not_complete_until_mended(atlas, whole):
+    recording = run(atlas)
+    chunk = next((recording.path / "channel_mean").rglob("c/0/0"))
+    content = chunk.read_bytes()
+    chunk.unlink()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def stopping(*_):
+        yield stop
+
+    with pytest.raises(KeyboardInterrupt):
+        run(atlas, progress=stopping)
+    assert read_attributes(recording.path)["status"] == "recording"
+    assert run(atlas).made
+    assert read_attributes(recording.path)["status"] == "complete"
+    assert chunk.read_bytes() == content
+
+
+def test_record__a_lost_receipt_of_the_store_is_written_again(atlas):
+    recording = run(atlas)
+    receipt = recording.path / "receipts" / "store.json"
+    receipt.unlink()
+    assert run(atlas).made
+    assert receipt.is_file()
+    assert not run(atlas).made
+
+
+def test_record__threads_of_a_begun_recording_are_kept(atlas):
+    recording = run(atlas)
+    assert read_attributes(recording.path)["threads"] == torch.get_num_threads()
+    before = torch.get_num_threads()
+    with torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
