@@ -17,9 +17,8 @@ from activarium.flows.cli_options import (
     Verbose,
 )
 from activarium.flows.output import err, out, print_json, print_receipt, print_summary
-from activarium.flows.prefect_settings import prepare_prefect
 from activarium.flows.progress_bars import progress_bars
-from activarium.flows.stage_choice import choose_stages
+from activarium.flows.stage_choice import choose_stages, start_prefect
 from activarium.schemas.atlas import Atlas
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def _run(config: RunConfig, root: Path, *, json: bool, verbose: bool, no_prefect
 
             receipt = run_stages(config, root, PlainStages())
         else:
-            prepare_prefect(root, verbose=verbose)
+            start_prefect(root, verbose=verbose)
             from activarium.flows.run_pipeline import run_pipeline
 
             receipt = run_pipeline(config, root)

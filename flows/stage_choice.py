@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activarium.flows.prefect_settings import prepare_prefect
+from activarium.flows.progress_bars import current_progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from activarium.flows.pipeline import Stages
 
@@ -21,7 +26,33 @@ def choose_stages(root: Path, *, verbose: bool, no_prefect: bool) -> Stages:
         from activarium.flows.pipeline import PlainStages
 
         return PlainStages()
-    prepare_prefect(root, verbose=verbose)
+    start_prefect(root, verbose=verbose)
     from activarium.flows.run_pipeline import FlowStages
 
     return FlowStages()
+
+
+def start_prefect(root: Path, *, verbose: bool) -> None:
+    """Reach the Prefect server, or start one for this process, before the first flow does.
+
+    It takes 7 to 15 seconds, which deserve a sign of life; and two servers that create the same
+    database at once break one another, so one waits for the other.
+    """
+    prepare_prefect(root, verbose=verbose)
+    with current_progress()("starting Prefect", None):
+        from prefect import get_client
+
+        home = Path(os.environ.get("PREFECT_HOME", root))
+        with _only_starter(home), get_client(sync_client=True) as client:
+            error = client.api_healthcheck()
+        if error is not None:
+            raise error
+
+
+@contextmanager
+def _only_starter(home: Path) -> Iterator[None]:
+    """Let one process at a time start a server on the database of a folder."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "starting.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
