@@ -8,9 +8,13 @@ import warnings
 import typer
 
 from activarium.flows import cli_atlas, cli_run, cli_stages
-from activarium.flows.output import err
+from activarium.flows.cli_options import Session
+from activarium.flows.output import err, print_error
 from activarium.flows.prefect_settings import explain_prefect_error
 from activarium.schemas.errors import UserError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 app = typer.Typer(
     name="activarium",
@@ -31,19 +35,23 @@ def main() -> None:
     if not sys.warnoptions:
         # Warnings of libraries are for developers; python -W shows them.
         warnings.simplefilter("ignore")
+    session = Session()
     try:
-        app(standalone_mode=True)
+        app(obj=session)
     except UserError as error:
-        err.print(f"[red]error:[/] {error}")
+        print_error(error, str(error), verbose=session.verbose)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Typer makes an exit with this code of a KeyboardInterrupt.
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
         err.print("interrupted; run the same command again to go on")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         reason = explain_prefect_error(error)
         if reason is None:
             raise
-        err.print(f"[red]error:[/] {reason}")
+        print_error(error, reason, verbose=session.verbose)
         sys.exit(2)
 
 

@@ -6,22 +6,23 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from activarium.flows.cli_options import DEFAULT_ROOT, Json, Root
+from activarium.flows.cli_options import DEFAULT_ROOT, Json, Root, Verbose
 from activarium.flows.output import err, out, print_json, print_result, print_rows
 from activarium.flows.progress_bars import current_progress, progress_bars
 from activarium.schemas.atlas import Atlas
-from activarium.schemas.errors import UserError
 
 app = typer.Typer()
 
 
 @app.command("list")
-def list_command(root: Root = DEFAULT_ROOT, json: Json = False) -> None:
+def list_command(root: Root = DEFAULT_ROOT, json: Json = False, verbose: Verbose = False) -> None:
     """List the recordings of the atlas.
 
     Example: [bold]activarium list --json[/]
     """
+    del verbose
     from activarium.tasks.listing import list_recordings
 
     rows = list_recordings(Atlas(root))
@@ -40,22 +41,28 @@ def verify(
     ] = None,
     root: Root = DEFAULT_ROOT,
     json: Json = False,
+    verbose: Verbose = False,
 ) -> None:
     """Recompute every checksum; exit code 1 where something differs.
 
     Example: [bold]activarium verify[/]
     """
+    del verbose
+    from activarium.tasks.verify import names_to_verify
     from activarium.tasks.verify import verify as verify_recordings
 
     atlas = Atlas(root)
-    names = _matching(atlas, recordings) if recordings else atlas.recording_names()
+    names = names_to_verify(atlas, recordings or ())
     with progress_bars(err):
         found = verify_recordings(atlas, names, progress=current_progress())
     if json:
         print_json(asdict(found))
     else:
         for fault in found.faults:
-            out.print(f"[red]{fault.recording}[/] {fault.object}: {fault.problem}")
+            what = f" {fault.object}: {fault.problem}"
+            out.print(Text.assemble((fault.recording, "red"), what))
+        for name in found.tables_only:
+            out.print(f"{name}: the recording is gone, its tables were checked")
         out.print(
             f"{found.objects} objects of {found.recordings} recordings, "
             f"{len(found.faults)} not as their checksum says"
@@ -64,25 +71,18 @@ def verify(
         raise typer.Exit(1)
 
 
-def _matching(atlas: Atlas, prefixes: list[str]) -> list[str]:
-    names = atlas.recording_names()
-    chosen = [name for name in names if any(name.startswith(prefix) for prefix in prefixes)]
-    for prefix in prefixes:
-        if not any(name.startswith(prefix) for name in names):
-            raise UserError(f"no recording begins with {prefix!r} in {atlas.recordings}")
-    return chosen
-
-
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A query over the tables.")],
     root: Root = DEFAULT_ROOT,
     json: Json = False,
+    verbose: Verbose = False,
 ) -> None:
     """Ask the tables in SQL (DuckDB); each table is a view.
 
     Example: [bold]activarium query "SELECT layer, eta2_mean FROM layers ORDER BY depth"[/]
     """
+    del verbose
     from activarium.tasks.query import query as run_query
 
     result = run_query(Atlas(root), sql)

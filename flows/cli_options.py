@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+@dataclass
+class Session:
+    """What the command line still has to know when a command has failed."""
+
+    verbose: bool = False
+
+
+def _remember_verbose(context: typer.Context, value: bool) -> bool:
+    if isinstance(context.obj, Session):
+        context.obj.verbose = value
+    return value
+
 
 Root = Annotated[
     Path,
     typer.Option("--root", envvar="ACTIVARIUM_ROOT", help="The atlas folder."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's own log.")]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        callback=_remember_verbose,
+        help="Show Prefect's own log, and where an error came from.",
+    ),
+]
 NoPrefect = Annotated[
     bool, typer.Option("--no-prefect", help="Run the same functions without Prefect.")
 ]

@@ -20,6 +20,7 @@ from activarium.flows.output import err, out, print_json, print_receipt, print_s
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages, start_prefect
 from activarium.schemas.atlas import Atlas
+from activarium.tasks.atlas_check import FLOOR_BYTES, check_atlas
 
 if TYPE_CHECKING:
     from activarium.schemas.config import RunConfig
@@ -28,6 +29,7 @@ app = typer.Typer()
 
 
 def _run(config: RunConfig, root: Path, *, json: bool, verbose: bool, no_prefect: bool) -> None:
+    check_atlas(root, needed=FLOOR_BYTES)
     with progress_bars(err):
         if no_prefect:
             from activarium.flows.pipeline import PlainStages, run_stages
@@ -103,6 +105,7 @@ def train(
     Example: [bold]activarium train examples/fashion_mnist.yaml --set training.epochs=3[/]
     """
     settings = _load(config, overrides)
+    check_atlas(root, needed=FLOOR_BYTES)
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.train(settings, root)
@@ -123,6 +126,7 @@ def record(
     Example: [bold]activarium record examples/imagefolder.yaml --set test_set.path=images.zip[/]
     """
     settings = _load(config, overrides)
+    check_atlas(root, needed=FLOOR_BYTES)
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         from activarium.flows.pipeline import obtain_checkpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from activarium.flows.output import err, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages
 from activarium.schemas.atlas import Atlas
-from activarium.schemas.errors import UserError
+from activarium.tasks.atlas_check import FLOOR_BYTES, check_atlas
 
 app = typer.Typer()
 
@@ -34,10 +34,11 @@ def analyse(
 ) -> None:
     """Compute class preferences, effect sizes and tests of a recording into tables.
 
-    Example: [bold]activarium analyse two-block-cnn --fdr 0.05[/]
+    Example: [bold]activarium analyse two-block-cnn-epoch --fdr 0.05[/]
     """
     from activarium.schemas.config import AnalyseConfig
 
+    check_atlas(root, needed=FLOOR_BYTES)
     config = AnalyseConfig(
         fdr=fdr, exemplars=exemplars, class_exemplars=class_exemplars, scheduler=scheduler
     )
@@ -57,10 +58,19 @@ def embed(
     methods: Annotated[
         list[str] | None, typer.Option("--method", help="pca, tsne or umap; repeatable.")
     ] = None,
+    pixels: Annotated[
+        bool, typer.Option("--pixels/--no-pixels", help="Embed the raw pixels too.")
+    ] = True,
     dimensions: Annotated[int, typer.Option(min=2, max=3, help="Dimensions of the map.")] = 2,
     perplexity: Annotated[float, typer.Option(min=1.01, help="Perplexity of t-SNE.")] = 30.0,
     neighbours: Annotated[int, typer.Option(min=2, help="Neighbours of UMAP.")] = 15,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each map; by default all cores.")
+    ] = None,
+    scheduler: Annotated[
+        str, typer.Option(help="Dask: synchronous, processes, or tcp://host:port.")
+    ] = "synchronous",
     root: Root = DEFAULT_ROOT,
     json: Json = False,
     verbose: Verbose = False,
@@ -68,37 +78,32 @@ def embed(
 ) -> None:
     """Make maps of the images by pooled features and raw pixels, with quality scores.
 
-    Example: [bold]activarium embed two-block-cnn --layer conv2 --method tsne[/]
+    Example: [bold]activarium embed two-block-cnn-epoch --layer conv2 --method tsne[/]
     """
+    from activarium.flows.configuration import parse_section
     from activarium.schemas.config import EmbedConfig
 
     chosen = {"layers": tuple(layers) if layers else None, "methods": methods}
     settings = {name: value for name, value in chosen.items() if value}
-    config = _checked(
+    config = parse_section(
         EmbedConfig,
         {
+            "pixels": pixels,
             "dimensions": dimensions,
             "perplexity": perplexity,
             "neighbours": neighbours,
             "seed": seed,
+            "threads": threads,
+            "scheduler": scheduler,
             **settings,
         },
+        where="embed",
     )
+    check_atlas(root, needed=FLOOR_BYTES)
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.embed(recording, config, root)
     print_receipt(receipt, json=json, text=f"embedded {receipt.recording}")
-
-
-def _checked(model: Any, settings: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
-    try:
-        return model.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{place}: {first['msg']}, got {first['input']!r}") from error
 
 
 @app.command()
@@ -120,6 +125,7 @@ def report(
     from activarium.schemas.config import ReportConfig
     from activarium.tasks.recording import open_recording
 
+    check_atlas(root, needed=FLOOR_BYTES)
     names = [open_recording(Atlas(root), each).name for each in recordings]
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)

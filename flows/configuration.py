@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from activarium.schemas.config import RunConfig
+from activarium.schemas.config import Config, RunConfig
 from activarium.schemas.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+C = TypeVar("C", bound=Config)
 
 PATHS = (("test_set", "path"), ("model", "weights"))
 """Settings that may name a file; in a file's own settings they are relative to that file."""
@@ -57,21 +60,52 @@ def load_run_config(path: Path, overrides: Sequence[str] = (), *, cwd: Path) -> 
 
 
 def parse_run_config(settings: dict[str, Any], *, where: str) -> RunConfig:
-    """Return checked settings, or one line per fault."""
+    """Return the checked settings of a whole run; `where` begins the message of a fault."""
+    return parse_section(RunConfig, settings, where=where)
+
+
+def parse_section(model: type[C], settings: dict[str, Any], *, where: str) -> C:
+    """Return checked settings.
+
+    Raises
+    ------
+    UserError
+        One line that names every fault.
+    """
     try:
-        return RunConfig.model_validate(settings)
+        return model.model_validate(settings)
     except ValidationError as error:
-        faults = "; ".join(_fault(each) for each in error.errors())
-        raise UserError(f"{where}: {faults}") from error
+        faults = "; ".join(_fault(model, each) for each in error.errors())
+        raise UserError(" ".join(f"{where}: {faults}".split())) from error
 
 
-def _fault(error: Any) -> str:
+def _fault(model: type[BaseModel], error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"]) or "settings"
     if error["type"] == "extra_forbidden":
-        return f"{place}: no such setting"
+        *sections, key = error["loc"]
+        return f"{place}: no such setting; {_allowed(_section(model, sections), str(key))}"
     if error["type"] == "missing":
         return f"{place}: is needed"
+    if error["type"] == "value_error":
+        # Our own messages quote what came; the input is the whole section here.
+        return f"{place}: {error['ctx']['error']}"
     return f"{place}: {error['msg']}, got {error['input']!r}"
+
+
+def _section(model: type[BaseModel], sections: Sequence[str | int]) -> type[BaseModel]:
+    """Return the model of a section; the union with None of an optional one is looked through."""
+    for section in sections:
+        annotation = model.model_fields[str(section)].annotation
+        kinds = (annotation, *get_args(annotation))
+        model = next(each for each in kinds if isinstance(each, type) and issubclass(each, Config))
+    return model
+
+
+def _allowed(model: type[BaseModel], key: str) -> str:
+    """Return which settings there are, the most similar one first."""
+    names = sorted(model.model_fields, key=lambda name: -SequenceMatcher(None, key, name).ratio())
+    meant = f"did you mean {names[0]}? " if get_close_matches(key, names, n=1) else ""
+    return f"{meant}allowed: {', '.join(names)}"
 
 
 def _apply(settings: dict[str, Any], override: str, cwd: Path) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import traceback
+from datetime import date, time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from activarium.schemas.atlas import Atlas
 
@@ -21,8 +26,9 @@ if TYPE_CHECKING:
 WIDE = None if sys.stdout.isatty() else 200
 """Columns of a file or pipe, so that tables do not wrap there."""
 
-out = Console(highlight=False, soft_wrap=True, width=WIDE)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# Names and messages may hold what Rich reads as markup or emoji: style is given as Text only.
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=WIDE)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 EXAMPLE_QUERY = (
     "SELECT unit, auroc_class, auroc, eta2 FROM units WHERE q_value < 0.01 "
@@ -32,8 +38,31 @@ ROWS_SHOWN = 200
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document."""
-    out.print_json(json.dumps(value, default=str), indent=2, highlight=False)
+    """Print one JSON document, which every reader of JSON accepts."""
+    out.file.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON knows it: null for NaN, infinity and NULL."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Decimal):
+        whole = value.is_finite() and value == value.to_integral_value()
+        return int(value) if whole else _plain(float(value))
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def print_error(error: BaseException, message: str, *, verbose: bool) -> None:
+    """Print an error as one line, and where it came from if that was asked for."""
+    err.print(Text.assemble(("error: ", "red"), message))
+    if verbose:
+        err.print("".join(traceback.format_exception(error)), end="")
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -48,11 +77,12 @@ def small(value: float, log10: float) -> str:
 
 def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) -> None:
     """Print what a run found, where everything is, and what to ask next."""
+    out.print(Text(summary["recording"], "bold"))
     out.print(
-        f"[bold]{summary['recording']}[/]\n"
         f"accuracy {percent(summary['accuracy'], 2)} on {summary['images']:,} images; "
         f"{summary['units']:,} units in {len(summary['layers'])} layers"
     )
+    _print_outputs(summary["outputs"], summary["classes"])
     _print_invalid(summary["invalid_images"])
     out.print(_layer_table(summary))
     out.print("strongest units:")
@@ -69,16 +99,26 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
     )
 
 
+def _print_outputs(outputs: int, classes: int) -> None:
+    if outputs != classes:
+        message = (
+            f"the model has {outputs} outputs, the test set {classes} classes: predictions cannot "
+            "be compared, accuracy is left out"
+        )
+        out.print(Text(message, "yellow"))
+
+
 def _print_invalid(names: Sequence[str]) -> None:
     if names:
         shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-        out.print(f"[yellow]{len(names)} images could not be decoded:[/] {shown}")
+        what = f"{len(names)} images could not be decoded: "
+        out.print(Text.assemble((what, "yellow"), shown))
 
 
 def _layer_table(summary: dict[str, Any]) -> Table:
     controls = sorted(summary["layers"][0].get("controls", {}))
     caption = (
-        f"selective: share of units with a class preference at FDR {summary['fdr']:.0%}; "
+        f"selective: share of units with a class preference at FDR {100 * summary['fdr']:g}%; "
         "eta2: share of a unit's variance that the class explains, mean over units"
     )
     table = Table(

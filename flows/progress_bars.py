@@ -44,7 +44,7 @@ def progress_bars(console: Console) -> Iterator[None]:
             yield no_advance
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

@@ -59,6 +59,10 @@ class Atlas:
         """Folder of what is half done; may be deleted when nothing runs."""
         return self.root / "work"
 
+    def lock(self, name: str) -> Path:
+        """Lock file of one piece of work; it stays behind, empty."""
+        return self.root / ".locks" / f"{name}.lock"
+
     @property
     def datasets(self) -> Path:
         """Folder that test sets are downloaded to where none is configured."""

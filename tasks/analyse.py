@@ -6,6 +6,7 @@ units at once (false discovery rates, layer summaries) follows when the blocks a
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 import time
@@ -24,10 +25,11 @@ from activarium.schemas.tables import EXEMPLARS, IMAGES, LAYERS, RECORDINGS, UNI
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.image_answers import accuracy_of, image_rows
 from activarium.tasks.layer_measures import LayerMeasures, measure_layer
+from activarium.tasks.locking import only_process
 from activarium.tasks.multiple_testing import benjamini_hochberg, benjamini_hochberg_log10
 from activarium.tasks.parquet_files import is_current, to_table, write_table
 from activarium.tasks.progress import silent
-from activarium.tasks.recording_store import read_receipts
+from activarium.tasks.recording_store import read_receipts, sweep_partial_files
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.unit_block import Block, analyse_block, part_file
 
@@ -93,6 +95,20 @@ def analyse(
         return TablesReceipt(recording=recording.name, files=tuple(files.values()), made=False)
     if not recording.valid.any():
         raise UserError(f"recording {recording.name} has no image that could be decoded")
+    with only_process(atlas.lock(f"{recording.name}.tables"), f"tabulating {recording.name}"):
+        _make_tables(atlas, recording, inputs, config=config, progress=progress)
+    return TablesReceipt(
+        recording=recording.name,
+        files=tuple(files.values()),
+        made=True,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _make_tables(
+    atlas: Atlas, recording: Recording, inputs: str, *, config: AnalyseConfig, progress: Progress
+) -> None:
+    _sweep(atlas, recording.name, inputs)
     work = atlas.work / f"{recording.name}-{inputs[:12]}"
     blocks = _run_blocks(recording, work, config, progress)
     measures = _run_layers(recording, config, progress)
@@ -103,14 +119,18 @@ def analyse(
     tables["images"] = images
     tables["recordings"] = _recording_row(recording, images)
     for table in WRITTEN:
-        _write(table, files[table.name], tables[table.name], inputs)
+        path = atlas.table_file(table, recording.name)
+        _write(table, path, tables[table.name], inputs)
     shutil.rmtree(work, ignore_errors=True)
-    return TablesReceipt(
-        recording=recording.name,
-        files=tuple(files.values()),
-        made=True,
-        seconds=time.perf_counter() - began,
-    )
+
+
+def _sweep(atlas: Atlas, name: str, inputs: str) -> None:
+    """Delete what killed analyses of this recording left, but for blocks that still count."""
+    for folder in atlas.work.glob(f"{glob.escape(name)}-*"):
+        if folder.name != f"{name}-{inputs[:12]}":
+            shutil.rmtree(folder, ignore_errors=True)
+    for table in WRITTEN:
+        sweep_partial_files(atlas.partition(table, name))
 
 
 def _run_blocks(

@@ -17,6 +17,7 @@ from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import EMBEDDING_QUALITY, EMBEDDINGS
 from activarium.tasks.fingerprint import fingerprint, versions
+from activarium.tasks.locking import only_process
 from activarium.tasks.neighbours import knn_purity, sample_queries, trustworthiness
 from activarium.tasks.parquet_files import is_current, to_table, write_table
 from activarium.tasks.progress import silent
@@ -25,6 +26,7 @@ from activarium.tasks.recording import Recording
 from activarium.tasks.scheduling import run_pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -178,7 +180,7 @@ def embed_piece(piece: Piece) -> None:
         "layer": piece.source,
         "method": piece.method,
         "seconds": seconds,
-        "threads": threads,
+        "threads": drawn.parameters.get("threads", threads),
         "parameters": json.dumps(drawn.parameters, sort_keys=True),
         "versions": json.dumps(versions(LIBRARIES), sort_keys=True),
     }
@@ -252,17 +254,31 @@ def embed(
         piece for piece in pieces if not all(is_current(path, inputs) for path in piece.files())
     ]
     if pending:
-        with progress(f"embedding {recording.name}", len(pieces)) as advance:
-            advance(len(pieces) - len(pending))
-            run_pieces(
-                embed_piece,
-                [(each,) for each in pending],
-                scheduler=config.scheduler,
-                advance=advance,
-            )
+        with only_process(
+            atlas.lock(f"{recording.name}.tables"), f"tabulating {recording.name}"
+        ):
+            _make_pieces(recording.name, pieces, pending, config=config, progress=progress)
     return TablesReceipt(
         recording=recording.name,
         files=tuple(path for piece in pieces for path in piece.files()),
         made=bool(pending),
         seconds=time.perf_counter() - began,
     )
+
+
+def _make_pieces(
+    name: str,
+    pieces: Sequence[Piece],
+    pending: Sequence[Piece],
+    *,
+    config: EmbedConfig,
+    progress: Progress,
+) -> None:
+    with progress(f"embedding {name}", len(pieces)) as advance:
+        advance(len(pieces) - len(pending))
+        run_pieces(
+            embed_piece,
+            [(each,) for each in pending],
+            scheduler=config.scheduler,
+            advance=advance,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 import zlib
 from collections import deque
@@ -105,30 +106,57 @@ def decode(name: str, content: bytes) -> Image.Image:
     return image
 
 
-def _zip_files(path: Path) -> dict[str, str]:
+class Scan(NamedTuple):
+    """What lies below a folder or in a zip, hidden files and folders left out."""
+
+    images: dict[str, str]
+    """Size (and CRC in a zip) of every image file, by its path with `/`."""
+    folders: set[str]
+    """Every folder, also where it holds no image."""
+
+
+def _zip_files(path: Path) -> dict[str, str | None]:
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
+            infos = archive.infolist()
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"test_set.path: {path} is no zip that can be read: {error}") from error
-    return {info.filename: f"{info.file_size}:{info.CRC:08x}" for info in infos}
+    return {
+        info.filename.rstrip("/"): None if info.is_dir() else f"{info.file_size}:{info.CRC:08x}"
+        for info in infos
+    }
 
 
-def _folder_files(path: Path) -> dict[str, str]:
-    # Fixed depths, because `**` steps over class folders that are symbolic links.
-    patterns = ("/".join("*" * depth) for depth in range(1, 5))
-    files = (file for pattern in patterns for file in path.glob(pattern) if file.is_file())
-    return {file.relative_to(path).as_posix(): str(file.stat().st_size) for file in files}
+def _folder_files(
+    path: Path, prefix: str = "", around: frozenset[tuple[int, int]] = frozenset()
+) -> dict[str, str | None]:
+    """Return the size of each file below, and None for each folder; links are followed."""
+    status = path.stat()
+    own = (status.st_dev, status.st_ino)
+    if own in around:  # a link to a folder that it lies in
+        return {}
+    found: dict[str, str | None] = {}
+    with os.scandir(path) as entries:
+        for entry in entries:
+            name = f"{prefix}{entry.name}"
+            if entry.is_file():
+                found[name] = str(entry.stat().st_size)
+            elif entry.is_dir() and not _is_hidden(entry.name):
+                found[name] = None
+                found |= _folder_files(Path(entry.path), f"{name}/", around | {own})
+    return found
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
 def _is_image(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and PurePosixPath(name).suffix.lower() in ENDINGS
+    return PurePosixPath(name).suffix.lower() in ENDINGS
 
 
-def scan(path: Path) -> dict[str, str]:
-    """Return every image file below a folder or in a zip, with its size (and CRC in a zip).
+def scan(path: Path) -> Scan:
+    """Return every image file and every folder below a folder or in a zip.
 
     Raises
     ------
@@ -141,7 +169,12 @@ def scan(path: Path) -> dict[str, str]:
         files = _zip_files(path)
     else:
         raise UserError(f"test_set.path: expected a folder or a zip, there is nothing at {path}")
-    images = {name: identity for name, identity in files.items() if _is_image(name)}
+    shown = {name: identity for name, identity in files.items() if not _is_hidden(name)}
+    images = {
+        name: identity
+        for name, identity in shown.items()
+        if identity is not None and _is_image(name)
+    }
     if not images:
         raise UserError(
             f"test_set.path: {path} holds no images ({', '.join(sorted(ENDINGS))}) in "
@@ -152,7 +185,9 @@ def scan(path: Path) -> dict[str, str]:
             raise UserError(
                 f"test_set.path: {path} holds an image whose name is not UTF-8: {name!r}; rename it"
             )
-    return images
+    # Most zips have no entries of their own for folders.
+    folders = {name for name, identity in shown.items() if identity is None}
+    return Scan(images, folders | {name.rpartition("/")[0] for name in shown} - {""})
 
 
 class Selection(NamedTuple):
@@ -164,7 +199,7 @@ class Selection(NamedTuple):
     """Sorted. A class keeps its code in every split, also where a split has no image of it."""
 
 
-def select_split(path: Path, images: dict[str, str], split: str) -> Selection:
+def select_split(path: Path, found: Scan, split: str) -> Selection:
     """Return the images of one split and the classes.
 
     One folder around all splits is stepped over.
@@ -172,19 +207,28 @@ def select_split(path: Path, images: dict[str, str], split: str) -> Selection:
     Raises
     ------
     UserError
-        If there is no such split, or no class folder in it.
+        If there is no such split, no class folder in it, one without images, or images below the
+        class folders' own.
     """
-    parts = {name: PurePosixPath(name).parts for name in images}
+    parts = {name: PurePosixPath(name).parts for name in found.images}
     top = {each[0] for each in parts.values()}
     deep = all(len(each) > (2 if split == "." else 3) for each in parts.values())
     skip = 1 if len(top) == 1 and deep and split not in top else 0
     first = skip if split == "." else skip + 1
     placed = {name: each for name, each in parts.items() if len(each) == first + 2}
+    inside = [name for name, each in parts.items() if split == "." or each[skip] == split]
     entries = [
-        Entry(name, split, each[first], images[name])
-        for name, each in placed.items()
-        if split == "." or each[skip] == split
+        Entry(name, split, placed[name][first], found.images[name])
+        for name in inside
+        if name in placed
     ]
+    deeper = sorted(name for name in inside if len(parts[name]) > first + 2)
+    if deeper and (entries or split != "."):
+        raise UserError(
+            f"test_set.path: {path} has images in folders within the class folders, {len(deeper)} "
+            f"in {split!r}, the first {deeper[0]!r}; move them up into "
+            f"{'/'.join(parts[deeper[0]][: first + 1])!r}, or out of the split"
+        )
     if not entries:
         splits = sorted({each[skip] for each in parts.values() if len(each) > skip + 1})
         raise UserError(
@@ -192,7 +236,23 @@ def select_split(path: Path, images: dict[str, str], split: str) -> Selection:
             f"{', '.join(splits[:8]) or 'none'}"
         )
     classes = tuple(sorted({each[first] for each in placed.values()}))
+    folders = [each for each in map(_parts, found.folders) if len(each) > first]
+    here = {each[first] for each in folders if split == "." or each[skip] == split}
+    _refuse_empty(path, sorted(here - set(classes)), split)
     return Selection(sorted(entries, key=lambda entry: (entry.label, entry.name)), classes)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return PurePosixPath(name).parts
+
+
+def _refuse_empty(path: Path, empty: Sequence[str], split: str) -> None:
+    if empty:
+        raise UserError(
+            f"test_set.path: {path} has class folders without any image in {split!r}: "
+            f"{', '.join(map(repr, empty[:8]))}{', ...' if len(empty) > 8 else ''}; delete them, "
+            "or fill them with images"
+        )
 
 
 def identity_of(

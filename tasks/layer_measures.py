@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+ROWS = 4_096
+"""Images per step, so that float64 copies stay small."""
+
+
 @dataclass(frozen=True)
 class LayerMeasures:
     """What is measured over all units of a layer together."""
@@ -45,9 +49,12 @@ def effective_dimension(responses: NDArray[np.floating]) -> float:
     ----------
     Gao et al. (2017), A theory of multineuronal dimensionality, equation 1.
     """
-    centred = responses - responses.mean(axis=0, dtype=np.float64)
-    narrow = centred if centred.shape[1] <= centred.shape[0] else centred.T
-    products = narrow.T @ narrow
+    mean = responses.mean(axis=0, dtype=np.float64)
+    units = responses.shape[1]
+    products = np.zeros((units, units))
+    for start in range(0, len(responses), ROWS):
+        centred = responses[start : start + ROWS] - mean
+        products += centred.T @ centred
     squares = float((products**2).sum())
     return float(np.trace(products)) ** 2 / squares if squares > 0 else float("nan")
 

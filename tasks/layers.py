@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,8 @@ def find_layers(
     model
         The model, in evaluation mode.
     example
-        Input (image, colour, row, column).
+        Input (image, colour, row, column). A single image is passed on twice, because any first
+        axis would do for one row per image; neither names nor sizes of the maps depend on it.
     patterns
         Globs of layer names; a layer is chosen when any matches.
     kinds
@@ -153,20 +155,11 @@ def find_layers(
     Raises
     ------
     UserError
-        If the forward pass fails or no layer is chosen.
+        If the forward pass fails, or a pattern matches no layer.
     """
-    calls, consumers, output = _trial(model, example)
-    chosen = [
-        call
-        for call in calls
-        if call.kind in kinds and any(fnmatchcase(call.name, pattern) for pattern in patterns)
-    ]
-    if not chosen:
-        found = ", ".join(call.name for call in calls[:8])
-        raise UserError(
-            f"record.layers: no layer matches {list(patterns)!r} with kinds {list(kinds)!r}; "
-            f"the model has {len(calls)} layers: {found}{' ...' if len(calls) > 8 else ''}"
-        )
+    images = example if len(example) > 1 else torch.cat([example, example])
+    calls, consumers, output = _trial(model, images)
+    chosen = _chosen(calls, patterns, kinds)
     layers = tuple(
         Layer(
             name=call.name,
@@ -180,6 +173,30 @@ def find_layers(
         for depth, call in enumerate(chosen)
     )
     return ModelLayers(layers, output.shape[1])
+
+
+def _chosen(
+    calls: Sequence[_Call], patterns: Sequence[str], kinds: Sequence[Kind]
+) -> list[_Call]:
+    """Return the calls that any pattern matches; each pattern has to match one at least."""
+    wanted = [call for call in calls if call.kind in kinds]
+    for pattern in patterns or ("",):
+        if not any(fnmatchcase(call.name, pattern) for call in wanted):
+            raise UserError(
+                f"record.layers: no layer matches {pattern!r} with kinds {list(kinds)!r}; "
+                f"{_names_near(calls, pattern)}"
+            )
+    return [call for call in wanted if any(fnmatchcase(call.name, each) for each in patterns)]
+
+
+def _names_near(calls: Sequence[_Call], pattern: str) -> str:
+    """Say which names are close to the pattern, else the first ones, each with its kind."""
+    kinds = {call.name: call.kind for call in calls}
+    near = get_close_matches(pattern, kinds)
+    names = ", ".join(f"{name} ({kinds[name]})" for name in near or [*kinds][:8])
+    if near:
+        return f"did you mean {names}? the model has {len(calls)} layers"
+    return f"the model has {len(calls)} layers: {names}{' ...' if len(calls) > 8 else ''}"
 
 
 def _trial(model: nn.Module, example: torch.Tensor) -> tuple[list[_Call], _Consumers, torch.Tensor]:

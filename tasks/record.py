@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import os
 import shutil
 import time
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ import torch
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import RecordingReceipt
 from activarium.tasks.layers import find_layers
+from activarium.tasks.locking import only_process
 from activarium.tasks.preprocessing import normalise, read_images
 from activarium.tasks.progress import silent
 from activarium.tasks.record_plan import (
@@ -73,25 +73,6 @@ def resolve_device(device: str) -> torch.device:
     return found
 
 
-@contextmanager
-def _only_writer(atlas: Atlas, name: str) -> Iterator[None]:
-    """Hold the recording's lock; the system frees it even when the process is killed."""
-    path = atlas.work / f"{name}.lock"
-    with ExitStack() as stack:
-        try:
-            for folder in (atlas.work, atlas.recordings):
-                folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(path.open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is recording {name} right now; wait for it to end"
-            ) from error
-        except OSError as error:
-            raise UserError(f"cannot lock {path}: {error.strerror or error}") from error
-        yield
-
-
 def record(  # noqa: PLR0913 - a whole stage, called from one place
     atlas: Atlas,
     model: nn.Module,
@@ -135,8 +116,8 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
         layers, test_set=test_set, preprocessing=preprocessing, config=config, identity=identity
     )
     path = atlas.recording(plan.name)
-    with _only_writer(atlas, plan.name):
-        plan, begun = _open_or_create(path, plan, test_set, config)
+    with only_process(atlas.lock(plan.name), f"recording {plan.name}"):
+        plan, begun = _open_or_create(path, plan, test_set, config=config, device=device)
         session = Session(
             model,
             test_set,
@@ -148,7 +129,7 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
             config.thumbnail,
             os.cpu_count() or 1,
         )
-        with torch_threads(begun.threads):
+        with reproducible_torch(begun.threads):
             return _fill_shards(session, progress)
 
 
@@ -158,26 +139,37 @@ class Begun:
 
     batch_size: int
     threads: int
+    device_type: str
 
 
 @contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use this many threads inside the context."""
+def reproducible_torch(threads: int) -> Iterator[None]:
+    """Let torch use this many threads, and float32 where float32 is said.
+
+    cuDNN computes float32 convolutions in TF32, with a mantissa of 10 bits, unless it is told not
+    to.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        yield
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
     finally:
         torch.set_num_threads(before)
 
 
 def _open_or_create(
-    path: Path, plan: RecordPlan, test_set: TestSet, config: RecordConfig
+    path: Path,
+    plan: RecordPlan,
+    test_set: TestSet,
+    *,
+    config: RecordConfig,
+    device: torch.device,
 ) -> tuple[RecordPlan, Begun]:
     """Return the plan to go on with; shards, batches and threads of a begun recording are kept."""
     if not path.exists():
         _sweep_begun_stores(path)
-        begun = Begun(config.batch_size, torch.get_num_threads())
+        begun = Begun(config.batch_size, torch.get_num_threads(), device.type)
         create_store(
             path,
             plan.layout,
@@ -191,8 +183,26 @@ def _open_or_create(
         raise UserError(f"{path} belongs to another recording: delete it and record again")
     sweep_partial_files(path)
     layout = replace(plan.layout, shard_images=int(attributes["shard_images"]))
-    kept = Begun(int(attributes["batch_size"]), int(attributes["threads"]))
+    if attributes["status"] != "complete":
+        _check_same_ground(path, attributes, plan, device)
+    kept = Begun(*(attributes[field.name] for field in fields(Begun)))
     return replace(plan, layout=layout), kept
+
+
+def _check_same_ground(
+    path: Path, attributes: dict[str, Any], plan: RecordPlan, device: torch.device
+) -> None:
+    """Refuse to finish on another kind of device, or with other libraries, what was begun here."""
+    begun = {**attributes["versions"], "device": attributes["device_type"]}
+    here = {**plan.attributes["versions"], "device": device.type}
+    differing = sorted(name for name in begun if begun[name] != here.get(name))
+    if differing:
+        was = ", ".join(f"{name} {begun[name]}" for name in differing)
+        now = ", ".join(f"{name} {here.get(name)}" for name in differing)
+        raise UserError(
+            f"{path.name} was begun with {was}, here is {now}: its rows would not be of one kind; "
+            f"go on with those, or delete {path} to record it anew"
+        )
 
 
 def _sweep_begun_stores(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from markupsafe import Markup
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import ReportReceipt
+from activarium.tasks.files import write_bytes
 from activarium.tasks.report_data import report_payload
 from activarium.tasks.report_words import percent
 
@@ -84,13 +84,8 @@ def _safe_json(payload: dict[str, Any]) -> Markup:
 
 
 def _replace(path: Path, content: bytes) -> bool:
+    """Write the page where it differs from what is there; return whether it did."""
     if path.is_file() and path.read_bytes() == content:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_bytes(path, content)
     return True

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from activarium.schemas.tables import IMAGES, LAYERS, RECORDINGS, UNITS
 from activarium.tasks.parquet_files import read_table
+from activarium.tasks.recording import Recording
 from activarium.tasks.recording_store import read_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import zarr
 
     from activarium.schemas.atlas import Atlas
 
@@ -27,6 +30,8 @@ UNIT_COLUMNS = ("unit", "auroc_class", "auroc", "eta2", "q_value", "q_log10")
 
 def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) -> dict[str, Any]:
     """Return accuracy, layers and strongest units of a recording, with its controls' layers.
+
+    The accuracy is None where the model's outputs are not the test set's classes.
 
     Parameters
     ----------
@@ -48,11 +53,14 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
         name = str(read_attributes(atlas.recording(control))["checkpoint"])
         for layer, other in zip(layers, _layers(atlas, control), strict=True):
             layer["controls"] = {**layer.get("controls", {}), name: other["eta2_mean"]}
+    outputs, classes = _outputs_and_classes(atlas, main)
     fdr = read_table(atlas.table_file(LAYERS, main), ["fdr"]).column("fdr")[0].as_py()
     return {
         "recording": main,
         "controls": controls,
         "accuracy": row["accuracy"],
+        "outputs": outputs,
+        "classes": classes,
         "images": row["images"],
         "invalid_images": _invalid(atlas, main),
         "units": row["units"],
@@ -60,6 +68,13 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
         "layers": layers,
         "strongest": strongest_units(atlas, main, strongest),
     }
+
+
+def _outputs_and_classes(atlas: Atlas, recording: str) -> tuple[int, int]:
+    """Return how many outputs the model has and how many classes the test set."""
+    opened = Recording(atlas.recording(recording))
+    logits = cast("zarr.Array[Any]", opened.group["logits"])
+    return logits.shape[1], len(opened.class_names)
 
 
 def _layers(atlas: Atlas, recording: str) -> list[dict[str, Any]]:

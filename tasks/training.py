@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.epoch_plan import EpochPlan, cosine_rate, plan_epoch, shifted
+from activarium.tasks.locking import only_process
 from activarium.tasks.models import load_weights
 from activarium.tasks.progress import silent
 from activarium.tasks.training_folder import STATE, TrainingFolder
@@ -261,37 +262,48 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
     ------
     UserError
         Where the folder holds another training or is damaged, no image is labelled, a label is
-        beyond the outputs, the model is too narrow for the CPU, or the loss is not finite (finished epochs are kept).
+        beyond the outputs, the model is too narrow for the CPU, another process trains the same,
+        or the loss is not finite (finished epochs are kept).
     """
     images, labels = _labelled(images, labels)
     files = TrainingFolder(folder, identity=identity, config=config)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    log = files.open()
-    if len(log) == config.epochs and all(path.exists() for path in files.checkpoints):
+    with only_process(folder.with_name(f"{folder.name}.lock"), f"training {folder.name}"):
+        log = files.open()
+        if len(log) == config.epochs and all(path.exists() for path in files.checkpoints):
+            load_weights(model, files.checkpoints[-1])
+            model.eval()
+        else:
+            _check_gradients(model, device)
+            batches = _slices(len(labels), batch_size=config.batch_size, model=model)
+            optimiser = _sgd(model, config)
+            run = _Run(model, optimiser, images, labels, normalise, config, device, batches)
+            _check_labels(run)
+            _run_epochs(run, files, progress)
         (folder / STATE).unlink(missing_ok=True)
-        load_weights(model, files.checkpoints[-1])
-        model.eval()
-        return files.checkpoints
-    optimiser = torch.optim.SGD(
+    return files.checkpoints
+
+
+def _sgd(model: nn.Module, config: TrainingConfig) -> torch.optim.SGD:
+    return torch.optim.SGD(
         model.parameters(),
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
     )
-    _check_gradients(model, device)
-    batches = _slices(len(labels), batch_size=config.batch_size, model=model)
-    run = _Run(model, optimiser, images, labels, normalise, config, device, batches)
-    _check_labels(run)
-    log = files.load(model, optimiser)
-    with progress("training", config.epochs * len(batches)) as advance:
-        advance(len(log) * len(batches))
-        model.train()
+
+
+def _run_epochs(run: _Run, files: TrainingFolder, progress: Progress) -> None:
+    """Run the epochs that the folder's state does not hold yet."""
+    steps = len(run.batches)
+    log = files.load(run.model, run.optimiser)
+    with progress("training", run.config.epochs * steps) as advance:
+        advance(len(log) * steps)
+        run.model.train()
         try:
-            for epoch in range(len(log) + 1, config.epochs + 1):
+            for epoch in range(len(log) + 1, run.config.epochs + 1):
                 log.append(run.seeded_epoch(epoch, advance))
-                files.save(model, optimiser, log)
+                files.save(run.model, run.optimiser, log)
         finally:
-            model.eval()
+            run.model.eval()
     files.write_log(log)
-    (folder / STATE).unlink(missing_ok=True)
-    return files.checkpoints

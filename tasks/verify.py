@@ -39,19 +39,48 @@ class Verification:
     recordings: int
     objects: int
     faults: tuple[Fault, ...]
+    tables_only: tuple[str, ...]
+    """Recordings that are gone, whose tables are still there."""
+
+
+def names_to_verify(atlas: Atlas, prefixes: Sequence[str] = ()) -> list[str]:
+    """Return the recordings that begin with any of the prefixes; without prefixes all.
+
+    Recordings of which only tables are left count too.
+
+    Raises
+    ------
+    UserError
+        If there are none, or a prefix fits none.
+    """
+    names = sorted({*atlas.recording_names(), *_names_in_tables(atlas)})
+    if not names:
+        raise UserError(f"no recordings in {atlas.recordings}: is --root the atlas folder?")
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            raise UserError(f"no recording begins with {prefix!r} in {atlas.recordings}")
+    return [name for name in names if not prefixes or name.startswith(tuple(prefixes))]
+
+
+def _names_in_tables(atlas: Atlas) -> set[str]:
+    pattern = "*/recording=*/*.parquet*"
+    return {file.parent.name.removeprefix("recording=") for file in atlas.tables.glob(pattern)}
 
 
 def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = silent) -> Verification:
     """Check every stored object and table file of the recordings against its checksum."""
     faults: list[Fault] = []
     objects = 0
+    lost = _names_in_tables(atlas) - set(atlas.recording_names())
+    tables_only = tuple(name for name in recordings if name in lost)
     with progress("verifying", len(recordings)) as advance:
         for name in recordings:
-            found = _first_problems((*_store(atlas, name), *_tables(atlas, name)))
+            store = () if name in lost else _store(atlas, name)
+            found = _first_problems((*store, *_tables(atlas, name)))
             objects += len(found)
             faults += [Fault(name, key, problem) for key, problem in found.items() if problem]
             advance(1)
-    return Verification(len(recordings), objects, tuple(faults))
+    return Verification(len(recordings), objects, tuple(faults), tables_only)
 
 
 def _first_problems(findings: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -83,13 +83,64 @@ def test_find_layers__globs_and_kinds_choose():
 
 
 def test_find_layers__nothing_chosen_names_what_there_is():
-    with pytest.raises(UserError, match=r"no layer matches \['layer9\*'\].*conv, conv:2, pool"):
-        find_layers(Reused().eval(), torch.zeros(1, 3, 8, 8), patterns=["layer9*"], kinds=["conv"])
+    with pytest.raises(
+        UserError, match=r"no layer matches 'zzz\*' .*conv \(conv\), conv:2 \(conv\), pool \(pool\)"
+    ):
+        find_layers(Reused().eval(), torch.zeros(1, 3, 8, 8), patterns=["zzz*"], kinds=["conv"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kinds", "near"),
+    [
+        ("con", ["conv", "linear"], "did you mean conv (conv)"),
+        ("hiden", ["conv", "linear"], "did you mean hidden (linear)"),
+        ("hidden", ["conv"], "did you mean hidden (linear)"),
+    ],
+)
+def test_find_layers__every_pattern_has_to_match_a_layer_of_the_kinds(pattern, kinds, near):
+    with pytest.raises(UserError) as caught:
+        find_layers(
+            Reused().eval(), torch.zeros(1, 3, 8, 8), patterns=["conv*", pattern], kinds=kinds
+        )
+    assert f"no layer matches {pattern!r} with kinds {kinds!r}; {near}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_find_layers__no_pattern_at_all_is_refused():
+    with pytest.raises(UserError, match="no layer matches ''"):
+        find_layers(Reused().eval(), torch.zeros(1, 3, 8, 8), patterns=[], kinds=["conv"])
 
 
 def test_find_layers__failing_forward_says_what_the_model_got():
-    with pytest.raises(UserError, match=r"shape \(1, 1, 8, 8\).*preprocessing.size"):
+    with pytest.raises(UserError, match=r"shape \(2, 1, 8, 8\).*preprocessing.size"):
         find_layers(Reused().eval(), torch.zeros(1, 1, 8, 8), **ALL)
+
+
+class Positions(nn.Module):
+    """A linear layer over a table of positions: its first axis is no image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(1, 5, 2))
+        self.bias = nn.Linear(2, 3)
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(images.mean((2, 3)) + self.bias(self.table).mean((0, 1)))
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_find_layers__outputs_without_a_row_per_image_are_dropped(images):
+    found = find_layers(Positions().eval(), torch.zeros(images, 3, 8, 8), **ALL)
+    assert [(layer.name, layer.units) for layer in found.layers] == [("fc", 4)]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "swin_v2_t"])
+def test_find_layers__one_image_gives_the_layers_of_two(name):
+    model = torchvision.models.get_model(name).eval()
+    one, two = (find_layers(model, torch.zeros(n, 3, 64, 64), **ALL) for n in (1, 2))
+    assert one == two
+    assert not any("cpb_mlp" in layer.name for layer in one.layers)
 
 
 @pytest.mark.parametrize(

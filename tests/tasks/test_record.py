@@ -26,7 +26,7 @@ from activarium.schemas.receipts import ShardReceipt
 from activarium.tasks.checkpoints import choose_checkpoint, record_checkpoint
 from activarium.tasks.models import weights_sha256
 from activarium.tasks.preprocessing import Preprocessing, normalise
-from activarium.tasks.record import record, resolve_device, torch_threads
+from activarium.tasks.record import record, reproducible_torch, resolve_device
 from activarium.tasks.record_plan import ModelIdentity
 from activarium.tasks.recording import open_recording
 from activarium.tasks.recording_store import read_attributes
@@ -553,7 +553,7 @@ def test_resolve_device__unknown_device_is_refused(device):
 
 def test_record__file_in_the_place_of_the_atlas_is_one_clear_line(tmp_path):
     (tmp_path / "atlas").write_text("a file")
-    with pytest.raises(UserError, match=r"cannot lock .*atlas/work"):
+    with pytest.raises(UserError, match=r"cannot lock .*atlas/.locks"):
         run(Atlas(tmp_path / "atlas"))
 
 
@@ -685,6 +685,16 @@ def test_record__threads_of_a_begun_recording_are_kept(atlas):
     recording = run(atlas)
     assert read_attributes(recording.path)["threads"] == torch.get_num_threads()
     before = torch.get_num_threads()
-    with torch_threads(before + 1):
+    with reproducible_torch(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_record__begun_with_other_libraries_is_refused_in_one_line(atlas):
+    interrupt(atlas, shards=1)
+    (path,) = atlas.recordings.glob("*.zarr")
+    root = json.loads((path / "zarr.json").read_text())
+    root["attributes"]["versions"]["torch"] = "1.0"
+    (path / "zarr.json").write_text(json.dumps(root))
+    with pytest.raises(UserError, match=r"was begun with torch 1\.0, here is torch "):
+        run(atlas)

@@ -452,6 +452,86 @@ def test_imagefolder__what_is_no_image_is_stepped_over(store):
     assert found.identity == plain.identity
 
 
+EMPTY = "test/dodo/"
+"""A folder: a zip entry whose name ends in a slash."""
+
+
+def with_folders(stored, folders):
+    """Add empty folders to a folder or a zip."""
+    if stored.is_dir():
+        for name in folders:
+            (stored / name).mkdir(parents=True)
+        return stored
+    with zipfile.ZipFile(stored, "a") as archive:
+        for name in folders:
+            archive.mkdir(name.rstrip("/"))
+    return stored
+
+
+@pytest.mark.parametrize("around", ["", "photos/"])
+def test_imagefolder__empty_class_folder_is_named(store, around):
+    files = {f"{around}{name}": content for name, content in FILES.items()}
+    stored = with_folders(store(files), [f"{around}{EMPTY}", f"{around}train/eel/"])
+    with pytest.raises(
+        UserError, match=r"class folders without any image in 'test': 'dodo'; delete them"
+    ):
+        folder_of(stored)
+
+
+def test_imagefolder__class_folder_with_other_files_only_counts_as_empty(store):
+    with pytest.raises(UserError, match=r"without any image in 'test': 'dodo'"):
+        folder_of(store({**FILES, "test/dodo/notes.txt": b"none yet"}))
+
+
+def test_imagefolder__empty_class_folder_without_splits_is_named(store):
+    files = {name.removeprefix("test/"): c for name, c in FILES.items() if "test" in name}
+    with pytest.raises(UserError, match=r"without any image in '\.': 'dodo'"):
+        folder_of(with_folders(store(files), ["dodo/"]), split=".")
+
+
+@pytest.mark.parametrize(
+    "folder", ["test/.cache/", "__MACOSX/test/dodo/", "test/ant/empty/", "train/dodo/", "val/"]
+)
+def test_imagefolder__other_empty_folders_are_stepped_over(store, folder):
+    found = folder_of(with_folders(store(FILES), [folder]))
+    assert found.class_names == ("ant", "bee", "cat")
+    assert len(found) == 9
+
+
+def test_imagefolder__class_folder_that_another_split_fills_may_be_empty(store):
+    files = {**FILES, "train/dodo/0.png": png(7)}
+    found = folder_of(with_folders(store(files), [EMPTY]))
+    assert found.class_names == ("ant", "bee", "cat", "dodo")
+    assert len(found) == 9
+
+
+@pytest.mark.parametrize("around", ["", "photos/"])
+@pytest.mark.parametrize("depth", [1, 4])
+def test_imagefolder__images_below_the_class_folders_are_refused(store, around, depth):
+    below = "/".join(f"level{level}" for level in range(depth))
+    deeper = {f"test/{label}/{below}/0.png": png(1) for label in ("bee", "ant")}
+    files = {f"{around}{name}": content for name, content in {**FILES, **deeper}.items()}
+    with pytest.raises(
+        UserError, match=rf"2 in 'test', the first '{around}test/ant/{below}/0\.png'; move .*ant'"
+    ):
+        folder_of(store(files))
+
+
+def test_imagefolder__images_that_all_lie_too_deep_are_refused(store):
+    with pytest.raises(UserError, match=r"1 in 'test', the first 'test/ant/more/0\.png'"):
+        folder_of(store({"test/ant/more/0.png": png(1), "train/ant/0.png": png(1)}))
+
+
+def test_imagefolder__deep_images_of_other_splits_are_no_matter(store):
+    assert len(folder_of(store({**FILES, "train/ant/more/0.png": png(1)}))) == 9
+
+
+def test_imagefolder__link_to_a_folder_around_it_ends(tmp_path):
+    root = write_folder(tmp_path / "set", FILES)
+    (root / "test" / "ant" / "loop").symlink_to(root)
+    assert len(folder_of(root)) == 9
+
+
 def test_imagefolder__endings_in_capitals_count(store):
     files = {"test/ant/A.PNG": png(1), "test/bee/b.png": png(2)}
     assert len(folder_of(store(files))) == 2
