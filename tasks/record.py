@@ -32,6 +32,7 @@ from activarium.tasks.recording_store import (
     is_final,
     read_attributes,
     read_receipt,
+    read_receipts,
     set_status,
     sweep_partial_files,
 )
@@ -129,8 +130,14 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
             config.thumbnail,
             os.cpu_count() or 1,
         )
-        with reproducible_torch(begun.threads):
-            return _fill_shards(session, progress)
+        try:
+            with reproducible_torch(begun.threads):
+                return _fill_shards(session, progress)
+        except UserError:
+            # Without a single receipt nothing is lost, and the mended run is another recording.
+            if not read_receipts(path):
+                shutil.rmtree(path, ignore_errors=True)
+            raise
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ _NOTHING = (
     "Nothing can be said about a preference for classes: the tables hold no class statistics, "
     "because the test set has no labels, or too few."
 )
+_NO_PREFERENCE = "No unit tells the classes apart beyond chance."
 _RISE = 1.5
 _FLAT = 1.15
 
@@ -58,6 +59,8 @@ def answer(recordings: Sequence[RecordingTables], labels: Sequence[str]) -> list
         f"The share of a unit's response variance explained by the class {_course(path)} "
         f"{_in_network(labels[0])}"
     )
+    if key_figures(main)["significant"] == 0:
+        return [_NO_PREFERENCE, f"{first}.", *_significance(recordings, labels)]
     others = [
         _control_clause(_explained(tables), label, place=place)
         for place, (tables, label) in enumerate(zip(recordings[1:], labels[1:], strict=True))
@@ -67,10 +70,16 @@ def answer(recordings: Sequence[RecordingTables], labels: Sequence[str]) -> list
 
 
 def _explained(tables: RecordingTables) -> list[tuple[str, float]]:
-    values = zip(
-        tables.layers["layer"].to_pylist(), numbers(tables.layers, "eta2_mean"), strict=True
+    rows = zip(
+        tables.layers["layer"].to_pylist(),
+        numbers(tables.layers, "eta2_mean"),
+        numbers(tables.layers, "dead_fraction"),
+        strict=True,
     )
-    return [(layer, float(value)) for layer, value in values if not math.isnan(value)]
+    # A layer of dead units alone, such as a head that starts at zero, says nothing.
+    return [
+        (layer, float(value)) for layer, value, dead in rows if not math.isnan(value) and dead < 1
+    ]
 
 
 def _course(path: list[tuple[str, float]]) -> str:
@@ -112,7 +121,7 @@ def _significance(recordings: Sequence[RecordingTables], labels: Sequence[str]) 
         f"{main['units']:,} units ({percent(main['significant_share'])}) respond differently to the classes"
     )
     shares = [
-        f"{_in_network(label)} {percent(figures['significant_share'])} do"
+        f"{_in_network(label)} {figures['significant']:,} of {figures['units']:,} do"
         for figures, label in zip(map(key_figures, recordings[1:]), labels[1:], strict=True)
         if figures["significant_share"] is not None
     ]
