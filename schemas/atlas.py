@@ -45,6 +45,11 @@ class Atlas:
         return self.root / "tables"
 
     @property
+    def checksums(self) -> Path:
+        """Folder of the tables' checksums, with the same folders inside."""
+        return self.root / "checksums"
+
+    @property
     def models(self) -> Path:
         """Folder of the trained models."""
         return self.root / "models"

@@ -31,14 +31,14 @@ def tables_page() -> str:
         f"Format version {FORMAT_VERSION}. Each table is a folder `tables/<table>/` with the Hive "
         "partition `recording=<id>`, one immutable file per recording (embeddings: per recording, "
         "layer and method). Every column carries its description and unit in the Arrow field's "
-        "metadata; every file carries page checksums, and its sha256 lies beside it as "
-        "`_<file>.sha256`.",
+        "metadata; every file carries page checksums, and its sha256 is at "
+        "`checksums/<table>/recording=<id>/<file>.sha256`.",
         "",
         "```sh",
         'activarium query "SELECT unit, preferred_class, auroc FROM units ORDER BY auroc DESC"',
         "```",
         "```python",
-        'pandas.read_parquet("atlas/tables/units")          # or polars.scan_parquet, duckdb',
+        'pandas.read_parquet("atlas/tables/units")  # so do polars and pyarrow.dataset',
         "```",
         "",
         "A file that holds columns of an older format version reads well with "
@@ -83,6 +83,7 @@ def recording_page() -> str:
         "```python",
         'ds = xarray.open_zarr("atlas/recordings/<id>.zarr")',
         'ds.channel_mean.sel(unit=ds.unit_layer == "layer4.1.conv2")',
+        'ds.load().channel_mean.groupby("image_class").mean()  # grouping needs loaded coordinates',
         "```",
         "",
         f"It is written shard by shard (up to {layout.SHARD_IMAGES:,} images, fewer where a shard "

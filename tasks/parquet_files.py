@@ -29,8 +29,14 @@ UNREADABLE = (pa.ArrowException, OSError, ValueError)
 
 
 def checksum_file(path: Path) -> Path:
-    """Return the path of a table file's checksum; readers skip names that begin with `_`."""
-    return path.with_name(f"_{path.name}.sha256")
+    """Return the path of a table file's checksum.
+
+    `<atlas>/tables/<table>/<partition>/<file>` has its checksum at
+    `<atlas>/checksums/<table>/<partition>/<file>.sha256`: polars reads a folder only where nothing
+    but Parquet lies in it.
+    """
+    table, root = path.parent.parent, path.parent.parent.parent.parent
+    return root / "checksums" / table.name / path.parent.name / f"{path.name}.sha256"
 
 
 def checksum_line(content: Path, name: str) -> bytes:

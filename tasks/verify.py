@@ -143,11 +143,14 @@ def _difference(file: Path, size: int, sha256: str) -> str:
 
 
 def _tables(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
-    for folder in sorted(atlas.tables.glob(f"*/recording={name}")):
-        # A checksum without its table tells of a table that is gone.
-        listed = {folder / file.name[1:-7] for file in folder.glob("_*.parquet.sha256")}
-        for table in sorted({*folder.glob("*.parquet")} | listed):
-            yield str(table.relative_to(atlas.root)), _table_problem(table)
+    # A checksum without its table tells of a table that is gone.
+    listed = {
+        atlas.tables / file.relative_to(atlas.checksums).with_suffix("")
+        for file in atlas.checksums.glob(f"*/recording={name}/*.sha256")
+    }
+    found = set(atlas.tables.glob(f"*/recording={name}/*.parquet"))
+    for table in sorted(found | listed):
+        yield str(table.relative_to(atlas.root)), _table_problem(table)
 
 
 def _table_problem(table: Path) -> str:

@@ -85,3 +85,9 @@ def test_pyarrow__columns_carry_description_and_unit(folder):
     schema = ds.dataset(folder, format="parquet", partitioning="hive").schema
     assert schema.field("anova_p").metadata[b"unit"] == b"probability"
     assert schema.field("auroc").metadata[b"description"]
+
+
+def test_polars__reads_the_folder_of_a_table_as_documented(analysed):
+    folder = analysed.atlas.tables / "units"
+    assert len(pl.read_parquet(folder)) == len(pd.read_parquet(folder))
+    assert pl.scan_parquet(folder).select("recording").collect().n_unique() == 2

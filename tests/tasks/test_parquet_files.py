@@ -57,7 +57,7 @@ def built(inputs="first", **changed):
 
 @pytest.fixture
 def file(tmp_path):
-    return write_table(tmp_path / "recording=a" / "toys.parquet", built())
+    return write_table(tmp_path / "tables" / "toys" / "recording=a" / "toys.parquet", built())
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,16 @@ def test_write_table__reads_back_equal_with_descriptions(file):
 def test_write_table__checksum_file_is_what_sha256sum_reads(file):
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert checksum_file(file).read_text() == f"{digest}  toys.parquet\n"
-    assert checksum_file(file).name == "_toys.parquet.sha256"
+    assert checksum_file(file).name == "toys.parquet.sha256"
 
 
-def test_write_table__leaves_nothing_but_the_table_and_its_checksum(file):
+def test_write_table__leaves_nothing_but_the_table_and_its_checksum(file, tmp_path):
     write_table(file, built("second"))
-    assert {each.name for each in file.parent.iterdir()} == {"_toys.parquet.sha256", "toys.parquet"}
+    left = {each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*") if each.is_file()}
+    assert left == {
+        "tables/toys/recording=a/toys.parquet",
+        "checksums/toys/recording=a/toys.parquet.sha256",
+    }
 
 
 def test_write_table__open_reader_keeps_the_old_table(file):
@@ -142,7 +146,7 @@ def test_write_table__killed_while_writing_leaves_the_old_table(file, monkeypatc
         write_table(file, built("second"))
     assert read_table(file).equals(built())
     assert is_current(file, "first")
-    assert len(list(file.parent.iterdir())) == 2
+    assert len(list(file.parent.iterdir())) == 1
 
 
 def test_write_table__killed_before_the_checksum_is_not_current(file, monkeypatch):

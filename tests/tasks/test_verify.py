@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from activarium.schemas.atlas import Atlas
-from activarium.tasks.verify import verify
+from activarium.schemas.errors import UserError
+from activarium.tasks.verify import names_to_verify, verify
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,7 @@ def faults(atlas, name="toy"):
 def stored_files(atlas):
     store = atlas.recording("toy")
     tables = sorted(atlas.tables.glob("*/recording=toy/*"))
+    tables += sorted(atlas.checksums.glob("*/recording=toy/*"))
     return [file for file in sorted(store.rglob("*")) if file.is_file()] + tables
 
 
@@ -129,3 +131,28 @@ def test_verify__receipt_of_another_recording_is_named(atlas, make_raw, write_re
 
 def test_verify__no_recording_is_a_fault_not_a_crash(atlas):
     assert "no recording at" in faults(atlas)["zarr.json"]
+
+
+def test_names__atlas_without_recordings_names_the_folder(atlas):
+    with pytest.raises(UserError, match=f"no recordings in {atlas.recordings}"):
+        names_to_verify(atlas)
+
+
+def test_names__prefixes_choose_and_one_that_fits_none_is_refused(whole):
+    assert names_to_verify(whole) == ["toy", "untrained"]
+    assert names_to_verify(whole, ["unt", "untr"]) == ["untrained"]
+    with pytest.raises(UserError, match="no recording begins with 'x'"):
+        names_to_verify(whole, ["toy", "x"])
+
+
+def test_verify__tables_whose_recording_is_gone_are_checked(whole, tmp_path):
+    root = tmp_path / "atlas"
+    shutil.copytree(whole.root, root)
+    copy = Atlas(root)
+    shutil.rmtree(copy.recording("toy"))
+    assert names_to_verify(copy) == ["toy", "untrained"]
+    found = verify(copy, names_to_verify(copy))
+    assert (found.faults, found.tables_only) == ((), ("toy",))
+    (copy.tables / "units/recording=toy/units.parquet").write_bytes(b"half")
+    key = "tables/units/recording=toy/units.parquet"
+    assert faults(copy) == {key: "the content differs from its sha256"}
