@@ -49,8 +49,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     if isinstance(value, Decimal):
-        whole = value.is_finite() and value == value.to_integral_value()
-        return int(value) if whole else _plain(float(value))
+        # A column of decimals has one scale: all of its values become int, or all float.
+        return int(value) if value.as_tuple().exponent == 0 else _plain(float(value))
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, date | time):
@@ -60,7 +60,7 @@ def _plain(value: Any) -> Any:
 
 def print_error(error: BaseException, message: str, *, verbose: bool) -> None:
     """Print an error as one line, and where it came from if that was asked for."""
-    err.print(Text.assemble(("error: ", "red"), message))
+    err.print(Text.assemble(("error: ", "red"), " ".join(message.splitlines())))
     if verbose:
         err.print("".join(traceback.format_exception(error)), end="")
 
@@ -78,8 +78,10 @@ def small(value: float, log10: float) -> str:
 def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) -> None:
     """Print what a run found, where everything is, and what to ask next."""
     out.print(Text(summary["recording"], "bold"))
+    share = summary["accuracy"]
+    accuracy = "" if share is None else f"accuracy {percent(share, 2)} on "
     out.print(
-        f"accuracy {percent(summary['accuracy'], 2)} on {summary['images']:,} images; "
+        f"{accuracy}{summary['images']:,} images; "
         f"{summary['units']:,} units in {len(summary['layers'])} layers"
     )
     _print_outputs(summary["outputs"], summary["classes"])

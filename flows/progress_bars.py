@@ -14,6 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from activarium.tasks.progress import no_advance, silent
 
@@ -40,7 +41,7 @@ def progress_bars(console: Console) -> Iterator[None]:
     def bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
         if not console.is_terminal:
             # Bars in a log file are noise; one line says what has begun.
-            console.print(f"{description} ...")
+            console.print(Text(f"{description} ..."))
             yield no_advance
             return
         columns = (

@@ -13,6 +13,7 @@ Source = Literal["digits", "fashion-mnist", "mnist", "cifar10", "imagefolder"]
 Kind = Literal["conv", "linear", "block", "pool"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Method = Literal["pca", "tsne", "umap"]
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 class Config(BaseModel):
@@ -48,7 +49,11 @@ class PreprocessingConfig(Config):
     resize: int | None = Field(default=None, ge=1)
     """Length of the shorter side before the crop, in pixels."""
     size: int | None = Field(default=None, ge=1)
-    """Side of the square centre crop, in pixels; by default the images' own size."""
+    """Side of the square centre crop, in pixels; by default the images' own size. With size
+    alone the shorter side is resized to it, so that the crop cuts the longer side only; pretrained
+    weights bring a resize of their own, which grows with size where it would be smaller."""
+    interpolation: Interpolation | None = None
+    """How pixels are resized: by default as for the pretrained weights, else bilinear."""
     mean: tuple[float, ...] | None = None
     """Mean per colour, of values from 0 to 1."""
     sd: tuple[float, ...] | None = None
@@ -84,6 +89,11 @@ class ModelConfig(Config):
     """Name of this state of the model; by default it follows from the weights."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights."""
+    colours: Literal[1, 3] | None = None
+    """Colours of the input, 1 for grey; by default the test set's. Torchvision's models take 3."""
+    transform_input: bool | None = None
+    """Normalise the input once more inside googlenet and inception_v3, as torchvision's published
+    weights expect; by default true for pretrained weights by name, false for files and others."""
 
 
 class TrainingConfig(Config):

@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activarium.schemas.atlas import Atlas, slug
+from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.models import (
-    OWN,
     build_model,
     checkpoint_name,
+    input_colours,
     is_pretrained,
     load_pretrained,
     load_weights,
     model_name,
     pretrained_classes,
     pretrained_preprocessing,
+    transforms_input,
     weights_sha256,
 )
 from activarium.tasks.preprocessing import normalise, read_images, resolve_preprocessing
@@ -36,12 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from activarium.schemas.config import (
-        ModelConfig,
-        PreprocessingConfig,
-        RunConfig,
-        TrainingConfig,
-    )
+    from activarium.schemas.config import ModelConfig, RunConfig, TrainingConfig
     from activarium.tasks.preprocessing import Preprocessing
     from activarium.tasks.progress import Progress
     from activarium.tasks.test_sets import TestSet
@@ -73,17 +70,36 @@ def load_images(atlas: Atlas, config: RunConfig, *, split: str | None = None) ->
         wanted = wanted.model_copy(update={"split": split, "limit": None})
     test_set = load_test_set(wanted, datasets=atlas.datasets)
     settings = configured_preprocessing(config)
-    colours = test_set.colours if config.model.architecture in OWN else 3
+    colours = input_colours(config.model, test_set.colours)
     resolved = resolve_preprocessing(settings, test_set, source=wanted.source, colours=colours)
     return Images(test_set, resolved)
 
 
 def configured_preprocessing(config: RunConfig) -> PreprocessingConfig:
-    """Return the configured preprocessing, completed by that of pretrained weights."""
+    """Return the configured preprocessing, completed by that of pretrained weights.
+
+    Where a size is configured that is larger than the shorter side of the weights' images, that
+    side grows by the same ratio as the size.
+
+    Raises
+    ------
+    UserError
+        If the configured shorter side is smaller than the weights' crop, and no size is configured.
+    """
     pretrained = pretrained_preprocessing(config.model)
     if pretrained is None:
         return config.preprocessing
-    return pretrained.model_copy(update=config.preprocessing.model_dump(exclude_none=True))
+    preset = pretrained.model_dump()
+    chosen = preset | config.preprocessing.model_dump(exclude_none=True)
+    size, resize = chosen["size"], chosen["resize"]
+    if resize < size:
+        if config.preprocessing.resize is not None:
+            raise UserError(
+                f"preprocessing.resize: the weights' images are cropped to {size} pixels, got a "
+                f"resize to {resize}; set preprocessing.size to {resize} or less"
+            )
+        chosen["resize"] = round(size * preset["resize"] / preset["size"])
+    return PreprocessingConfig.model_validate(chosen)
 
 
 def _build(config: ModelConfig, images: Images) -> nn.Module:
@@ -177,7 +193,12 @@ def untrained_control(config: RunConfig) -> RunConfig:
     """Return the same run with the same architecture at its start, and the same inputs."""
     classes = pretrained_classes(config.model)
     outputs = config.model.outputs if classes is None else len(classes)
-    update = {"weights": "untrained", "checkpoint": None, "outputs": outputs}
+    update = {
+        "weights": "untrained",
+        "checkpoint": None,
+        "outputs": outputs,
+        "transform_input": transforms_input(config.model),
+    }
     model = config.model.model_copy(update=update)
     inputs = configured_preprocessing(config)
     return config.model_copy(update={"model": model, "preprocessing": inputs})

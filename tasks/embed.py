@@ -254,9 +254,7 @@ def embed(
         piece for piece in pieces if not all(is_current(path, inputs) for path in piece.files())
     ]
     if pending:
-        with only_process(
-            atlas.lock(f"{recording.name}.tables"), f"tabulating {recording.name}"
-        ):
+        with only_process(atlas.lock(f"{recording.name}.tables"), f"tabulating {recording.name}"):
             _make_pieces(recording.name, pieces, pending, config=config, progress=progress)
     return TablesReceipt(
         recording=recording.name,

@@ -136,14 +136,19 @@ def _folder_files(
     if own in around:  # a link to a folder that it lies in
         return {}
     found: dict[str, str | None] = {}
-    with os.scandir(path) as entries:
-        for entry in entries:
-            name = f"{prefix}{entry.name}"
-            if entry.is_file():
-                found[name] = str(entry.stat().st_size)
-            elif entry.is_dir() and not _is_hidden(entry.name):
-                found[name] = None
-                found |= _folder_files(Path(entry.path), f"{name}/", around | {own})
+    try:
+        entries = list(os.scandir(path))
+    except OSError as error:
+        raise UserError(
+            f"test_set.path: cannot list the folder {path}: {error.strerror}"
+        ) from error
+    for entry in entries:
+        name = f"{prefix}{entry.name}"
+        if entry.is_file():
+            found[name] = str(entry.stat().st_size)
+        elif entry.is_dir() and not _is_hidden(entry.name):
+            found[name] = None
+            found |= _folder_files(Path(entry.path), f"{name}/", around | {own})
     return found
 
 
@@ -223,12 +228,8 @@ def select_split(path: Path, found: Scan, split: str) -> Selection:
         if name in placed
     ]
     deeper = sorted(name for name in inside if len(parts[name]) > first + 2)
-    if deeper and (entries or split != "."):
-        raise UserError(
-            f"test_set.path: {path} has images in folders within the class folders, {len(deeper)} "
-            f"in {split!r}, the first {deeper[0]!r}; move them up into "
-            f"{'/'.join(parts[deeper[0]][: first + 1])!r}, or out of the split"
-        )
+    if entries or split != ".":
+        _refuse_deeper(path, deeper, split)
     if not entries:
         splits = sorted({each[skip] for each in parts.values() if len(each) > skip + 1})
         raise UserError(
@@ -244,6 +245,15 @@ def select_split(path: Path, found: Scan, split: str) -> Selection:
 
 def _parts(name: str) -> tuple[str, ...]:
     return PurePosixPath(name).parts
+
+
+def _refuse_deeper(path: Path, deeper: Sequence[str], split: str) -> None:
+    if deeper:
+        raise UserError(
+            f"test_set.path: {path} has images in folders within the class folders, {len(deeper)} "
+            f"in {split!r}, the first {deeper[0]!r}; move them up into their class folder, or out "
+            "of the split"
+        )
 
 
 def _refuse_empty(path: Path, empty: Sequence[str], split: str) -> None:

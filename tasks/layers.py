@@ -175,9 +175,7 @@ def find_layers(
     return ModelLayers(layers, output.shape[1])
 
 
-def _chosen(
-    calls: Sequence[_Call], patterns: Sequence[str], kinds: Sequence[Kind]
-) -> list[_Call]:
+def _chosen(calls: Sequence[_Call], patterns: Sequence[str], kinds: Sequence[Kind]) -> list[_Call]:
     """Return the calls that any pattern matches; each pattern has to match one at least."""
     wanted = [call for call in calls if call.kind in kinds]
     for pattern in patterns or ("",):

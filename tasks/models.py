@@ -30,6 +30,8 @@ OWN = ("resnet18", "two-block-cnn")
 PREFIX = "torchvision:"
 AUXILIARY = ("aux1", "aux2", "AuxLogits")
 """Heads of GoogLeNet and Inception that only training uses; models are built without them."""
+TRANSFORMING = ("googlenet", "inception_v3")
+"""Models that can normalise their input once more; their state dict does not tell."""
 
 _UNREADABLE = (
     OSError,
@@ -125,6 +127,7 @@ def pretrained_preprocessing(config: ModelConfig) -> PreprocessingConfig | None:
     return PreprocessingConfig(
         resize=preset.resize_size[0],
         size=preset.crop_size[0],
+        interpolation=preset.interpolation.value,
         mean=tuple(preset.mean),
         sd=tuple(preset.std),
     )
@@ -136,15 +139,48 @@ def pretrained_classes(config: ModelConfig) -> tuple[str, ...] | None:
     return None if entry is None else tuple(entry.meta["categories"])
 
 
+def transforms_input(config: ModelConfig) -> bool:
+    """Tell whether the model normalises its input once more: as configured, else if pretrained.
+
+    Raises
+    ------
+    UserError
+        Where it is asked of a model that cannot.
+    """
+    if _torchvision_name(config) in TRANSFORMING:
+        chosen = config.transform_input
+        return is_pretrained(config) if chosen is None else chosen
+    if config.transform_input:
+        raise UserError(
+            f"model.transform_input: expected {' or '.join(TRANSFORMING)}, {config.architecture!r} "
+            "cannot transform its input; leave the setting out"
+        )
+    return False
+
+
+def input_colours(config: ModelConfig, test_set_colours: int) -> int:
+    """Return the channels of the input: as configured, else the test set's, 3 for torchvision's.
+
+    Raises
+    ------
+    UserError
+        Where a model of torchvision is to take grey images.
+    """
+    if config.architecture in OWN:
+        return config.colours or test_set_colours
+    if config.colours == 1:
+        raise UserError(
+            f"model.colours: torchvision's {config.architecture} takes 3 colours, got 1; leave the "
+            "setting out, grey images are given to all three"
+        )
+    return 3
+
+
 def _torchvision_options(name: str, config: ModelConfig, size: tuple[int, int]) -> dict[str, Any]:
     """Return the constructor's arguments that only some architectures take."""
-    if name in ("googlenet", "inception_v3"):
-        # The published weights expect torchvision's other normalisation, which is no part of the
-        # state dict: known by the name of the published file.
-        entries = torchvision.models.get_model_weights(name)
-        published = {Path(entry.url).name for entry in entries}
-        shift = is_pretrained(config) or Path(config.weights).name in published
-        return {"aux_logits": False, "init_weights": True, "transform_input": shift}
+    if name in TRANSFORMING:
+        transform = transforms_input(config)
+        return {"aux_logits": False, "init_weights": True, "transform_input": transform}
     if name.startswith("vit_"):
         return {"image_size": size[0]}
     return {"input_size": size} if name.startswith("maxvit") else {}
@@ -177,6 +213,7 @@ def build_model(
         Where the architecture is unknown or does not take images of this size.
     """
     name = _torchvision_name(config)
+    transforms_input(config)  # refuses the setting for models without it
     pretrained = pretrained_classes(config)
     outputs = config.outputs or (classes if pretrained is None else len(pretrained))
     with torch.random.fork_rng(devices=[]):
@@ -217,9 +254,13 @@ def load_pretrained(config: ModelConfig) -> nn.Module:
     if config.outputs not in (None, outputs):
         raise UserError(f"{entry} has {outputs} outputs, model.outputs asks for {config.outputs}")
     name = _torchvision_name(config)
+    transform = transforms_input(config)
+    options = {"transform_input": transform} if name in TRANSFORMING else {}
     try:
         with torch.random.fork_rng(devices=[]):
-            model: nn.Module = torchvision.models.get_model(name, weights=entry, progress=False)
+            model: nn.Module = torchvision.models.get_model(
+                name, weights=entry, progress=False, **options
+            )
     except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
             f"could not download or read {entry} ({error}); fetch {entry.url} where there is a "
@@ -269,7 +310,7 @@ def _hint(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor
             return f"; use {PREFIX}resnet18 for torchvision's own, resnet18 for the CIFAR stem"
         if wanted.shape[0] != got.shape[0]:
             return f"; the file's first convolution has {got.shape[0]} channels: set model.width"
-        return f"; the file takes {got.shape[1]} colours"
+        return f"; the file takes {got.shape[1]} colours: set model.colours"
     last = next((name for name in reversed([*expected]) if name.endswith("weight")), "")
     if last in state and expected[last].shape[1:] == state[last].shape[1:]:
         return f"; the file has {state[last].shape[0]} outputs: set model.outputs"
@@ -320,12 +361,6 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(state)
 
 
-def model_colours(model: nn.Module) -> int:
-    """Return the input channels of the first convolution in module order, 3 without one."""
-    convolutions = (m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d))
-    return next(convolutions, 3)
-
-
 def weights_sha256(model: nn.Module) -> str:
     """Return the checksum of all weights, whatever their device and memory format.
 
@@ -333,9 +368,12 @@ def weights_sha256(model: nn.Module) -> str:
     -------
     str
         64 hex digits over name, dtype, shape and bytes, sorted by name; batch norm's counters of
-        batches, which no output depends on, are left out.
+        batches, which no output depends on, are left out. A model that transforms its input has
+        another checksum than one with the same weights that does not.
     """
     digest = hashlib.sha256()
+    if getattr(model, "transform_input", False) is True:
+        digest.update(b"transform_input\n")
     for name, tensor in sorted(model.state_dict().items()):
         if name.endswith("num_batches_tracked"):
             continue

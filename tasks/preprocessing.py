@@ -16,7 +16,7 @@ from activarium.tasks.test_sets import UndecodableImageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from activarium.schemas.config import PreprocessingConfig, Source
+    from activarium.schemas.config import Interpolation, PreprocessingConfig, Source
     from activarium.tasks.test_sets import TestSet
 
 STATISTICS: dict[Source, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -30,6 +30,11 @@ STATISTICS: dict[Source, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 DIGITS_SIDE = 32
 """Digits of 8 x 8 pixels are enlarged to this, so that two pooling layers leave a map."""
+
+RESAMPLING: dict[Interpolation, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Preprocessing:
     sd: tuple[float, ...]
     is_fixed: bool = True
     """False where no size is configured: then every image must have the first one's size."""
+    interpolation: Interpolation = "bilinear"
 
 
 def resolve_preprocessing(
@@ -82,6 +88,7 @@ def resolve_preprocessing(
         mean=_per_colour("mean", default_mean if config.mean is None else config.mean, colours),
         sd=_per_colour("sd", default_sd if config.sd is None else config.sd, colours),
         is_fixed=size is not None,
+        interpolation=config.interpolation or "bilinear",
     )
 
 
@@ -107,15 +114,19 @@ def _per_colour(name: str, values: tuple[float, ...], colours: int) -> tuple[flo
 
 
 def fit_image(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Return the image as (height, width, colour): colours, shorter side, centre crop."""
+    """Return the image as (height, width, colour): colours, shorter side, centre crop.
+
+    Sizes and offsets are rounded as torchvision's `resize` and `center_crop` round them.
+    """
     fitted = _with_colours(image, preprocessing.colours)
     height, width = preprocessing.height, preprocessing.width
-    if preprocessing.resize is not None and min(fitted.size) != preprocessing.resize:
-        scale = preprocessing.resize / min(fitted.size)
-        wanted = tuple(max(round(side * scale), preprocessing.resize) for side in fitted.size)
-        fitted = fitted.resize((wanted[0], wanted[1]), Image.Resampling.BILINEAR)
+    shorter, longer = sorted(fitted.size)
+    if preprocessing.resize is not None and shorter != preprocessing.resize:
+        resized = preprocessing.resize, int(preprocessing.resize * longer / shorter)
+        wanted = resized if fitted.width <= fitted.height else resized[::-1]
+        fitted = fitted.resize(wanted, RESAMPLING[preprocessing.interpolation])
     if fitted.size != (width, height):
-        left, top = (fitted.width - width) // 2, (fitted.height - height) // 2
+        left, top = round((fitted.width - width) / 2), round((fitted.height - height) / 2)
         fitted = fitted.crop((left, top, left + width, top + height))
     return np.asarray(fitted, np.uint8).reshape(height, width, preprocessing.colours)
 

@@ -63,8 +63,11 @@ def names_to_verify(atlas: Atlas, prefixes: Sequence[str] = ()) -> list[str]:
 
 
 def _names_in_tables(atlas: Atlas) -> set[str]:
-    pattern = "*/recording=*/*.parquet*"
-    return {file.parent.name.removeprefix("recording=") for file in atlas.tables.glob(pattern)}
+    files = {
+        *atlas.tables.glob("*/recording=*/*.parquet"),
+        *atlas.checksums.glob("*/recording=*/*.sha256"),
+    }
+    return {file.parent.name.removeprefix("recording=") for file in files}
 
 
 def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = silent) -> Verification:

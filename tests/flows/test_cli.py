@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -125,9 +128,158 @@ def test_errors__are_one_line_with_exit_code_2(activarium, atlas, arguments, mes
     assert err.count("\n") == 1
 
 
-def test_verify__sound_atlas_is_0_and_a_flipped_byte_is_1(activarium, atlas, tmp_path):
-    import shutil
+BRACKETS = "SELECT '[/b] x' AS \"[red]h\", ':smile:' AS e, '[bold]' AS b"
 
+
+def test_query__text_that_looks_like_markup_is_printed_as_it_is(activarium, tmp_path):
+    code, out, _ = activarium("query", BRACKETS, "--root", tmp_path)
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["[red]h", "e", "b"],
+        ["[/b]", "x", ":smile:", "[bold]"],
+    ]
+    code, _, err = activarium("query", "SELECT * FROM '[/b] [red].parquet'", "--root", tmp_path)
+    assert code == 2
+    assert "[/b] [red].parquet" in err
+
+
+def test_list__folder_that_looks_like_markup_is_named(activarium, tmp_path):
+    root = tmp_path / "[red]a" / "[" / "b]"
+    assert str(root) in activarium("list", "--root", root)[1]
+
+
+def test_query__json_is_valid_for_values_that_json_lacks(activarium, tmp_path):
+    sql = (
+        "SELECT 'nan'::DOUBLE AS n, [1.0, '-inf'::DOUBLE] AS l, sum(3::BIGINT) AS s, "
+        "1.50::DECIMAL(9, 2) AS d, DATE '2024-01-02' AS day, "
+        "TIMESTAMP '2024-01-02 03:04:05' AS t, NULL AS nothing, true AS yes, '[/b]' AS x"
+    )
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    code, out, _ = activarium("query", sql, "--root", tmp_path, "--json")
+    assert code == 0
+    assert json.loads(out, parse_constant=refuse) == [
+        {
+            "n": None, "l": [1.0, None], "s": 3, "d": 1.5, "day": "2024-01-02",
+            "t": "2024-01-02T03:04:05", "nothing": None, "yes": True, "x": "[/b]",
+        }
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["demo", "--no-prefect"],
+        ["demo"],
+        ["run", "TINY"],
+        ["train", "TINY"],
+        ["record", "TINY"],
+        ["analyse", "x"],
+        ["embed", "x"],
+        ["report", "x"],
+    ],
+)
+def test_writing__folder_that_cannot_be_made_is_one_line(activarium, tiny_file, arguments):
+    arguments = [tiny_file if each == "TINY" else each for each in arguments]
+    code, out, err = activarium(*arguments, "--root", "/dev/null/x")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: cannot make the atlas folder /dev/null/x")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["query", "SELEC"],
+        ["verify"],
+        ["embed", "no-such", "--no-prefect"],
+        ["run", "none.yaml"],
+    ],
+)
+def test_verbose__traceback_follows_the_line(activarium, tmp_path, arguments):
+    code, _, short = activarium(*arguments, "--root", tmp_path)
+    assert (code, short.count("\n")) == (2, 1)
+    code, _, long = activarium(*arguments, "-v", "--root", tmp_path)
+    assert code == 2
+    assert long.startswith(short + "Traceback")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_verbose__every_command_has_it(activarium, command):
+    assert "--verbose" in activarium(command, "--help")[1]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [(["nope"], "nope"), (["list", "-x"], "-x")])
+def test_usage__error_is_exit_code_2(activarium, arguments, message):
+    code, _, err = activarium(*arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_usage__nothing_asked_is_help(activarium):
+    _, out, _ = activarium()
+    assert "Commands" in out
+
+
+def test_interrupt__says_what_to_do_and_exits_130(tiny_file, tmp_path):
+    command = [
+        program("activarium"), "run", tiny_file, "--set", "training.epochs=5000",
+        "--root", tmp_path / "atlas", "--no-prefect",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        first = running.stderr.readline()
+        time.sleep(1)
+        running.send_signal(signal.SIGINT)
+        _, rest = running.communicate(timeout=60)
+    assert first.endswith(" ...\n")
+    assert rest.splitlines()[-1] == "interrupted; run the same command again to go on"
+    assert "Traceback" not in rest
+    assert running.returncode == 130
+
+
+def test_embed__pixels_threads_and_scheduler_are_options(activarium, atlas, tmp_path):
+    copy = tmp_path / "atlas"
+    shutil.copytree(atlas, copy)
+    options = ["--no-pixels", "--method", "pca", "--layer", "conv2", "--threads", "1"]
+    options += ["--scheduler", "synchronous", "--root", copy, "--no-prefect"]
+    code, out, _ = activarium("embed", "two-block-cnn-w4-untrained", *options)
+    assert code == 0
+    assert "embedded" in out
+    sql = (
+        "SELECT DISTINCT layer FROM embeddings WHERE recording LIKE '%untrained%' AND method='pca'"
+    )
+    _, out, _ = activarium("query", sql, "--root", copy, "--json")
+    assert json.loads(out) == [{"layer": "conv2"}]
+
+
+def test_run__outputs_that_are_not_the_classes_are_said(activarium, tiny_file, tmp_path):
+    options = ["--set", "model.weights=untrained", "--set", "model.outputs=7", "--no-prefect"]
+    code, out, _ = activarium("run", tiny_file, *options, "--root", tmp_path / "atlas")
+    assert code == 0
+    assert "the model has 7 outputs, the test set 10 classes: predictions cannot be" in out
+    assert "accuracy is left out" in out
+    assert "accuracy -" not in out
+
+
+def test_verify__atlas_without_recordings_is_an_error(activarium, tmp_path):
+    code, _, err = activarium("verify", "--root", tmp_path)
+    assert code == 2
+    assert f"no recordings in {tmp_path / 'recordings'}" in err
+
+
+def test_verify__tables_whose_recording_is_gone_are_checked(activarium, atlas, tmp_path):
+    copy = tmp_path / "atlas"
+    shutil.copytree(atlas, copy)
+    (gone,) = copy.glob("recordings/*untrained*.zarr")
+    shutil.rmtree(gone)
+    code, out, _ = activarium("verify", "--root", copy)
+    assert code == 0
+    assert f"{gone.stem}: the recording is gone, its tables were checked" in out
+
+
+def test_verify__sound_atlas_is_0_and_a_flipped_byte_is_1(activarium, atlas, tmp_path):
     copy = tmp_path / "atlas"
     shutil.copytree(atlas, copy)
     assert activarium("verify", "--root", copy)[0] == 0

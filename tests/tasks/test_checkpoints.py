@@ -16,6 +16,7 @@ from activarium.schemas.errors import UserError
 from activarium.tasks import checkpoints
 from activarium.tasks.checkpoints import (
     choose_checkpoint,
+    configured_preprocessing,
     load_checkpoint,
     load_images,
     record_checkpoint,
@@ -120,6 +121,26 @@ def test_untrained_control__has_the_outputs_and_inputs_of_pretrained_weights():
     assert control.preprocessing.mean == (0.485, 0.456, 0.406)
 
 
+@pytest.mark.parametrize(
+    ("weights", "setting", "shifts"),
+    [
+        ("DEFAULT", None, True),
+        ("DEFAULT", False, False),
+        ("f.pth", None, False),
+        ("f.pth", True, True),
+    ],
+)
+def test_untrained_control__transforms_its_input_as_the_model_does(weights, setting, shifts):
+    model = {"architecture": "googlenet", "weights": weights, "transform_input": setting}
+    assert untrained_control(config_of(model)).model.transform_input is shifts
+
+
+def test_untrained_control__interpolates_as_pretrained_weights_do():
+    model = {"architecture": "efficientnet_b0", "weights": "DEFAULT"}
+    control = untrained_control(config_of(model, preprocessing={}))
+    assert control.preprocessing.interpolation == "bicubic"
+
+
 # --- images ---------------------------------------------------------------------------------
 
 
@@ -144,6 +165,43 @@ def test_load_images__pretrained_weights_give_theirs_and_configured_values_win(a
     assert (given.resize, given.height, given.mean) == (256, 224, (0.485, 0.456, 0.406))
     own = load_images(atlas, config_of(model, preprocessing={"size": 96})).preprocessing
     assert (own.resize, own.height) == (256, 96)
+
+
+@pytest.mark.parametrize(
+    ("configured", "resize", "size"),
+    [
+        ({"size": 256}, 256, 256),
+        ({"size": 257}, 294, 257),
+        ({"size": 288}, 329, 288),
+        ({"size": 288, "resize": 300}, 300, 288),
+        ({"resize": 224}, 224, 224),
+    ],
+)
+def test_configured_preprocessing__resize_is_never_smaller_than_size(configured, resize, size):
+    model = {"architecture": "googlenet", "weights": "DEFAULT"}
+    found = configured_preprocessing(config_of(model, preprocessing=configured))
+    assert (found.resize, found.size) == (resize, size)
+
+
+def test_configured_preprocessing__resize_below_the_weights_crop_is_refused():
+    model = {"architecture": "googlenet", "weights": "DEFAULT"}
+    with pytest.raises(UserError, match=r"cropped to 224 pixels, got a resize to 200; set pre"):
+        configured_preprocessing(config_of(model, preprocessing={"resize": 200}))
+
+
+def test_load_images__configured_colours_give_a_colour_models_input(atlas):
+    config = config_of({"weights": "untrained", "colours": 3})
+    images = load_images(atlas, config)
+    assert (images.test_set.colours, images.preprocessing.colours) == (1, 3)
+    model, _ = load_checkpoint(config.model, choose_checkpoint(config.model), images)
+    assert model.conv1.in_channels == 3
+    assert record_checkpoint(atlas, config, choose_checkpoint(config.model)).images == 60
+
+
+def test_load_images__grey_input_of_torchvisions_model_is_refused(atlas):
+    model = {"architecture": "googlenet", "weights": "untrained", "colours": 1}
+    with pytest.raises(UserError, match=r"model\.colours: .* takes 3 colours, got 1"):
+        load_images(atlas, config_of(model))
 
 
 def test_load_images__another_split_comes_whole(atlas):

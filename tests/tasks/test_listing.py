@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from activarium.schemas.config import AnalyseConfig
 from activarium.tasks.analyse import analyse
 from activarium.tasks.listing import list_recordings
@@ -48,3 +50,15 @@ def test_list__damaged_table_hides_no_other(atlas, make_raw, write_recording):
     first, second = list_recordings(atlas)
     assert (first["status"], first["images"]) == ("complete", None)
     assert second["images"] == 61
+
+
+def test_list__other_format_is_not_called_damaged(atlas, make_raw, write_recording):
+    for name in ("a", "b", "c"):
+        write_recording(atlas, make_raw(), name)
+    for name, version in (("a", 999), ("b", None)):
+        file = atlas.recording(name) / "zarr.json"
+        metadata = json.loads(file.read_bytes())
+        metadata["attributes"]["format_version"] = version
+        file.write_text(json.dumps(metadata))
+    found = {row["recording"]: row["status"] for row in list_recordings(atlas)}
+    assert found == {"a": "other format", "b": "damaged", "c": "complete"}

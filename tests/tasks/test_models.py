@@ -6,7 +6,6 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torch import nn
 from torchvision.models import ResNet18_Weights
 
 from activarium.schemas.config import ModelConfig
@@ -14,10 +13,10 @@ from activarium.schemas.errors import UserError
 from activarium.tasks.models import (
     build_model,
     checkpoint_name,
+    input_colours,
     is_pretrained,
     load_pretrained,
     load_weights,
-    model_colours,
     model_name,
     pretrained_classes,
     pretrained_preprocessing,
@@ -94,14 +93,14 @@ def test_build_model__is_in_eval_mode_and_float32():
 @pytest.mark.parametrize("architecture", ["resnet18", "two-block-cnn"])
 def test_build_model__own_architectures_take_the_images_colours(architecture):
     model = build(ModelConfig(architecture=architecture, width=4), colours=1, classes=5)
-    assert model_colours(model) == 1
+    assert model.conv1.in_channels == 1
     assert model(torch.zeros(1, 1, 32, 32)).shape == (1, 5)
 
 
 def test_build_model__torchvision_prefix_gives_torchvisions_own_stem():
     model = build(ModelConfig(architecture="torchvision:resnet18", outputs=6), colours=1)
     assert model.conv1.kernel_size == (7, 7)
-    assert model_colours(model) == 3
+    assert model.conv1.in_channels == 3
     assert model.fc.out_features == 6
 
 
@@ -117,8 +116,18 @@ def test_build_model__vision_transformer_takes_the_images_size_or_says_why_not()
         build(config, size=(70, 70))
 
 
-def test_model_colours__without_a_convolution_is_three():
-    assert model_colours(nn.Linear(4, 2)) == 3
+@pytest.mark.parametrize("images", [1, 3])
+def test_input_colours__are_configured_or_the_test_sets_or_torchvisions_three(images):
+    assert input_colours(SMALL, images) == images
+    assert input_colours(SMALL.model_copy(update={"colours": 3}), images) == 3
+    assert input_colours(SMALL.model_copy(update={"colours": 1}), images) == 1
+    assert input_colours(ModelConfig(architecture="googlenet", colours=3), images) == 3
+    assert input_colours(ModelConfig(architecture="googlenet"), images) == 3
+
+
+def test_input_colours__torchvisions_models_refuse_grey():
+    with pytest.raises(UserError, match=r"model\.colours: .*googlenet takes 3 colours, got 1"):
+        input_colours(ModelConfig(architecture="googlenet", colours=1), 1)
 
 
 def test_pretrained__preprocessing_and_classes_are_those_of_the_weights():
@@ -173,11 +182,12 @@ def with_heads(name):
     ).state_dict()
 
 
+@pytest.mark.parametrize("shifts", [None, False])
 @pytest.mark.parametrize(
     ("name", "head"), [("googlenet", "aux1.fc2.weight"), ("inception_v3", "AuxLogits.fc.weight")]
 )
-def test_load_pretrained__leaves_the_auxiliary_heads_out(monkeypatch, name, head):
-    config = ModelConfig(architecture=name, weights="DEFAULT")
+def test_load_pretrained__leaves_the_auxiliary_heads_out(monkeypatch, name, head, shifts):
+    config = ModelConfig(architecture=name, weights="DEFAULT", transform_input=shifts)
     held = torchvision.models.get_model(
         name, weights=None, num_classes=1000, aux_logits=True, init_weights=False
     ).state_dict()
@@ -186,7 +196,7 @@ def test_load_pretrained__leaves_the_auxiliary_heads_out(monkeypatch, name, head
     model = load_pretrained(config)
     assert head in held
     assert head not in model.state_dict()
-    assert model.transform_input
+    assert model.transform_input is (shifts is None)
     assert not model.training
     assert torch.equal(model.state_dict()["fc.weight"], held["fc.weight"])
 
@@ -204,11 +214,18 @@ def test_load_weights__auxiliary_heads_may_be_there_or_not(tmp_path, name):
     assert len(sums) == 1
 
 
-def test_build_model__published_googlenet_file_brings_its_input_transform():
-    url = torchvision.models.GoogLeNet_Weights.DEFAULT.url
-    for weights, shifts in ((Path(url).name, True), ("mine.pth", False)):
-        model = build(ModelConfig(architecture="googlenet", weights=weights))
-        assert model.transform_input is shifts
+@pytest.mark.parametrize("weights", ["untrained", "trained", "googlenet-1378be20.pth"])
+@pytest.mark.parametrize(("setting", "shifts"), [(None, False), (True, True), (False, False)])
+def test_build_model__input_transform_is_the_setting(weights, setting, shifts):
+    config = ModelConfig(architecture="googlenet", weights=weights, transform_input=setting)
+    assert build(config).transform_input is shifts
+
+
+@pytest.mark.parametrize("name", ["resnet18", "two-block-cnn", "mobilenet_v2"])
+def test_build_model__input_transform_of_another_model_is_refused(name):
+    with pytest.raises(UserError, match=rf"expected googlenet or inception_v3, '{name}' cannot"):
+        build(ModelConfig(architecture=name, transform_input=True))
+    build(ModelConfig(architecture=name, transform_input=False))
 
 
 @pytest.mark.parametrize("nest", ["plain", "state_dict", "model", "module", "compiled"])
@@ -307,6 +324,15 @@ def test_weights_sha256__one_changed_value_changes_it():
     with torch.no_grad():
         model.layer3[0].bn2.running_mean[0] = 1e-30
     assert weights_sha256(model) != before
+
+
+def test_weights_sha256__tells_an_input_transform_and_no_other_setting():
+    model = build(ModelConfig(architecture="googlenet", outputs=2))
+    before = weights_sha256(model)
+    model.transform_input = True
+    assert weights_sha256(model) != before
+    del model.transform_input
+    assert weights_sha256(model) == before
 
 
 def test_weights_sha256__covers_every_precision():

@@ -12,9 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.models import get_model_weights
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as torchvision_functional
 
-from activarium.schemas.config import PreprocessingConfig, TestSetConfig
+from activarium.schemas.config import ModelConfig, PreprocessingConfig, TestSetConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.models import pretrained_preprocessing
 from activarium.tasks.preprocessing import (
     Preprocessing,
     fit_image,
@@ -146,8 +150,55 @@ def test_fit__shorter_side_is_resized_and_the_aspect_kept(height, width, sizes):
     image = Image.fromarray(random_pixels(1, height, width, 3)[0])
     fitted = fit_image(image, plain(8, 8, 3, resize=10))
     whole = np.asarray(image.resize(sizes, Image.Resampling.BILINEAR))
-    top, left = (sizes[1] - 8) // 2, (sizes[0] - 8) // 2
+    top, left = round((sizes[1] - 8) / 2), round((sizes[0] - 8) / 2)
     np.testing.assert_array_equal(fitted, whole[top : top + 8, left : left + 8])
+
+
+def torchvisions(image, resize, size, interpolation):
+    """Return torchvision's own pixels, by way of Pillow."""
+    mode = InterpolationMode(interpolation)
+    resized = torchvision_functional.resize(image, [resize], mode)
+    return np.asarray(torchvision_functional.center_crop(resized, [size]))
+
+
+@pytest.mark.parametrize("sizes", [(640, 427), (500, 375), (333, 500), (299, 301), (97, 1000)])
+@pytest.mark.parametrize(
+    ("architecture", "resize", "interpolation"),
+    [
+        ("torchvision:resnet18", 256, "bilinear"),
+        ("torchvision:resnet50", 232, "bilinear"),
+        ("efficientnet_b0", 256, "bicubic"),
+    ],
+)
+def test_fit__equals_torchvisions_preset(architecture, resize, interpolation, sizes):
+    preset = get_model_weights(architecture.removeprefix("torchvision:"))["DEFAULT"].transforms()
+    config = pretrained_preprocessing(ModelConfig(architecture=architecture, weights="DEFAULT"))
+    assert (config.resize, config.interpolation) == (resize, interpolation)
+    image = Image.fromarray(random_pixels(1, sizes[1], sizes[0], 3)[0])
+    found = resolve(memory_set(np.asarray(image)[None]), **config.model_dump())
+    fitted = fit_image(image, found)
+    np.testing.assert_array_equal(fitted, torchvisions(image, resize, 224, interpolation))
+    got = normalise(torch.from_numpy(fitted[None].copy()), found)
+    torch.testing.assert_close(got[0], preset(image), rtol=1e-5, atol=1e-5)
+
+
+@given(
+    height=st.integers(1, 60), width=st.integers(1, 60), resize=st.integers(1, 40), data=st.data()
+)
+@settings(deadline=None)
+def test_fit__every_rounding_is_torchvisions(height, width, resize, data):
+    size = data.draw(st.integers(1, resize))
+    image = Image.fromarray(random_pixels(1, height, width, 3)[0])
+    fitted = fit_image(image, plain(size, size, 3, resize=resize))
+    np.testing.assert_array_equal(fitted, torchvisions(image, resize, size, "bilinear"))
+
+
+def test_resolve__interpolation_is_bilinear_unless_configured():
+    images = memory_set(random_pixels(1, 4, 4, 3))
+    assert resolve(images).interpolation == "bilinear"
+    assert resolve(images, interpolation="bicubic").interpolation == "bicubic"
+    with pytest.raises(ValueError, match="interpolation"):
+        resolve(images, interpolation="nearest")
 
 
 @given(

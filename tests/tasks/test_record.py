@@ -534,14 +534,16 @@ def test_record__infinite_output_beside_the_recorded_layers_blames_none_of_them(
 
 
 def test_record__wrong_colours_are_one_clear_line(atlas):
-    with pytest.raises(UserError, match=r"forward pass failed .* \(1, 1, 8, 8\)") as error:
+    with pytest.raises(UserError, match=r"forward pass failed .* \(2, 1, 8, 8\)") as error:
         run(atlas, model=make_model(colours=3))
     assert "\n" not in str(error.value)
     assert not atlas.recordings.exists()
 
 
 def test_record__no_such_layer_lists_the_layers(atlas):
-    with pytest.raises(UserError, match=r"no layer matches \['layer9\.\*'\] .* conv1, conv2, fc"):
+    with pytest.raises(
+        UserError, match=r"no layer matches 'layer9\.\*' .* conv1 \(conv\), conv2 \(conv\), fc"
+    ):
         run(atlas, config=changed(layers=("layer9.*",)))
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.analyse import analyse
 from activarium.tasks.parquet_files import read_table
 from activarium.tasks.query import query
 from activarium.tasks.summary import strongest_units, summarise
@@ -47,3 +50,13 @@ def test_summarise__without_tables_says_what_to_run(atlas, make_raw, write_recor
     write_recording(atlas, make_raw())
     with pytest.raises(UserError, match="run `activarium analyse`"):
         summarise(atlas, ["toy"])
+
+
+def test_summarise__counts_outputs_and_classes(atlas, analysed, make_raw, write_recording):
+    found = summarise(analysed.atlas, ["toy"])
+    assert (found["outputs"], found["classes"]) == (5, 5)
+    raw = make_raw()
+    recording = write_recording(atlas, replace(raw, logits=raw.logits[:, :3]))
+    analyse(atlas, recording, config=AnalyseConfig(scheduler="synchronous"))
+    found = summarise(atlas, ["toy"])
+    assert (found["outputs"], found["classes"], found["accuracy"]) == (3, 5, None)

@@ -512,7 +512,7 @@ def test_imagefolder__images_below_the_class_folders_are_refused(store, around, 
     deeper = {f"test/{label}/{below}/0.png": png(1) for label in ("bee", "ant")}
     files = {f"{around}{name}": content for name, content in {**FILES, **deeper}.items()}
     with pytest.raises(
-        UserError, match=rf"2 in 'test', the first '{around}test/ant/{below}/0\.png'; move .*ant'"
+        UserError, match=rf"2 in 'test', the first '{around}test/ant/{below}/0\.png'; move them up"
     ):
         folder_of(store(files))
 
@@ -524,6 +524,20 @@ def test_imagefolder__images_that_all_lie_too_deep_are_refused(store):
 
 def test_imagefolder__deep_images_of_other_splits_are_no_matter(store):
     assert len(folder_of(store({**FILES, "train/ant/more/0.png": png(1)}))) == 9
+
+
+def test_imagefolder__folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    root = write_folder(tmp_path / "set", FILES)
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "ant":  # a mode would not keep root out
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UserError, match=r"cannot list the folder .*/ant: Permission denied"):
+        folder_of(root)
 
 
 def test_imagefolder__link_to_a_folder_around_it_ends(tmp_path):

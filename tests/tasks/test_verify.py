@@ -156,3 +156,6 @@ def test_verify__tables_whose_recording_is_gone_are_checked(whole, tmp_path):
     (copy.tables / "units/recording=toy/units.parquet").write_bytes(b"half")
     key = "tables/units/recording=toy/units.parquet"
     assert faults(copy) == {key: "the content differs from its sha256"}
+    shutil.rmtree(copy.tables)
+    assert names_to_verify(copy) == ["toy", "untrained"]
+    assert faults(copy)[key] == "missing"
