@@ -107,3 +107,13 @@ def test_run__layer_that_is_not_called_any_more_is_named():
         pytest.raises(UserError, match="'conv' was called in the trial batch but not in this one"),
     ):
         hooks.run(images)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 7])
+def test_map_active__pieces_add_up_to_the_whole(images, monkeypatch):
+    from activarium.tasks import capture as module
+
+    channels = torch.randn(images, 4, 5, 6).to(memory_format=torch.channels_last)
+    monkeypatch.setattr(module, "COMPARED_VALUES", 2 * 4 * 5 * 6)
+    expected = (channels > 0).float().mean((2, 3))
+    torch.testing.assert_close(module.map_active(channels), expected)
