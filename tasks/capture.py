@@ -60,10 +60,11 @@ def map_active(channels: torch.Tensor) -> torch.Tensor:
     takes ten times as long on the CPU.
     """
     images = len(channels)
-    step = min(images, max(1, COMPARED_VALUES // max(channels[0].numel(), 1))) if images else 1
+    step = max(1, min(images, COMPARED_VALUES // channels[0].numel()))
     buffer = torch.empty_like(channels[:step], dtype=torch.float32)
     parts = [
-        torch.gt(part, 0, out=buffer[: len(part)]).mean(dim=(2, 3)) for part in channels.split(step)
+        torch.gt(channels[start : start + step], 0, out=buffer[: images - start]).mean(dim=(2, 3))
+        for start in range(0, images, step)
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
