@@ -16,7 +16,14 @@ from activarium.flows.cli_options import (
     Root,
     Verbose,
 )
-from activarium.flows.output import err, out, print_json, print_receipt, print_summary
+from activarium.flows.output import (
+    err,
+    out,
+    print_invalid,
+    print_json,
+    print_receipt,
+    print_summary,
+)
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages, start_prefect
 from activarium.schemas.atlas import Atlas
@@ -135,3 +142,5 @@ def record(
         receipt = stages.record(settings, checkpoint, root)
     text = f"recorded {receipt.images:,} images x {receipt.units:,} units: {receipt.recording}"
     print_receipt(receipt, json=json, text=text)
+    if not json:
+        print_invalid(receipt.invalid)

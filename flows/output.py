@@ -85,7 +85,7 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
         f"{summary['units']:,} units in {len(summary['layers'])} layers"
     )
     _print_outputs(summary["outputs"], summary["classes"])
-    _print_invalid(summary["invalid_images"])
+    print_invalid(summary["invalid_images"])
     out.print(_layer_table(summary))
     out.print("strongest units:")
     for unit in summary["strongest"]:
@@ -110,7 +110,8 @@ def _print_outputs(outputs: int, classes: int) -> None:
         out.print(Text(message, "yellow"))
 
 
-def _print_invalid(names: Sequence[str]) -> None:
+def print_invalid(names: Sequence[str]) -> None:
+    """Name the images that could not be decoded."""
     if names:
         shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
         what = f"{len(names)} images could not be decoded: "

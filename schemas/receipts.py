@@ -70,6 +70,8 @@ class RecordingReceipt(Receipt):
     layers: int
     made: bool
     """False where it was there already."""
+    invalid: tuple[str, ...] = ()
+    """Ids of the images that could not be decoded."""
     resumed_shards: int = 0
     """Shards that an earlier, interrupted run had stored."""
     seconds: float = 0.0

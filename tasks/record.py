@@ -240,6 +240,7 @@ def _fill_shards(session: Session, progress: Progress) -> RecordingReceipt:
         units=plan.layout.units,
         layers=plan.layout.layers,
         made=not was_complete,
+        invalid=tuple(name for receipt in read_receipts(path) for name in receipt.invalid),
         resumed_shards=len(shards) - len(pending) if pending else 0,
         seconds=time.perf_counter() - began,
     )

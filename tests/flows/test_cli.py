@@ -325,3 +325,23 @@ def test_module__importing_the_command_line_loads_neither_torch_nor_prefect():
     )
     assert done.stdout.strip() == "set()"
     assert Path(program("activarium")).is_file()
+
+
+def test_record__names_the_images_that_it_skipped(activarium, tmp_path):
+    from PIL import Image
+
+    for name in ("a", "b"):
+        folder = tmp_path / "images" / "test" / name
+        folder.mkdir(parents=True)
+        for index in range(3):
+            Image.new("RGB", (16, 16), (80 * index, 10, 10)).save(folder / f"{index}.png")
+    (tmp_path / "images" / "test" / "b" / "torn.png").write_bytes(b"\x89PNG torn")
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "test_set: {source: imagefolder, path: images}\n"
+        "model: {architecture: two-block-cnn, width: 4, weights: untrained}\n"
+    )
+    code, out, _ = activarium("record", file, "--root", tmp_path / "atlas", "--no-prefect")
+    assert code == 0
+    assert "recorded 7 images" in out
+    assert "1 images could not be decoded: test/b/torn.png" in out
