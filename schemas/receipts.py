@@ -54,8 +54,6 @@ class CheckpointReceipt(Receipt):
     checkpoint: str
     path: Path | None
     """The weights' file; None for weights that are made and not read."""
-    accuracy: float | None = None
-    """Share of the test images classified rightly, where training measured it."""
     made: bool
     """False where it was there already."""
 

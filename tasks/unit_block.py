@@ -222,8 +222,6 @@ def _class_rows(
     count, units, classes = moments.count, len(data.channel), len(moments.count)
     u = mann_whitney_u(rank_sum, count)
     test = mann_whitney_p(u, count, tie_sum)
-    sd = np.full((units, classes), np.nan)
-    np.divide(moments.m2, count - 1, out=sd, where=count > 1)
     every_class = np.tile(np.arange(classes), units)
     return {
         "layer": np.repeat(data.layer, classes),
@@ -232,7 +230,7 @@ def _class_rows(
         "class": named(every_class, data.class_names),
         "n": np.tile(count, units),
         "response_mean": moments.mean.ravel(),
-        "response_sd": np.sqrt(sd).ravel(),
+        "response_sd": moments.class_sd.ravel(),
         "z": class_z(moments.mean).ravel(),
         "auroc": auroc(rank_sum, count).ravel(),
         "u": u.ravel(),
