@@ -33,7 +33,7 @@ from activarium.tasks.recording_store import (
     read_attributes,
     read_receipt,
     read_receipts,
-    set_status,
+    reopen,
     sweep_partial_files,
 )
 
@@ -224,7 +224,7 @@ def _fill_shards(session: Session, progress: Progress) -> RecordingReceipt:
     shards = plan.layout.shards()
     pending = [shard for shard in shards if read_receipt(path, shard) is None]
     if pending:
-        set_status(path, "recording")
+        reopen(path)
         _check_space(path, plan, sum(shard.images for shard in pending))
         with progress(f"recording {plan.name}", plan.layout.images) as advance:
             advance(plan.layout.images - sum(shard.images for shard in pending))

@@ -263,13 +263,13 @@ def is_final(path: Path) -> bool:
     return complete and (path / STORE_RECEIPT).is_file()
 
 
-def set_status(path: Path, status: Literal["recording", "complete"]) -> None:
-    """Change a recording's status in one step, where it differs."""
-    if read_attributes(path)["status"] != status:
-        write_bytes(path / "zarr.json", _with_status(path, status))
+def reopen(path: Path) -> None:
+    """Mark a complete recording as being recorded, in one step, before a shard is made again."""
+    if read_attributes(path)["status"] == "complete":
+        write_bytes(path / "zarr.json", _with_status(path, "recording"))
 
 
-def _with_status(path: Path, status: str) -> bytes:
+def _with_status(path: Path, status: Literal["recording", "complete"]) -> bytes:
     root = json.loads((path / "zarr.json").read_bytes())
     root["attributes"]["status"] = status
     return (json.dumps(root, indent=2) + "\n").encode()
