@@ -12,6 +12,7 @@ import numpy as np
 from activarium.schemas.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -55,7 +56,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def find_idx_pair(folders: list[Path], split: str) -> tuple[Path, Path] | None:
+def find_idx_pair(folders: Sequence[Path], split: str) -> tuple[Path, Path] | None:
     """Return the files of images and labels of a split in the first folder that has both."""
     for folder in folders:
         names = (f"{PREFIXES[split]}-images-idx3-ubyte", f"{PREFIXES[split]}-labels-idx1-ubyte")

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import zipfile
 import zlib
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.labelled_images import TestSet, sampled_colours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from activarium.schemas.config import TestSetConfig
+
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 """File name endings of images; other files are stepped over."""
-
-
-class UndecodableImageError(Exception):
-    """An image that cannot be decoded; carries its id and the reason."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)  # both, or the error cannot be unpickled
-        self.name = name
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -88,22 +78,26 @@ class FolderReader:
         return (self.path / name).read_bytes()
 
 
-def decode(name: str, content: bytes) -> Image.Image:
-    """Return the decoded image.
-
-    Raises
-    ------
-    UndecodableImageError
-        If the content is no image, or is cut short.
-    """
-    try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UndecodableImageError(name, str(error).split("\n")[0]) from error
-    except Image.DecompressionBombError as error:
-        raise UndecodableImageError(name, str(error)) from error
-    return image
+def load_image_folder(config: TestSetConfig, datasets: Path) -> TestSet:
+    """Return the images of <split>/<class>/<image> in a folder or zip."""
+    del datasets
+    if config.path is None:
+        raise UserError("test_set.path: imagefolder needs the folder or zip of the images")
+    entries, class_names = select_split(config.path, scan(config.path), config.split)
+    is_folder = config.path.is_dir()
+    reader = FolderReader(config.path) if is_folder else ZipReader(config.path)
+    codes = {name: code for code, name in enumerate(class_names)}
+    test_set = TestSet(
+        name=config.name or (config.path.name if is_folder else config.path.stem),
+        split="all" if config.split == "." else config.split,
+        class_names=class_names,
+        ids=tuple(entry.name for entry in entries),
+        labels=np.array([codes[entry.label] for entry in entries], np.int32),
+        identity=identity_of(entries, reader, hash_content=config.hash_content),
+        colours=3,
+        reader=reader,
+    )
+    return replace(test_set, colours=sampled_colours(test_set))
 
 
 class Scan(NamedTuple):

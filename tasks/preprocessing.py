@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,25 +12,37 @@ import torch
 from PIL import Image
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.test_sets import UndecodableImageError
+from activarium.tasks.conversions import conversions_of
+from activarium.tasks.decoding import UndecodableImageError
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from numpy.typing import NDArray
 
     from activarium.schemas.config import Interpolation, PreprocessingConfig, Source
-    from activarium.tasks.test_sets import TestSet
+    from activarium.tasks.labelled_images import TestSet
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""What torchvision's weights were trained with."""
 
 STATISTICS: dict[Source, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "digits": ((0.3058,), (0.3236,)),
     "mnist": ((0.1307,), (0.3081,)),
     "fashion-mnist": ((0.2860,), (0.3530,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "imagefolder": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "stl10": ((0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713)),
 }
-"""Mean and standard deviation of the training images; ImageNet's for folders."""
+"""Mean and standard deviation over all pixels of the training images, where these have one size:
+as commonly published for each set. Every other source has ImageNet's."""
 
 DIGITS_SIDE = 32
 """Digits of 8 x 8 pixels are enlarged to this, so that two pooling layers leave a map."""
+
+PART = 8
+"""Images that a thread takes at a time: handing over single small ones costs time of its own."""
 
 RESAMPLING: dict[Interpolation, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -51,6 +64,8 @@ class Preprocessing:
     is_fixed: bool = True
     """False where no size is configured: then every image must have the first one's size."""
     interpolation: Interpolation = "bilinear"
+    squash: bool = False
+    """Whether both sides are resized to the same length, and not the shorter one."""
 
 
 def resolve_preprocessing(
@@ -79,7 +94,7 @@ def resolve_preprocessing(
         height = width = size
     else:
         width, height = _first_size(test_set)
-    default_mean, default_sd = STATISTICS[source]
+    default_mean, default_sd = STATISTICS.get(source, IMAGENET)
     return Preprocessing(
         resize=config.resize or size,
         height=height,
@@ -89,6 +104,7 @@ def resolve_preprocessing(
         sd=_per_colour("sd", default_sd if config.sd is None else config.sd, colours),
         is_fixed=size is not None,
         interpolation=config.interpolation or "bilinear",
+        squash=bool(config.squash),
     )
 
 
@@ -120,15 +136,25 @@ def fit_image(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.ui
     """
     fitted = _with_colours(image, preprocessing.colours)
     height, width = preprocessing.height, preprocessing.width
-    shorter, longer = sorted(fitted.size)
-    if preprocessing.resize is not None and shorter != preprocessing.resize:
-        resized = preprocessing.resize, int(preprocessing.resize * longer / shorter)
-        wanted = resized if fitted.width <= fitted.height else resized[::-1]
+    wanted = _resized(fitted.size, preprocessing)
+    if fitted.size != wanted:
         fitted = fitted.resize(wanted, RESAMPLING[preprocessing.interpolation])
     if fitted.size != (width, height):
         left, top = round((fitted.width - width) / 2), round((fitted.height - height) / 2)
         fitted = fitted.crop((left, top, left + width, top + height))
     return np.asarray(fitted, np.uint8).reshape(height, width, preprocessing.colours)
+
+
+def _resized(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return width and height of an image of this width and height before the crop."""
+    side = preprocessing.resize
+    if side is None:
+        return size
+    if preprocessing.squash:
+        return side, side
+    (width, height), (shorter, longer) = size, sorted(size)
+    resized = side, int(side * longer / shorter)
+    return resized if width <= height else resized[::-1]
 
 
 def _with_colours(image: Image.Image, colours: int) -> Image.Image:
@@ -140,13 +166,22 @@ def _with_colours(image: Image.Image, colours: int) -> Image.Image:
         top = 255.0 if image.mode == "F" else 65_535.0
         scaled = np.clip(np.asarray(image, np.float64) / top * 255, 0, 255).round()
         image = Image.fromarray(scaled.astype(np.uint8))
-    if image.mode == "P":
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    return image.convert(mode)
+    try:
+        if image.mode == "P":
+            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        return image.convert(mode)
+    except ValueError as error:  # some pairs of modes have no way in Pillow
+        raise UndecodableImageError(image.mode, str(error)) from error
 
 
-def read_images(
-    test_set: TestSet, preprocessing: Preprocessing, start: int, stop: int, *, threads: int
+def read_images(  # noqa: PLR0913 - what to read, how, and what to count
+    test_set: TestSet,
+    preprocessing: Preprocessing,
+    start: int,
+    stop: int,
+    *,
+    threads: int,
+    conversions: Counter[str] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return the images from start to stop, and which of them could be decoded.
 
@@ -160,6 +195,8 @@ def read_images(
         Range of images.
     threads
         Threads that decode.
+    conversions
+        Counts, by the kinds of `tasks/conversions`, what was done to images; grows here.
 
     Returns
     -------
@@ -178,37 +215,37 @@ def read_images(
     images = np.zeros((stop - start, *shape), np.uint8)
     valid = np.zeros(stop - start, bool)
 
-    def place(index: int) -> None:
-        try:
-            image = test_set.image(index)
-        except UndecodableImageError:
-            return
-        if not preprocessing.is_fixed and image.size != (width, height):
-            raise UserError(
-                f"image {test_set.ids[index]!r} is {image.width}x{image.height} pixels, the first "
-                f"is {width}x{height}: set preprocessing.size (and resize) to bring them to one"
-            )
-        images[index - start] = fit_image(image, preprocessing)
-        valid[index - start] = True
+    def place(indices: range) -> list[str]:
+        met: list[str] = []
+        for index in indices:
+            with suppress(UndecodableImageError):
+                image = test_set.image(index)
+                _check_size(test_set, index, image, preprocessing)
+                images[index - start] = fit_image(image, preprocessing)
+                valid[index - start] = True
+                met += conversions_of(image, preprocessing.colours)
+        return met
 
+    parts = [range(first, min(first + PART, stop)) for first in range(start, stop, PART)]
     if threads == 1:
-        for index in range(start, stop):
-            place(index)
+        met = [place(part) for part in parts]
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(place, range(start, stop)))
+            met = list(pool.map(place, parts))
+    if conversions is not None:
+        conversions.update(kind for part in met for kind in part)
     return images, valid
 
 
-def normalise(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """Return uint8 images (image, height, width, colour) as the model's float32 input.
-
-    The result is (image, colour, height, width) in channels_last memory format.
-    """
-    mean = torch.tensor(preprocessing.mean, device=images.device)
-    sd = torch.tensor(preprocessing.sd, device=images.device)
-    values = (images.float() / 255 - mean) / sd
-    return values.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+def _check_size(
+    test_set: TestSet, index: int, image: Image.Image, preprocessing: Preprocessing
+) -> None:
+    height, width = preprocessing.height, preprocessing.width
+    if not preprocessing.is_fixed and image.size != (width, height):
+        raise UserError(
+            f"image {test_set.ids[index]!r} is {image.width}x{image.height} pixels, the first "
+            f"is {width}x{height}: set preprocessing.size (and resize) to bring them to one"
+        )
 
 
 def thumbnail_shape(height: int, width: int, colours: int, side: int) -> tuple[int, int, int]:

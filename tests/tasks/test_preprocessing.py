@@ -18,11 +18,11 @@ from torchvision.transforms import functional as torchvision_functional
 
 from activarium.schemas.config import ModelConfig, PreprocessingConfig, TestSetConfig
 from activarium.schemas.errors import UserError
-from activarium.tasks.models import pretrained_preprocessing
+from activarium.tasks.models import model_source
+from activarium.tasks.normalising import normalise
 from activarium.tasks.preprocessing import (
     Preprocessing,
     fit_image,
-    normalise,
     read_images,
     resolve_preprocessing,
     thumbnail_shape,
@@ -98,6 +98,9 @@ def test_resolve__statistics_follow_the_source():
     images = memory_set(random_pixels(1, 4, 4, 3))
     assert resolve(images, source="cifar10").mean == (0.4914, 0.4822, 0.4465)
     assert resolve(images, source="mnist").mean == (0.1307,) * 3
+    assert resolve(images, source="svhn").sd == (0.1980, 0.2010, 0.1970)
+    for source in ("imagefolder", "imagenet", "parquet", "entry-point", "flowers102"):
+        assert resolve(images, source=source).mean == (0.485, 0.456, 0.406)
     grey = resolve(images, source="imagefolder", colours=1)
     assert grey.mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
     assert grey.sd == pytest.approx([(0.229 + 0.224 + 0.225) / 3])
@@ -172,7 +175,8 @@ def torchvisions(image, resize, size, interpolation):
 )
 def test_fit__equals_torchvisions_preset(architecture, resize, interpolation, sizes):
     preset = get_model_weights(architecture.removeprefix("torchvision:"))["DEFAULT"].transforms()
-    config = pretrained_preprocessing(ModelConfig(architecture=architecture, weights="DEFAULT"))
+    source = model_source(ModelConfig(architecture=architecture, weights="DEFAULT"))
+    config = source.preprocessing
     assert (config.resize, config.interpolation) == (resize, interpolation)
     image = Image.fromarray(random_pixels(1, sizes[1], sizes[0], 3)[0])
     found = resolve(memory_set(np.asarray(image)[None]), **config.model_dump())

@@ -1,0 +1,70 @@
+"""Entry points: Python functions of the user, named as `package.module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activarium.schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def is_entry_point(text: str) -> bool:
+    """Return whether the text has the form of an entry point, such as `package.module:function`."""
+    return REFERENCE.fullmatch(text) is not None
+
+
+def load_entry_point(
+    reference: str, *, folder: Path | None = None, setting: str
+) -> Callable[..., Any]:
+    """Return the function that a reference names.
+
+    Parameters
+    ----------
+    reference
+        `package.module:function`.
+    folder
+        Where the module lies, if it is not installed; by default the current folder. It stays at
+        the end of `sys.path`, so that no file in it hides an installed module.
+    setting
+        Name of the setting, for the message.
+
+    Raises
+    ------
+    UserError
+        If the reference has another form, its module cannot be imported, or it is no function.
+    """
+    if not is_entry_point(reference):
+        raise UserError(f"{setting}: expected package.module:function, got {reference!r}")
+    name, _, attribute = reference.partition(":")
+    place = str((folder or Path.cwd()).resolve())
+    if place not in sys.path:
+        sys.path.append(place)
+    importlib.invalidate_caches()
+    try:
+        found: Any = importlib.import_module(name)
+    except Exception as error:  # the user's own code runs here
+        raise UserError(
+            f"{setting}: cannot import {name!r} ({one_line(error)}); looked in the installed "
+            f"packages and in {place}"
+        ) from error
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        what = "has no such function" if found is None else f"is a {type(found).__name__}"
+        raise UserError(f"{setting}: {reference!r} {what}; expected package.module:function")
+    function: Callable[..., Any] = found
+    return function
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error of foreign code as one line with its kind."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
