@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal, get_args
 
-if TYPE_CHECKING:
-    from activarium.schemas.config import Kind
+Kind = Literal[
+    "conv",
+    "linear",
+    "norm",
+    "activation",
+    "pool",
+    "window_pool",
+    "recurrent",
+    "attention",
+    "block",
+    "container",
+    "sum",
+    "other",
+]
+"""Kinds of layers. pool: to one value per channel; window_pool: all other pooling; block: a
+building block such as a residual one; container: any other module with modules inside; sum: a
+functional addition, as of a residual; other: dropout, identity, products, one's own modules."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of one module in the forward pass."""
+    """One call of one module, or of one function, in the forward pass."""
 
     name: str
     kind: Kind

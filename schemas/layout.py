@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the recording's layout; part of every fingerprint."""
 
 BLOCK_UNITS = 256
@@ -23,12 +23,30 @@ SHARD_BYTES = 256 * 2**20
 RECEIPTS = "receipts"
 """Folder of the receipts, inside the store."""
 
+ROOT = "zarr.json"
+"""Key of the store's own metadata; it tells whether the recording is complete."""
+
 STORE_RECEIPT = f"{RECEIPTS}/store.json"
-"""Key of the receipt that lists everything beside the shards' chunks, written last."""
+"""Key of the receipt of what is there before the first shard: metadata and coordinates."""
+
+FINAL_RECEIPT = f"{RECEIPTS}/final.json"
+"""Key of the receipt of what follows from all shards together."""
 
 Reduction = Literal["mean", "max", "sd", "active"]
-Phase = Literal["create", "shard"]
-Size = Literal["image", "unit", "feature", "layer", "class", "output", "row", "column", "colour"]
+Phase = Literal["create", "shard", "finish"]
+Size = Literal[
+    "image",
+    "unit",
+    "feature",
+    "layer",
+    "class",
+    "output",
+    "row",
+    "column",
+    "colour",
+    "shard",
+    "bin",
+]
 
 
 @dataclass(frozen=True)
@@ -39,10 +57,13 @@ class ArraySpec:
     dimensions: tuple[Size, ...]
     dtype: str
     phase: Phase
-    """`create`: written whole before any work starts; `shard`: filled shard by shard."""
+    """`create`: written whole before any work starts; `shard`: filled shard by shard; `finish`:
+    written whole once all shards are there."""
     description: str
     coordinates: str = ""
     """Names of the coordinate arrays, as xarray reads them."""
+    is_sparse: bool = False
+    """Mostly zeros: always compressed."""
 
     @property
     def is_text(self) -> bool:
@@ -54,6 +75,7 @@ IMAGE_COORDINATES = "image_class label valid"
 UNIT_COORDINATES = "unit_layer unit_channel"
 FEATURE_COORDINATES = "feature_layer feature_channel feature_row feature_column"
 LAYER_COORDINATES = "layer_kind layer_depth"
+DENSITY_COORDINATES = f"{LAYER_COORDINATES} bin_low bin_high"
 
 
 def _responses(name: str, description: str) -> ArraySpec:
@@ -102,6 +124,24 @@ ARRAYS: tuple[ArraySpec, ...] = (
         "the image as the model saw it before normalisation, at most thumbnail x thumbnail pixels",
         IMAGE_COORDINATES,
     ),
+    ArraySpec(
+        "density",
+        ("layer", "class", "bin"),
+        "int64",
+        "finish",
+        "number of activations, at all positions of all images of a class, in each bin",
+        DENSITY_COORDINATES,
+        is_sparse=True,
+    ),
+    ArraySpec(
+        "shard_density",
+        ("shard", "layer", "class", "bin"),
+        "int64",
+        "shard",
+        "the same of each shard's images",
+        DENSITY_COORDINATES,
+        is_sparse=True,
+    ),
     ArraySpec("image", ("image",), "str", "create", "stable id: path or index in the source"),
     ArraySpec("label", ("image",), "int32", "create", "class code; -1 where there is none"),
     ArraySpec("image_class", ("image",), "str", "create", "class name; empty where there is none"),
@@ -114,8 +154,8 @@ ARRAYS: tuple[ArraySpec, ...] = (
     _feature("feature_channel", "int32", "channel of the pooled feature"),
     _feature("feature_row", "int32", "row of the pooled grid"),
     _feature("feature_column", "int32", "column of the pooled grid"),
-    _layer("layer", "str", "module path; the second call of a module is <path>:2"),
-    _layer("layer_kind", "str", "conv, linear, block or pool"),
+    _layer("layer", "str", "module path, or function; the second call is <path>:2"),
+    _layer("layer_kind", "str", "conv, linear, norm, activation, pool, block, ... (docs/layers.md)"),
     _layer("layer_depth", "int32", "place in the order of execution, from 0"),
     _layer("layer_offset", "int64", "first column of the layer's units"),
     _layer("layer_size", "int64", "number of the layer's units"),
@@ -123,7 +163,14 @@ ARRAYS: tuple[ArraySpec, ...] = (
     _layer("layer_width", "int32", "width of the layer's map; 1 for a vector"),
     _layer("layer_activation", "str", "relu where a ReLU takes the layer's output directly"),
     ArraySpec("class", ("class",), "str", "create", "class names, in the order of the codes"),
+    ArraySpec("bin_low", ("bin",), "float64", "create", "lower edge of the bin of activations"),
+    ArraySpec("bin_high", ("bin",), "float64", "create", "upper edge; infinite for the last"),
 )
+
+
+def receipt_name(shard: int) -> str:
+    """Return the file name of a shard's receipt."""
+    return f"shard-{shard:05d}.json"
 
 
 @dataclass(frozen=True)
@@ -142,7 +189,7 @@ class Shard:
     @property
     def receipt_name(self) -> str:
         """File name of the shard's receipt."""
-        return f"shard-{self.index:05d}.json"
+        return receipt_name(self.index)
 
 
 @dataclass(frozen=True)
@@ -178,6 +225,8 @@ class RecordingLayout:
     thumbnail: tuple[int, int, int]
     """Height, width and colours of a thumbnail; (0, 0, 0) where none are kept."""
     shard_images: int
+    bins: int = 0
+    """Bins of the activations' histograms; 0 where none are kept."""
 
     @staticmethod
     def shard_images_for(row_bytes: int, *, most: int = SHARD_IMAGES) -> int:
@@ -205,12 +254,14 @@ class RecordingLayout:
             return spec.name.removeprefix("channel_") in self.reductions
         if spec.name == "thumbnail":
             return self.thumbnail[0] > 0
+        if "bin" in spec.dimensions:
+            return self.bins > 0
         return "feature" not in spec.dimensions or self.features > 0
 
     def _place(self, spec: ArraySpec) -> PlacedArray:
         sizes = self.sizes()
         shape = tuple(sizes[dimension] for dimension in spec.dimensions)
-        if spec.phase == "create":
+        if spec.phase != "shard":
             return PlacedArray(spec, spec.dimensions, shape, tuple(max(size, 1) for size in shape))
         narrow = {"unit": BLOCK_UNITS, "feature": BLOCK_UNITS, "output": BLOCK_UNITS}
         chunks = [
@@ -220,6 +271,8 @@ class RecordingLayout:
         dimensions = spec.dimensions
         if dimensions == ("image", "output") and self.outputs == self.classes:
             dimensions = ("image", "class")
+        if dimensions[0] == "shard":
+            return PlacedArray(spec, dimensions, shape, (1, 1, *chunks[1:]))
         return PlacedArray(spec, dimensions, shape, (self.shard_images, *chunks))
 
     def sizes(self) -> dict[Size, int]:
@@ -235,4 +288,6 @@ class RecordingLayout:
             "row": height,
             "column": width,
             "colour": colours,
+            "shard": -(-self.images // self.shard_images),
+            "bin": self.bins,
         }

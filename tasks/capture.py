@@ -1,143 +1,163 @@
-"""Forward hooks that reduce every layer's maps at once, on the device.
+"""Capture: run a model and reduce every chosen layer at once, on the device.
 
 A map is never kept: a stored reference would be overwritten by an in-place ReLU after it, and the
-maps of one batch are far larger than their means.
+maps of one batch are far larger than their means. There are two engines with one contract, forward
+hooks here and the traced graph in `traced_capture`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch.nn import functional
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.layers import CallNames, as_map, output_matrix, run_forward
+from activarium.tasks.forward import forward_precision, output_matrix, run_forward
+from activarium.tasks.layer_calls import LayerCalls
+from activarium.tasks.reductions import PooledLayer, Reduce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from activarium.schemas.config import Precision
-    from activarium.schemas.layers import Layer
     from activarium.schemas.layout import Reduction
-
-ENGINE = "hooks"
-"""Name of this way of capturing, as recordings note it."""
-
-COMPARED_VALUES = 2**21
-"""Values compared at once in `map_active`: 8 MB of float32, which stay in the cache."""
-
-DTYPES: dict[Precision, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
-
-def map_mean(channels: torch.Tensor) -> torch.Tensor:
-    """Return the mean over positions, (image, channel), accumulated in float32."""
-    return channels.mean(dim=(2, 3), dtype=torch.float32)
-
-
-def map_max(channels: torch.Tensor) -> torch.Tensor:
-    """Return the largest value over positions, (image, channel)."""
-    return channels.amax(dim=(2, 3)).float()
-
-
-def map_sd(channels: torch.Tensor) -> torch.Tensor:
-    """Return the standard deviation over positions (dividing by their number)."""
-    return channels.float().std(dim=(2, 3), correction=0)
-
-
-def map_active(channels: torch.Tensor) -> torch.Tensor:
-    """Return the fraction of positions above zero, from 0 to 1.
-
-    The comparison goes into one small buffer, some images at a time: fresh memory for a whole map
-    takes ten times as long on the CPU.
-    """
-    images = len(channels)
-    step = max(1, min(images, COMPARED_VALUES // channels[0].numel()))
-    buffer = torch.empty_like(channels[:step], dtype=torch.float32)
-    parts = [
-        torch.gt(channels[start : start + step], 0, out=buffer[: images - start]).mean(dim=(2, 3))
-        for start in range(0, images, step)
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-REDUCTIONS: dict[Reduction, Callable[[torch.Tensor], torch.Tensor]] = {
-    "mean": map_mean,
-    "max": map_max,
-    "sd": map_sd,
-    "active": map_active,
-}
-
-
-def pool_map(channels: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Return the map average-pooled to `grid` and flattened, (image, channel x row x column)."""
-    return functional.adaptive_avg_pool2d(channels.float(), grid).flatten(1)
+    from activarium.tasks.density import DensityCounter
+    from activarium.tasks.layers import ModelLayers
 
 
 @dataclass(frozen=True)
-class PooledLayer:
-    """One layer whose pooled features are kept, and the grid that its map is pooled to."""
+class Wanted:
+    """What is captured of a model."""
 
-    layer: Layer
-    rows: int
-    columns: int
+    layers: ModelLayers
+    reductions: tuple[Reduction, ...]
+    pooled: tuple[PooledLayer, ...]
+    precision: Precision = "float32"
 
-    @property
-    def features(self) -> int:
-        """Number of pooled features."""
-        return self.layer.units * self.rows * self.columns
+    def reducers(self, density: DensityCounter | None = None) -> list[Reduce]:
+        """Return one reducer per layer, in order; each counts its layer's values where asked."""
+        grids = {each.layer.name: (each.rows, each.columns) for each in self.pooled}
+        return [
+            Reduce(
+                tap,
+                self.reductions,
+                grids.get(tap.layer.name),
+                None if density is None else partial(density.add, place),
+            )
+            for place, tap in enumerate(self.layers.taps)
+        ]
+
+    def columns(self) -> dict[str, slice]:
+        """Return which columns of a captured batch go into which array of the recording."""
+        widths = {f"channel_{reduction}": self.layers.units for reduction in self.reductions}
+        if self.pooled:
+            widths["pooled"] = sum(each.features for each in self.pooled)
+        widths["logits"] = self.layers.outputs
+        columns, start = {}, 0
+        for name, width in widths.items():
+            columns[name] = slice(start, start + width)
+            start += width
+        return columns
 
 
-@dataclass(frozen=True)
-class CapturedBatch:
-    """What one batch leaves behind, on the host."""
+def gather(reduced: Sequence[Sequence[torch.Tensor]], output: torch.Tensor) -> torch.Tensor:
+    """Return everything of one batch as (image, column), ordered as `Wanted.columns` says.
 
-    responses: dict[Reduction, torch.Tensor]
-    """(image, unit) per reduction."""
-    pooled: torch.Tensor
-    """(image, feature)."""
-    output: torch.Tensor
-    """(image, output)."""
-
-
-class HookCapture:
-    """Runs a model and reduces the chosen layers inside forward hooks.
-
-    Use as a context manager; the hooks are removed at its end.
+    Parameters
+    ----------
+    reduced
+        For each layer what its reducer returned: the reductions, then pooled features if any.
+    output
+        The model's output (image, output).
     """
+    longest = max(len(layer) for layer in reduced)
+    ordered = [layer[place] for place in range(longest) for layer in reduced if place < len(layer)]
+    return torch.cat([*ordered, output.float()], dim=1)
+
+
+class Capture(ABC):
+    """Runs a model over batches and reduces its layers. Use as a context manager."""
+
+    engine: str
+    """Name of this way of capturing, as recordings note it."""
+
+    def __init__(self, wanted: Wanted, density: DensityCounter | None = None) -> None:
+        self.wanted = wanted
+        self.columns: Mapping[str, slice] = wanted.columns()
+        self._density = density
+
+    @abstractmethod
+    def __enter__(self) -> Self: ...
+
+    @abstractmethod
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    @abstractmethod
+    def _run(self, images: torch.Tensor) -> torch.Tensor: ...
+
+    def run(self, images: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        """Run one batch and return its reductions, on the device.
+
+        Parameters
+        ----------
+        images
+            Input (image, colour, row, column), on the device.
+        classes
+            Class code per image, int64; only densities need it. Images below 0 are not counted.
+
+        Returns
+        -------
+        torch.Tensor
+            (image, column) in float32; `columns` tells which are which.
+
+        Raises
+        ------
+        UserError
+            If the forward pass fails, or a layer is not called as in the trial.
+        """
+        if self._density is not None:
+            self._density.classes = classes
+        with forward_precision(self.wanted.precision, images.device):
+            return self._run(images)
+
+    def take_density(self) -> NDArray[np.int64] | None:
+        """Return the counts (layer, class, bin) since the last call; None where none are kept."""
+        return None if self._density is None else self._density.take()
+
+
+class HookCapture(Capture):
+    """Captures by forward hooks, which any model allows."""
+
+    engine = "hooks"
 
     def __init__(
-        self,
-        model: nn.Module,
-        layers: Sequence[Layer],
-        *,
-        reductions: Sequence[Reduction],
-        pooled: Sequence[PooledLayer],
-        precision: Precision = "float32",
+        self, model: nn.Module, wanted: Wanted, density: DensityCounter | None = None
     ) -> None:
+        super().__init__(wanted, density)
         self._model = model
-        self._layers = {layer.name: layer for layer in layers}
-        self._reductions = tuple(reductions)
-        self._pooled = {each.layer.name: (each.rows, each.columns) for each in pooled}
-        self._dtype = DTYPES[precision]
-        self._names = CallNames()
-        self._images = 0
-        self._reduced: dict[tuple[str, str], torch.Tensor] = {}
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._reducers: dict[str, list[tuple[int, Reduce]]] = {}
+        for place, reducer in enumerate(wanted.reducers(density)):
+            self._reducers.setdefault(reducer.tap.call, []).append((place, reducer))
+        self._images = torch.empty(0)
+        self._reduced: list[list[torch.Tensor] | None] = []
+        paths = {tap.path for tap in wanted.layers.taps}
+        self._calls = LayerCalls(model, self._reduce, paths=paths)
 
     def __enter__(self) -> Self:
-        wanted = {name.split(":")[0] for name in self._layers}
-        for path, module in self._model.named_modules():
-            if path in wanted:
-                self._handles.append(module.register_forward_hook(self._hook(path)))
+        self._calls.__enter__()
         return self
 
     def __exit__(
@@ -146,63 +166,26 @@ class HookCapture:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._reduced.clear()
+        self._calls.__exit__(kind, error, traceback)
+        self._reduced = []
 
-    def _hook(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def reduce(module: nn.Module, _: Any, output: Any) -> None:
-            name = self._names.next(path)
-            layer = self._layers.get(name)
-            if layer is None:
-                return
-            channels = as_map(output, self._images, module)
-            if channels is None or channels.shape[1] != layer.units:
+    def _reduce(self, call: str, origin: Any, output: Any) -> None:
+        del origin
+        for place, reducer in self._reducers.get(call, ()):
+            self._reduced[place] = reducer(output, self._images)
+
+    def _run(self, images: torch.Tensor) -> torch.Tensor:
+        taps = self.wanted.layers.taps
+        self._reduced, self._images = [None] * len(taps), images
+        self._calls.begin()
+        output = output_matrix(run_forward(self._model, images), len(images))
+        reduced = []
+        for tap, values in zip(taps, self._reduced, strict=True):
+            if values is None:
                 raise UserError(
-                    f"layer {name!r} changed between batches: expected {layer.units} channels for "
-                    f"{self._images} images, got {tuple(getattr(output, 'shape', ()))}"
+                    f"layer {tap.layer.name!r} was called in the trial batch but not in this one; "
+                    "leave it out with record.layers"
                 )
-            self._reduce(name, channels)
-
-        return reduce
-
-    def _reduce(self, name: str, channels: torch.Tensor) -> None:
-        if channels.dim() == 2:
-            channels = channels[:, :, None, None]
-        for reduction in self._reductions:
-            self._reduced[reduction, name] = REDUCTIONS[reduction](channels)
-        if name in self._pooled:
-            self._reduced["pooled", name] = pool_map(channels, self._pooled[name])
-
-    def run(self, images: torch.Tensor) -> CapturedBatch:
-        """Run one batch (image, colour, row, column) and return its reductions on the host.
-
-        Raises
-        ------
-        UserError
-            If the forward pass fails, or a layer is not called as in the trial.
-        """
-        self._names.reset()
-        self._reduced.clear()
-        self._images = len(images)
-        autocast = torch.autocast(
-            images.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32
-        )
-        with torch.inference_mode(), autocast:
-            output = output_matrix(run_forward(self._model, images), len(images)).float()
-        responses = {
-            reduction: self._gather(reduction, list(self._layers)) for reduction in self._reductions
-        }
-        pooled = self._gather("pooled", list(self._pooled)) if self._pooled else output[:, :0].cpu()
-        self._reduced.clear()
-        return CapturedBatch(responses, pooled, output.cpu())
-
-    def _gather(self, reduction: str, names: Sequence[str]) -> torch.Tensor:
-        missing = [name for name in names if (reduction, name) not in self._reduced]
-        if missing:
-            raise UserError(
-                f"layer {missing[0]!r} was called in the trial batch but not in this one; "
-                "leave it out with record.layers"
-            )
-        return torch.cat([self._reduced[reduction, name] for name in names], dim=1).cpu()
+            reduced.append(values)
+        self._reduced, self._images = [], images[:0]
+        return gather(reduced, output)

@@ -1,51 +1,51 @@
-"""Which layers a model has, found by one trial forward pass.
+"""Which layers a model has, found by trial forward passes.
 
-A layer is one call of one module, named by its module path; the second call of a reused module is
-`name:2`. Layers are ordered by when they finish, which is the order in which data flows.
+A layer is one call of one module, named by its module path, or of a function that is no module,
+named by the module that calls it and the function; the second call is `name:2`. Layers are ordered
+by when they finish, which is the order in which data flows.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.layers import Layer
+from activarium.tasks.layer_maps import Tap, as_maps
+from activarium.tasks.layer_trial import run_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from activarium.schemas.config import Kind
+    from torch import nn
 
-BLOCK_CLASSES = re.compile(
-    r"Block|Bottleneck|Residual|Inception(?!3)|MBConv|DenseLayer|MaxVitLayer"
-)
-"""Class names of the building blocks of torchvision's models, and of most others."""
-
-CHANNELS_LAST_CLASSES = re.compile(r"Swin\w*Block|PatchMerging")
-"""Blocks whose maps are (image, row, column, channel)."""
-
-_RELUS = {torch.ops.aten.relu.default, torch.ops.aten.relu_.default}
+    from activarium.schemas.layers import Kind
+    from activarium.tasks.layer_trial import Seen, Trial
 
 
 @dataclass(frozen=True)
 class ModelLayers:
     """The chosen layers of a model in order, and the width of its output."""
 
-    layers: tuple[Layer, ...]
+    taps: tuple[Tap, ...]
     outputs: int
+    duplicates: Mapping[str, str]
+    """Chosen layers whose output is another's for every image, and which: not recorded twice."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that are recorded."""
+        return tuple(tap.layer for tap in self.taps)
 
     @property
     def units(self) -> int:
         """Number of units of all layers."""
-        return sum(layer.units for layer in self.layers)
+        return sum(tap.layer.units for tap in self.taps)
 
     def offsets(self) -> tuple[int, ...]:
         """Return the first column of each layer."""
@@ -56,83 +56,15 @@ class ModelLayers:
         return tuple(starts)
 
 
-def module_kind(module: nn.Module) -> Kind | None:
-    """Return what kind of layer a module is; None where it is not recorded."""
-    if isinstance(module, nn.Conv2d):
-        return "conv"
-    if isinstance(module, nn.Linear):
-        return "linear"
-    if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
-        return "pool" if module.output_size in (1, (1, 1)) else None
-    own = not type(module).__module__.startswith("torch.nn.")
-    return "block" if own and BLOCK_CLASSES.search(type(module).__name__) else None
-
-
-def as_map(output: Any, images: int, module: nn.Module) -> torch.Tensor | None:
-    """Return a layer's output as (image, channel, row, column) or (image, channel).
-
-    Linear layers and transformer blocks put the channel last; all axes between image and channel
-    become rows. Windowed attention folds windows into the first axis; they become rows too.
-
-    Returns None for an output that does not hold one row per image.
-    """
-    if not isinstance(output, torch.Tensor) or output.dim() < 2 or output.shape[0] % images:
-        return None
-    channels_last = isinstance(module, nn.Linear) or bool(
-        CHANNELS_LAST_CLASSES.search(type(module).__name__)
-    )
-    if output.dim() == 2 and output.shape[0] == images:
-        return output
-    if output.dim() == 4 and not channels_last:
-        return output if output.shape[0] == images else None
-    tokens = output.reshape(images, -1, output.shape[-1])
-    return tokens.transpose(1, 2).unsqueeze(-1)
-
-
-class CallNames:
-    """Numbers the calls of each module within one forward pass."""
-
-    def __init__(self) -> None:
-        self._calls: dict[str, int] = {}
-
-    def reset(self) -> None:
-        """Start a new forward pass."""
-        self._calls.clear()
-
-    def next(self, path: str) -> str:
-        """Return the layer name of the next call of the module at `path`."""
-        count = self._calls[path] = self._calls.get(path, 0) + 1
-        return path if count == 1 else f"{path}:{count}"
-
-
-class _Consumers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes which operations take the outputs of layers."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: dict[int, str] = {}
-        self.taken_by_relu: dict[str, bool] = {}
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        flat, _ = torch.utils._pytree.tree_flatten((args, kwargs))  # noqa: SLF001
-        for value in flat:
-            name = self.names.get(id(value)) if isinstance(value, torch.Tensor) else None
-            if name is not None:
-                is_relu = func in _RELUS
-                self.taken_by_relu[name] = self.taken_by_relu.get(name, True) and is_relu
-                if func is torch.ops.aten.relu_.default:
-                    # From here on the same tensor holds the ReLU's output, not the layer's.
-                    del self.names[id(value)]
-        return func(*args, **(kwargs or {}))
-
-
 @dataclass(frozen=True)
 class _Call:
-    name: str
-    kind: Kind
-    shape: tuple[int, ...]
+    """A call whose output holds responses of every image."""
+
+    seen: Seen
+    image: int
+    """Axis of the images."""
+    maps: tuple[int, ...]
+    """(image, channel, row, column) of the trial."""
 
 
 def find_layers(
@@ -140,13 +72,15 @@ def find_layers(
 ) -> ModelLayers:
     """Return the layers that a forward pass of the example calls, as chosen.
 
+    Two passes are made, of two and of three images: what grows with the images holds their
+    responses, anything else does not.
+
     Parameters
     ----------
     model
         The model, in evaluation mode.
     example
-        Input (image, colour, row, column). A single image is passed on twice, because any first
-        axis would do for one row per image; neither names nor sizes of the maps depend on it.
+        Input (image, colour, row, column); its first image is used.
     patterns
         Globs of layer names; a layer is chosen when any matches.
     kinds
@@ -157,117 +91,95 @@ def find_layers(
     UserError
         If the forward pass fails, or a pattern matches no layer.
     """
-    images = example if len(example) > 1 else torch.cat([example, example])
-    calls, consumers, output = _trial(model, images)
+    first = example[:1]
+    two, three = (run_trial(model, torch.cat([first] * images)) for images in (2, 3))
+    calls = _calls(two, three)
     chosen = _chosen(calls, patterns, kinds)
-    layers = tuple(
-        Layer(
-            name=call.name,
-            kind=call.kind,
-            depth=depth,
-            units=call.shape[1],
-            height=call.shape[2] if len(call.shape) == 4 else 1,
-            width=call.shape[3] if len(call.shape) == 4 else 1,
-            activation="relu" if consumers.taken_by_relu.get(call.name, False) else "",
+    originals = _originals(chosen)
+    kept = [call for call in chosen if originals[call.seen.name] == call.seen.name]
+    taps = tuple(
+        Tap(
+            layer=Layer(
+                name=call.seen.name,
+                kind=call.seen.kind,
+                depth=depth,
+                units=call.maps[1],
+                height=call.maps[2],
+                width=call.maps[3],
+                activation="relu" if call.seen.name in two.rectified else "",
+            ),
+            call=call.seen.call,
+            leaf=call.seen.leaf,
+            channel=call.seen.channel,
+            image=call.image,
         )
-        for depth, call in enumerate(chosen)
+        for depth, call in enumerate(kept)
     )
-    return ModelLayers(layers, output.shape[1])
+    duplicates = {name: of for name, of in originals.items() if name != of}
+    return ModelLayers(taps, two.outputs, duplicates)
+
+
+def _calls(two: Trial, three: Trial) -> list[_Call]:
+    """Return the calls whose first or second axis grows with the number of images."""
+    other = {seen.name: seen.shape for seen in three.seen}
+    calls = []
+    for seen in two.seen:
+        image = _image_axis(seen, other.get(seen.name, ()))
+        if image is not None:
+            empty = torch.empty(seen.shape, device="meta")
+            maps = as_maps(empty, 2, channel=seen.channel, image=image)
+            calls.append(_Call(seen, image, tuple(maps.shape)))
+    return calls
+
+
+def _image_axis(seen: Seen, other: tuple[int, ...]) -> int | None:
+    shape = seen.shape
+    if len(shape) != len(other):
+        return None
+    rest_is_same = shape[1:] == other[1:]
+    if rest_is_same and shape[0] % 2 == 0 and shape[0] * 3 == other[0] * 2:
+        return 0 if shape[0] == 2 or seen.channel != 0 else None
+    time_first = len(shape) == 3 and seen.channel == 2 and (shape[1], other[1]) == (2, 3)
+    return 1 if time_first and shape[0] == other[0] and shape[2] == other[2] else None
+
+
+def _originals(calls: Sequence[_Call]) -> dict[str, str]:
+    """Return for each layer the one that holds the same values: itself, or another."""
+    groups: dict[tuple[object, ...], list[Seen]] = {}
+    for call in calls:
+        groups.setdefault((call.seen.memory, call.maps[1]), []).append(call.seen)
+    return {seen.name: _original(group).name for group in groups.values() for seen in group}
+
+
+def _original(group: Sequence[Seen]) -> Seen:
+    """Return the first module that does not only pass on what was there before it; else the first.
+
+    What a module's own functions returned was not there before it.
+    """
+    for place, seen in enumerate(group):
+        inside = f"{seen.call.partition(':')[0]}."
+        if seen.is_module and all(each.call.startswith(inside) for each in group[:place]):
+            return seen
+    return group[0]
 
 
 def _chosen(calls: Sequence[_Call], patterns: Sequence[str], kinds: Sequence[Kind]) -> list[_Call]:
     """Return the calls that any pattern matches; each pattern has to match one at least."""
-    wanted = [call for call in calls if call.kind in kinds]
+    wanted = [call for call in calls if call.seen.kind in kinds]
     for pattern in patterns or ("",):
-        if not any(fnmatchcase(call.name, pattern) for call in wanted):
+        if not any(fnmatchcase(call.seen.name, pattern) for call in wanted):
             raise UserError(
                 f"record.layers: no layer matches {pattern!r} with kinds {list(kinds)!r}; "
                 f"{_names_near(calls, pattern)}"
             )
-    return [call for call in wanted if any(fnmatchcase(call.name, each) for each in patterns)]
+    return [call for call in wanted if any(fnmatchcase(call.seen.name, each) for each in patterns)]
 
 
 def _names_near(calls: Sequence[_Call], pattern: str) -> str:
     """Say which names are close to the pattern, else the first ones, each with its kind."""
-    kinds = {call.name: call.kind for call in calls}
+    kinds = {call.seen.name: call.seen.kind for call in calls}
     near = get_close_matches(pattern, kinds)
     names = ", ".join(f"{name} ({kinds[name]})" for name in near or [*kinds][:8])
     if near:
         return f"did you mean {names}? the model has {len(calls)} layers"
     return f"the model has {len(calls)} layers: {names}{' ...' if len(calls) > 8 else ''}"
-
-
-def _trial(model: nn.Module, example: torch.Tensor) -> tuple[list[_Call], _Consumers, torch.Tensor]:
-    calls: list[_Call] = []
-    kept: list[torch.Tensor] = []  # ids of tensors stay theirs while the tensors live
-    consumers, names = _Consumers(), CallNames()
-
-    def note(path: str, kind: Kind, module: nn.Module, output: Any) -> None:
-        name = names.next(path)
-        channels = as_map(output, len(example), module)
-        if channels is not None:
-            calls.append(_Call(name, kind, tuple(channels.shape)))
-            kept.append(output)
-            consumers.names[id(output)] = name
-
-    handles = []
-    for path, module in model.named_modules():
-        kind = module_kind(module) if path else None
-        if kind is not None:
-
-            def hook(
-                module: nn.Module, _: Any, output: Any, path: str = path, kind: Kind = kind
-            ) -> None:
-                note(path, kind, module, output)
-
-            handles.append(module.register_forward_hook(hook))
-    try:
-        with torch.no_grad(), consumers:
-            output = output_matrix(run_forward(model, example), len(example))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls, consumers, output
-
-
-def run_forward(model: nn.Module, images: torch.Tensor) -> Any:
-    """Return the model's output, or raise one line that says what the model was given.
-
-    Raises
-    ------
-    UserError
-        If the forward pass fails for the input's sake.
-    """
-    try:
-        return model(images)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of memory on {images.device} with a batch of {len(images)}: set a smaller "
-            "record.batch_size"
-        ) from error
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"the model's forward pass failed on an input of shape {tuple(images.shape)} "
-            f"({images.dtype}): {reason}; check preprocessing.size and model.architecture"
-        ) from error
-
-
-def output_matrix(output: Any, images: int) -> torch.Tensor:
-    """Return the model's output as (image, output); maps are averaged over their positions.
-
-    Raises
-    ------
-    UserError
-        If the output holds no tensor with one row per image.
-    """
-    if isinstance(output, dict):
-        output = output.get("out", next(iter(output.values()), None))
-    if isinstance(output, tuple | list):
-        output = output[0] if output else None
-    if not isinstance(output, torch.Tensor) or output.dim() < 2 or len(output) != images:
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise UserError(
-            f"expected the model to return a tensor with {images} rows, one per image; got {shape}"
-        )
-    return output if output.dim() == 2 else output.flatten(2).mean(2)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activarium.schemas.atlas import slug
+from activarium.schemas.density import BINS, bin_edges
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import FORMAT_VERSION, RecordingLayout
-from activarium.tasks.capture import ENGINE, PooledLayer
 from activarium.tasks.fingerprint import fingerprint, versions
 from activarium.tasks.preprocessing import thumbnail_shape
+from activarium.tasks.reductions import PooledLayer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,10 @@ class ModelIdentity:
     checkpoint: str
     architecture: str
     weights_sha256: str
+    definition: str = ""
+    """Checksum of what else decides the output: options, code, an exported program."""
+    notes: tuple[str, ...] = ()
+    """What there is to say about the model, a line each."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ def plan_recording(
         "format_version": FORMAT_VERSION,
         "architecture": identity.architecture,
         "weights_sha256": identity.weights_sha256,
+        "model_definition": identity.definition,
         "images_sha256": test_set.identity,
         "class_names": list(test_set.class_names),
         "preprocessing": asdict(preprocessing),
@@ -114,8 +120,8 @@ def plan_recording(
         "pooled": [[each.layer.name, each.rows, each.columns] for each in pooled],
         "reductions": sorted(config.reductions),
         "thumbnail": list(layout.thumbnail),
+        "density": config.density,
         "precision": config.precision,
-        "engine": ENGINE,
     }
     digest = fingerprint(depends_on)
     parts = (identity.name, identity.checkpoint, test_set.name, test_set.split)
@@ -125,7 +131,9 @@ def plan_recording(
         "checkpoint": identity.checkpoint,
         "test_set": test_set.name,
         "split": test_set.split,
+        "model_notes": list(identity.notes),
         **{key: depends_on[key] for key in _NOTED},
+        "duplicate_of": dict(model_layers.duplicates),
         "shard_images": layout.shard_images,
         "versions": versions(LIBRARIES),
     }
@@ -136,11 +144,12 @@ def plan_recording(
 _NOTED = (
     "architecture",
     "weights_sha256",
+    "model_definition",
     "images_sha256",
     "preprocessing",
     "reductions",
+    "density",
     "precision",
-    "engine",
 )
 
 
@@ -171,6 +180,7 @@ def _layout(
         reductions=config.reductions,
         thumbnail=thumbnail,
         shard_images=min(shard_images, len(test_set)),
+        bins=BINS if config.density else 0,
     )
 
 
@@ -194,6 +204,8 @@ def coordinate_values(plan: RecordPlan, test_set: TestSet) -> dict[str, NDArray[
         "layer_height": np.array([layer.height for layer in layers]),
         "layer_width": np.array([layer.width for layer in layers]),
         "layer_activation": _text([layer.activation for layer in layers]),
+        "bin_low": np.array(bin_edges()[:-1]),
+        "bin_high": np.array(bin_edges()[1:]),
     }
 
 

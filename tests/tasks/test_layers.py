@@ -7,7 +7,10 @@ from torch import nn
 from torch.nn import functional
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.layers import find_layers, output_matrix
+from activarium.schemas.layers import KINDS
+from activarium.tasks.architectures import resnet18
+from activarium.tasks.forward import output_matrix
+from activarium.tasks.layers import find_layers
 
 ALL = {"patterns": ["*"], "kinds": ["conv", "linear", "block", "pool"]}
 
@@ -57,7 +60,7 @@ class Residual(nn.Module):
 
 def test_find_layers__output_that_also_bypasses_the_relu_is_not_rectified():
     found = find_layers(Residual().eval(), torch.zeros(1, 3, 4, 4), **ALL)
-    assert [layer.activation for layer in found.layers] == [""]
+    assert {layer.name: layer.activation for layer in found.layers} == {"conv": "", "mean": ""}
 
 
 def test_find_layers__resnet18_has_every_convolution_block_pool_and_linear():
@@ -84,7 +87,7 @@ def test_find_layers__globs_and_kinds_choose():
 
 def test_find_layers__nothing_chosen_names_what_there_is():
     with pytest.raises(
-        UserError, match=r"no layer matches 'zzz\*' .*conv \(conv\), conv:2 \(conv\), pool \(pool\)"
+        UserError, match=r"no layer matches 'zzz\*' .*conv \(conv\), relu \(activation\), conv:2"
     ):
         find_layers(Reused().eval(), torch.zeros(1, 3, 8, 8), patterns=["zzz*"], kinds=["conv"])
 
@@ -132,7 +135,7 @@ class Positions(nn.Module):
 @pytest.mark.parametrize("images", [1, 2])
 def test_find_layers__outputs_without_a_row_per_image_are_dropped(images):
     found = find_layers(Positions().eval(), torch.zeros(images, 3, 8, 8), **ALL)
-    assert [(layer.name, layer.units) for layer in found.layers] == [("fc", 4)]
+    assert [(layer.name, layer.units) for layer in found.layers] == [("mean", 3), ("fc", 4)]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "swin_v2_t"])
@@ -144,12 +147,79 @@ def test_find_layers__one_image_gives_the_layers_of_two(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "layers", "units"), [("vit_b_16", 50, 66_280), ("swin_t", 42, 29_704)]
+    ("name", "layers", "units"), [("vit_b_16", 38, 57_064), ("swin_t", 66, 47_368)]
 )
 def test_find_layers__transformers_have_channels_last(name, layers, units):
     model = torchvision.models.get_model(name).eval()
     found = find_layers(model, torch.zeros(2, 3, 224, 224), **ALL)
     assert (len(found.layers), found.units) == (layers, units)
+
+
+@pytest.mark.parametrize(
+    ("name", "duplicate", "original"),
+    [
+        ("resnet18", "layer1.0", "layer1.0.relu:2"),
+        ("mobilenet_v2", "classifier.0", "adaptive_avg_pool2d"),
+        ("googlenet", "dropout", "avgpool"),
+        ("densenet121", "features", "features.norm5"),
+    ],
+)
+def test_find_layers__equal_outputs_are_kept_once(name, duplicate, original):
+    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    model = torchvision.models.get_model(name, **options).eval()
+    found = find_layers(model, torch.randn(1, 3, 64, 64), patterns=["*"], kinds=KINDS)
+    assert found.duplicates[duplicate] == original
+    names = {layer.name for layer in found.layers}
+    assert original in names
+    assert duplicate not in names
+
+
+def test_find_layers__resnet18_has_all_units_of_all_its_operations():
+    kinds = ["conv", "norm", "activation", "pool", "linear"]
+    model = resnet18(colours=3, outputs=10, width=64).eval()
+    found = find_layers(model, torch.zeros(1, 3, 32, 32), patterns=["*"], kinds=kinds)
+    assert found.units == 14_026
+    names = [layer.name for layer in found.layers]
+    assert names[3:7] == ["layer1.0.conv1", "layer1.0.bn1", "layer1.0.relu", "layer1.0.conv2"]
+    assert "layer1.0.relu:2" in names
+
+
+class Windows(nn.Module):
+    """Folds windows of each image into the first axis, as shifted-window attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.Linear(3, 6)
+        self.fc = nn.Linear(6, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        count = len(images)
+        windows = images.permute(0, 2, 3, 1).reshape(count * 4, -1, 3)
+        return self.fc(self.attend(windows).reshape(count, -1, 6).mean(1))
+
+
+def test_find_layers__windows_in_the_first_axis_are_positions_of_their_image():
+    found = find_layers(Windows().eval(), torch.zeros(1, 3, 8, 8), **ALL)
+    attend = found.layers[0]
+    assert (attend.name, attend.units, attend.height, attend.width) == ("attend", 6, 64, 1)
+
+
+class TimeFirst(nn.Module):
+    """A recurrent layer whose output is (token, image, channel), with as many tokens as images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = images.flatten(2)[:, :, :2].permute(2, 0, 1)
+        return self.rnn(tokens)[0].mean(0)
+
+
+def test_find_layers__sequences_may_put_time_first():
+    kinds = ["recurrent"]
+    found = find_layers(TimeFirst().eval(), torch.zeros(1, 3, 8, 8), patterns=["*"], kinds=kinds)
+    assert [(tap.layer.units, tap.layer.height, tap.image) for tap in found.taps] == [(5, 2, 1)]
 
 
 def test_output_matrix__maps_are_averaged_and_dicts_opened():

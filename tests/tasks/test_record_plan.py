@@ -10,8 +10,10 @@ import pytest
 
 from activarium.schemas.config import RecordConfig
 from activarium.schemas.errors import UserError
+from activarium.schemas.layers import Layer
 from activarium.schemas.layout import SHARD_BYTES
-from activarium.tasks.layers import Layer, ModelLayers
+from activarium.tasks.layer_maps import Tap
+from activarium.tasks.layers import ModelLayers
 from activarium.tasks.preprocessing import Preprocessing
 from activarium.tasks.record_plan import (
     ModelIdentity,
@@ -27,7 +29,14 @@ DEEP = Layer("layer2.0", "block", 2, 16, 3, 5, "")
 POOL = Layer("avgpool", "pool", 3, 16, 1, 1, "")
 OUTPUT = Layer("fc", "linear", 4, 3, 1, 1, "")
 LAYERS = (STEM, BLOCK, DEEP, POOL, OUTPUT)
-MODEL = ModelLayers(LAYERS, outputs=3)
+
+
+def model_of(layers, outputs):
+    taps = tuple(Tap(layer, layer.name, leaf=0, channel=1, image=0) for layer in layers)
+    return ModelLayers(taps, outputs, {})
+
+
+MODEL = model_of(LAYERS, 3)
 
 IDENTITY = ModelIdentity("Small Net", "epoch-003", "resnet18", "a" * 64)
 PREPROCESSING = Preprocessing(None, 16, 16, 1, (0.5,), (0.25,))
@@ -121,8 +130,8 @@ def test_choose_pooled__sequence_of_tokens_is_pooled_to_one():
 # --- fingerprint ----------------------------------------------------------------------------
 
 OTHER_LAYERS = {
-    "fewer layers": ModelLayers(LAYERS[1:], outputs=3),
-    "other size of map": ModelLayers((replace(STEM, height=8), *LAYERS[1:]), outputs=3),
+    "fewer layers": model_of(LAYERS[1:], 3),
+    "other size of map": model_of((replace(STEM, height=8), *LAYERS[1:]), 3),
 }
 CHANGES = {
     "weights": {"identity": replace(IDENTITY, weights_sha256="c" * 64)},
@@ -139,6 +148,7 @@ CHANGES = {
     "pooled grid": config(pooled_grid=3),
     "pooled layers": config(pooled_layers=("layer1.0",)),
     "precision": config(precision="bfloat16"),
+    "density": config(density=True),
     "thumbnail": config(thumbnail=8),
     "no thumbnail": config(thumbnail=0),
 }
@@ -146,6 +156,7 @@ SAME = {
     "nothing": {},
     "batch size": config(batch_size=3),
     "device": config(device="cpu"),
+    "engine": config(engine="hooks"),
     "shard size": config(shard_images=4),
     "compression": config(compression="zstd"),
     "order of reductions": config(reductions=("active", "mean")),
@@ -216,7 +227,7 @@ def test_plan__shards_cover_all_images_and_are_as_large_as_asked_at_most(images,
 
 
 def test_plan__wide_recordings_have_smaller_shards():
-    wide = ModelLayers((replace(STEM, units=200_000), OUTPUT), outputs=3)
+    wide = model_of((replace(STEM, units=200_000), OUTPUT), 3)
     layout = plan(model_layers=wide, test_set=make_set(10_000), **config(pooled_layers=())).layout
     row = 2 * 4 * layout.units
     assert 1 <= layout.shard_images < 200
