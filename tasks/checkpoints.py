@@ -6,29 +6,27 @@ import os
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.atlas import Atlas, slug
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
+from activarium.tasks.devices import resolve_device
 from activarium.tasks.fingerprint import fingerprint
+from activarium.tasks.model_weights import weights_sha256
 from activarium.tasks.models import (
-    build_model,
     checkpoint_name,
-    input_colours,
-    is_pretrained,
-    load_pretrained,
-    load_weights,
+    load_from_file,
+    load_own,
+    load_start,
     model_name,
-    pretrained_classes,
-    pretrained_preprocessing,
-    transforms_input,
-    weights_sha256,
+    model_source,
 )
-from activarium.tasks.preprocessing import normalise, read_images, resolve_preprocessing
+from activarium.tasks.normalising import normalise
+from activarium.tasks.preprocessing import read_images, resolve_preprocessing
 from activarium.tasks.progress import silent
-from activarium.tasks.record import record, resolve_device
+from activarium.tasks.record import record
 from activarium.tasks.record_plan import ModelIdentity
 from activarium.tasks.test_sets import load_test_set
 from activarium.tasks.training import train
@@ -39,8 +37,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from activarium.schemas.config import ModelConfig, RunConfig, TrainingConfig
+    from activarium.tasks.model_sources import ModelSource
+    from activarium.tasks.models import LoadedModel
     from activarium.tasks.preprocessing import Preprocessing
     from activarium.tasks.progress import Progress
+    from activarium.tasks.share import Share
     from activarium.tasks.test_sets import TestSet
 
 TRAINING_BYTES = 8 * 2**30
@@ -53,6 +54,8 @@ class Images:
 
     test_set: TestSet
     preprocessing: Preprocessing
+    source: ModelSource
+    """Source of the model that they were fitted to."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,46 +72,56 @@ def load_images(atlas: Atlas, config: RunConfig, *, split: str | None = None) ->
     if split is not None:
         wanted = wanted.model_copy(update={"split": split, "limit": None})
     test_set = load_test_set(wanted, datasets=atlas.datasets)
-    settings = configured_preprocessing(config)
-    colours = input_colours(config.model, test_set.colours)
+    source = model_source(config.model)
+    settings = configured_preprocessing(config, source)
+    colours = source.colours(test_set.colours)
     resolved = resolve_preprocessing(settings, test_set, source=wanted.source, colours=colours)
-    return Images(test_set, resolved)
+    return Images(test_set, resolved, source)
 
 
-def configured_preprocessing(config: RunConfig) -> PreprocessingConfig:
-    """Return the configured preprocessing, completed by that of pretrained weights.
+def configured_preprocessing(
+    config: RunConfig, source: ModelSource | None = None
+) -> PreprocessingConfig:
+    """Return the configured preprocessing, completed by what the model's source offers.
 
     Where a size is configured that is larger than the shorter side of the weights' images, that
     side grows by the same ratio as the size.
+
+    Parameters
+    ----------
+    config
+        The run.
+    source
+        Source of its model, where that is at hand.
 
     Raises
     ------
     UserError
         If the configured shorter side is smaller than the weights' crop, and no size is configured.
     """
-    pretrained = pretrained_preprocessing(config.model)
-    if pretrained is None:
+    offered = (source or model_source(config.model)).preprocessing
+    if offered is None:
         return config.preprocessing
-    preset = pretrained.model_dump()
+    preset = offered.model_dump(exclude_none=True)
     chosen = preset | config.preprocessing.model_dump(exclude_none=True)
-    size, resize = chosen["size"], chosen["resize"]
-    if resize < size:
+    size, resize = chosen.get("size"), chosen.get("resize")
+    if size is not None and resize is not None and resize < size:
         if config.preprocessing.resize is not None:
             raise UserError(
                 f"preprocessing.resize: the weights' images are cropped to {size} pixels, got a "
                 f"resize to {resize}; set preprocessing.size to {resize} or less"
             )
-        chosen["resize"] = round(size * preset["resize"] / preset["size"])
+        chosen["resize"] = round(size * preset["resize"] / preset.get("size", preset["resize"]))
     return PreprocessingConfig.model_validate(chosen)
 
 
-def _build(config: ModelConfig, images: Images) -> nn.Module:
-    return build_model(
-        config,
-        classes=len(images.test_set.class_names),
-        colours=images.preprocessing.colours,
-        size=images.size,
-    )
+def _inputs(images: Images) -> dict[str, Any]:
+    """Return what a model is built for."""
+    return {
+        "classes": len(images.test_set.class_names),
+        "colours": images.preprocessing.colours,
+        "size": images.size,
+    }
 
 
 def train_checkpoint(
@@ -124,10 +137,15 @@ def train_checkpoint(
     if config.training is None:
         raise UserError(f"run {config.name!r} has no `training` section: nothing to train")
     images = load_images(atlas, config, split=config.training.split)
+    if images.source.own_weights is not None:
+        raise UserError(f"model.weights {config.model.weights!r} are there: nothing to train")
     settings = config.model.model_copy(update={"weights": "untrained"})
-    model = _build(settings, images)
-    identity = _training_identity(config.training, images, model)
-    parts = (model_name(settings), images.test_set.name, fingerprint(identity)[:12])
+    source = model_source(settings)
+    definition = source.definition
+    model = load_start(source, **_inputs(images)).model
+    identity = _training_identity(config.training, images, model, definition)
+    name = model_name(source)
+    parts = (name, images.test_set.name, fingerprint(identity)[:12])
     folder = atlas.models / "-".join(slug(part) for part in parts)
     last = folder / f"epoch-{config.training.epochs:03d}.safetensors"
     if not last.exists():
@@ -146,14 +164,16 @@ def train_checkpoint(
         made = True
     else:
         made = False
-    name = config.model.checkpoint or last.stem
-    return CheckpointReceipt(model=model_name(settings), checkpoint=name, path=last, made=made)
+    checkpoint = config.model.checkpoint or last.stem
+    return CheckpointReceipt(model=name, checkpoint=checkpoint, path=last, made=made)
 
 
 def _training_identity(
-    training: TrainingConfig, images: Images, model: nn.Module
+    training: TrainingConfig, images: Images, model: nn.Module, definition: str
 ) -> dict[str, object]:
+    defined = {"definition": definition} if definition else {}
     return {
+        **defined,
         "images_sha256": images.test_set.identity,
         "preprocessing": asdict(images.preprocessing),
         "initial_weights_sha256": weights_sha256(model),
@@ -176,31 +196,31 @@ def _all_images(images: Images) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 
 
 def choose_checkpoint(config: ModelConfig) -> CheckpointReceipt:
-    """Return the receipt of weights that need no training: a file, pretrained, or untrained."""
-    is_file = config.weights != "untrained" and not is_pretrained(config)
+    """Return the receipt of weights that need no training: a file, the source's own, or untrained.
+
+    Raises
+    ------
+    UserError
+        If the weights are neither a file nor known to the model's source.
+    """
+    source = model_source(config)
+    is_file = config.weights != "untrained" and source.own_weights is None
     path = Path(config.weights) if is_file else None
     if path is not None and not path.is_file():
         raise UserError(
-            f"model.weights: expected a file, trained, untrained or the name of torchvision's "
-            f"weights, got {config.weights!r}, and there is no such file"
+            f"model.weights: expected a file, trained{source.offers} or untrained, got "
+            f"{config.weights!r}, and there is no such file"
         )
     return CheckpointReceipt(
-        model=model_name(config), checkpoint=checkpoint_name(config), path=path, made=False
+        model=model_name(source), checkpoint=checkpoint_name(source), path=path, made=False
     )
 
 
 def untrained_control(config: RunConfig) -> RunConfig:
     """Return the same run with the same architecture at its start, and the same inputs."""
-    classes = pretrained_classes(config.model)
-    outputs = config.model.outputs if classes is None else len(classes)
-    update = {
-        "weights": "untrained",
-        "checkpoint": None,
-        "outputs": outputs,
-        "transform_input": transforms_input(config.model),
-    }
-    model = config.model.model_copy(update=update)
-    inputs = configured_preprocessing(config)
+    source = model_source(config.model)
+    model = config.model.model_copy(update=source.control())
+    inputs = configured_preprocessing(config, source)
     return config.model_copy(update={"model": model, "preprocessing": inputs})
 
 
@@ -214,23 +234,36 @@ def load_checkpoint(
     UserError
         If the weights do not fit the architecture, or a download fails.
     """
-    if checkpoint.path is None and is_pretrained(config):
-        model = load_pretrained(config)
-    else:
-        model = _build(config, images)
-        if checkpoint.path is not None:
-            load_weights(model, checkpoint.path)
+    source = images.source if images.source.config == config else model_source(config)
+    definition = source.definition
+    loaded = _load(source, checkpoint, images)
     identity = ModelIdentity(
         name=checkpoint.model,
         checkpoint=checkpoint.checkpoint,
-        architecture=config.architecture,
-        weights_sha256=weights_sha256(model),
+        architecture=source.architecture,
+        weights_sha256=weights_sha256(loaded.model),
+        definition=definition,
+        notes=loaded.notes,
     )
-    return model, identity
+    return loaded.model, identity
 
 
-def record_checkpoint(
-    atlas: Atlas, config: RunConfig, checkpoint: CheckpointReceipt, *, progress: Progress = silent
+def _load(source: ModelSource, checkpoint: CheckpointReceipt, images: Images) -> LoadedModel:
+    if checkpoint.path is not None:
+        return load_from_file(source, checkpoint.path, **_inputs(images))
+    if source.own_weights is not None:
+        return load_own(source)
+    return load_start(source, **_inputs(images))
+
+
+def record_checkpoint(  # noqa: PLR0913 - a whole stage
+    atlas: Atlas,
+    config: RunConfig,
+    checkpoint: CheckpointReceipt,
+    *,
+    progress: Progress = silent,
+    share: Share | None = None,
+    repair: bool = False,
 ) -> RecordingReceipt:
     """Record one checkpoint over the configured test set, or finish what was begun."""
     images = load_images(atlas, config)
@@ -243,4 +276,6 @@ def record_checkpoint(
         config=config.record,
         identity=identity,
         progress=progress,
+        share=share,
+        repair=repair,
     )

@@ -17,7 +17,7 @@ from torch.nn import functional
 from activarium.schemas.errors import UserError
 from activarium.tasks.epoch_plan import EpochPlan, cosine_rate, plan_epoch, shifted
 from activarium.tasks.locking import only_process
-from activarium.tasks.models import load_weights
+from activarium.tasks.model_weights import load_weights
 from activarium.tasks.progress import silent
 from activarium.tasks.training_folder import STATE, TrainingFolder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ from activarium.tasks.checkpoints import (
     train_checkpoint,
     untrained_control,
 )
-from activarium.tasks.models import weights_sha256
-from activarium.tasks.preprocessing import normalise
+from activarium.tasks.model_weights import weights_sha256
+from activarium.tasks.normalising import normalise
 from activarium.tasks.recording import open_recording
+
+from .exporting import write_export
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 SMALL = {"architecture": "two-block-cnn", "width": 4}
@@ -368,3 +371,106 @@ def test_record_checkpoint__real_checkpoint_on_real_images_has_its_accuracy(atla
     right = found.read("logits").argmax(axis=1) == found.labels
     assert receipt.images == 500
     assert 0.86 <= right.mean() <= 0.92
+
+
+ENTRY = """
+import torch
+from safetensors.torch import load_file
+
+from activarium.tasks.architectures import TwoBlockCNN
+
+
+def build(weights):
+    model = TwoBlockCNN(colours=1, outputs=10, size=(12, 12), width=4)
+    model.load_state_dict(load_file(weights))
+    model.preprocessing = {"size": 12}
+    return model
+
+
+def fails_on_images():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(7, 2))
+"""
+
+
+def test_record_checkpoint__one_model_from_every_source_has_the_same_responses(
+    atlas, tmp_path, monkeypatch
+):
+    start = config_of({"weights": "untrained"})
+    model, _ = load_checkpoint(
+        start.model, choose_checkpoint(start.model), load_images(atlas, start)
+    )
+    (tmp_path / "entry_of_test.py").write_text(ENTRY)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("entry_of_test", None)
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    write_export(tmp_path / "program.pt2", model, torch.zeros(2, 1, 12, 12))
+    options = {"weights": str(tmp_path / "weights.safetensors")}
+    settings = [
+        {**SMALL, "weights": "untrained"},
+        {"architecture": "entry_of_test:build", "options": options, "weights": "DEFAULT"},
+        {"weights": str(tmp_path / "program.pt2")},
+    ]
+    found = []
+    for model_settings, preprocessing in zip(settings, ({"size": 12}, {}, {}), strict=True):
+        sections = config_of().model_dump(exclude_unset=True)
+        config = RunConfig.model_validate(
+            sections | {"model": model_settings, "preprocessing": preprocessing}
+        )
+        receipt = record_checkpoint(atlas, config, choose_checkpoint(config.model))
+        found.append(open_recording(atlas, receipt.recording))
+    assert len({each.attributes["fingerprint"] for each in found}) == 3
+    assert len({each.attributes["weights_sha256"] for each in found}) == 1
+    assert [each.attributes["architecture"] for each in found][1:] == [
+        "entry_of_test:build",
+        "export:program.pt2",
+    ]
+    for other in found[1:]:
+        assert other.text("unit") == found[0].text("unit")
+        assert other.attributes["preprocessing"]["height"] == 12
+        for name in ("channel_mean", "pooled", "logits"):
+            np.testing.assert_allclose(other.read(name), found[0].read(name), atol=1e-5)
+
+
+def test_record_checkpoint__failing_forward_says_what_the_model_got(atlas, tmp_path, monkeypatch):
+    (tmp_path / "entry_of_test.py").write_text(ENTRY)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("entry_of_test", None)
+    model = {"architecture": "entry_of_test:fails_on_images", "weights": "DEFAULT"}
+    config = RunConfig.model_validate(config_of().model_dump(exclude_unset=True) | {"model": model})
+    with pytest.raises(UserError, match=r"1, 12, 12\) \(torch\.float32\)") as caught:
+        record_checkpoint(atlas, config, choose_checkpoint(config.model))
+    assert "\n" not in str(caught.value)
+
+
+def test_train_checkpoint__exported_model_is_not_trained(atlas, tmp_path):
+    path = write_export(tmp_path / "program.pt2", torch.nn.Flatten(), torch.zeros(2, 1, 12, 12))
+    model = ModelConfig(architecture=f"export:{path}", weights="trained")
+    config = config_of(training={"epochs": 1}).model_copy(update={"model": model})
+    with pytest.raises(UserError, match=r"program\.pt2 holds its weights"):
+        train_checkpoint(atlas, config)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "offers"),
+    [
+        ("resnet18", "expected a file, trained or untrained, got 'a1_in2k'"),
+        ("googlenet", r"trained, torchvision's weights by name \(IMAGENET1K_V1, DEFAULT\) or"),
+    ],
+)
+def test_choose_checkpoint__unknown_weights_say_what_the_source_offers(architecture, offers):
+    with pytest.raises(UserError, match=offers):
+        choose_checkpoint(ModelConfig(architecture=architecture, weights="a1_in2k"))
+
+
+def test_record_checkpoint__half_weights_are_said_and_noted(atlas, tmp_path):
+    start = config_of()
+    model, _ = load_checkpoint(
+        start.model, choose_checkpoint(start.model), load_images(atlas, start)
+    )
+    half = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    save_file(half, tmp_path / "half.safetensors")
+    config = config_of({"weights": str(tmp_path / "half.safetensors")})
+    receipt = record_checkpoint(atlas, config, choose_checkpoint(config.model))
+    said = "the model's weights are float16; they are used as float32"
+    assert said in receipt.notices
+    assert open_recording(atlas, receipt.recording).attributes["model_notes"] == [said]

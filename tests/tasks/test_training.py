@@ -12,7 +12,8 @@ from sklearn.datasets import load_digits
 from activarium.schemas.config import ModelConfig, TrainingConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.epoch_plan import cosine_rate, plan_epoch, shifted
-from activarium.tasks.models import build_model, load_weights, weights_sha256
+from activarium.tasks.model_weights import load_weights, weights_sha256
+from activarium.tasks.models import build_model
 from activarium.tasks.training import accuracy, train
 
 CPU = torch.device("cpu")

@@ -1,0 +1,140 @@
+"""Where a model comes from: what every source of models can tell and do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from activarium.schemas.errors import UserError
+from activarium.tasks.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from activarium.schemas.config import ModelConfig, PreprocessingConfig
+
+IMAGE_COLOURS = (1, 3)
+"""Colours that images can have as inputs: grey, and red, green and blue."""
+
+
+class ModelSource(ABC):
+    """A source of models, asked about one configured model.
+
+    Weights of its own are those that it brings by a name, such as a library's pretrained ones.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name in the atlas, where none is configured."""
+
+    @property
+    def architecture(self) -> str:
+        """The architecture as recordings note it, wherever its file may lie."""
+        return self.config.architecture
+
+    @property
+    def own_weights(self) -> str | None:
+        """Name of the configured weights, where the source brings them itself, else None."""
+        return None
+
+    @property
+    def offers(self) -> str:
+        """What model.weights may be, beside a file, trained and untrained."""
+        return ""
+
+    @property
+    def preprocessing(self) -> PreprocessingConfig | None:
+        """The preprocessing that belongs to the model, None where there is none."""
+        return None
+
+    @property
+    def definition(self) -> str:
+        """Checksum of what decides the output beside architecture and weights; empty for none."""
+        return fingerprint({"options": self.config.options}) if self.config.options else ""
+
+    @abstractmethod
+    def colours(self, of_images: int) -> int:
+        """Return the channels of the input, for a test set of images of so many colours."""
+
+    @abstractmethod
+    def build(self, *, classes: int, colours: int, size: tuple[int, int]) -> nn.Module:
+        """Return a model at its start; the caller has set the seed.
+
+        Parameters
+        ----------
+        classes
+            Number of classes of the test set.
+        colours
+            Channels of the input.
+        size
+            Height and width of the input, in pixels.
+        """
+
+    def load(self) -> nn.Module:
+        """Return the model with the weights that the source brings."""
+        raise UserError(
+            f"model.weights {self.config.weights!r} names weights that {self.config.architecture} "
+            f"does not bring; it takes a file, trained{self.offers} or untrained"
+        )
+
+    def control(self) -> dict[str, object]:
+        """Return what to change in the configuration for the same model at its start."""
+        return {"weights": "untrained", "checkpoint": None}
+
+    def refuse_options(self) -> None:
+        """Say that there is no function that could take `model.options`."""
+        if self.config.options:
+            raise UserError(
+                f"model.options are keyword arguments of a model's function; "
+                f"{self.config.architecture} takes none: leave them out"
+            )
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw weights from a seed, leaving the global random state alone."""
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the CUDA generators too, which fork_rng leaves out here.
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def agreed_colours(config: ModelConfig, taken: int | None, of_images: int) -> int:
+    """Return the channels of the input: what the model takes, else as configured or as the images.
+
+    Parameters
+    ----------
+    config
+        The model, and the colours that are configured for it.
+    taken
+        Channels that the model takes, None where that is not known.
+    of_images
+        Colours of the test set's images.
+
+    Raises
+    ------
+    UserError
+        If the model takes neither 1 nor 3 channels, or others than configured.
+    """
+    if taken is None:
+        return config.colours or of_images
+    if taken not in IMAGE_COLOURS:
+        raise UserError(
+            f"{config.architecture} takes images of {taken} channels; images have 1 or 3 colours"
+        )
+    if config.colours not in (None, taken):
+        hint = ", grey images are given to all three" if taken == 3 else ""
+        raise UserError(
+            f"model.colours: {config.architecture} takes {taken} colours, got {config.colours}; "
+            f"leave the setting out{hint}"
+        )
+    return taken
