@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from activarium.flows.cli_options import DEFAULT_ROOT, Json, Root, Verbose
+from activarium.flows.cli_options import DEFAULT_ROOT, Json, RecordingsAt, Root, Verbose
 from activarium.flows.output import err, out, print_json, print_result, print_rows
 from activarium.flows.progress_bars import current_progress, progress_bars
 from activarium.schemas.atlas import Atlas
@@ -17,7 +17,12 @@ app = typer.Typer()
 
 
 @app.command("list")
-def list_command(root: Root = DEFAULT_ROOT, json: Json = False, verbose: Verbose = False) -> None:
+def list_command(
+    root: Root = DEFAULT_ROOT,
+    recordings_at: RecordingsAt = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
     """List the recordings of the atlas.
 
     Example: [bold]activarium list --json[/]
@@ -25,13 +30,14 @@ def list_command(root: Root = DEFAULT_ROOT, json: Json = False, verbose: Verbose
     del verbose
     from activarium.tasks.listing import list_recordings
 
-    rows = list_recordings(Atlas(root))
+    atlas = Atlas(root, recordings_at)
+    rows = list_recordings(atlas)
     if json:
         print_json(rows)
     elif rows:
         print_rows(rows, ("recording", "status", "images", "units", "accuracy", "tables"))
     else:
-        out.print(f"no recordings in {root}: `activarium demo` makes the first")
+        out.print(f"no recordings in {atlas.recordings}: `activarium demo` makes the first")
 
 
 @app.command()
@@ -40,6 +46,7 @@ def verify(
         list[str] | None, typer.Argument(metavar="[RECORDING...]", help="By default all.")
     ] = None,
     root: Root = DEFAULT_ROOT,
+    recordings_at: RecordingsAt = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -51,7 +58,7 @@ def verify(
     from activarium.tasks.verify import names_to_verify
     from activarium.tasks.verify import verify as verify_recordings
 
-    atlas = Atlas(root)
+    atlas = Atlas(root, recordings_at)
     names = names_to_verify(atlas, recordings or ())
     with progress_bars(err):
         found = verify_recordings(atlas, names, progress=current_progress())
@@ -59,7 +66,7 @@ def verify(
         print_json(asdict(found))
     else:
         for fault in found.faults:
-            what = f" {fault.object}: {fault.problem}"
+            what = f" {fault.where}: {fault.problem}"
             out.print(Text.assemble((fault.recording, "red"), what))
         for name in found.tables_only:
             out.print(f"{name}: the recording is gone, its tables were checked")

@@ -26,6 +26,16 @@ Root = Annotated[
     Path,
     typer.Option("--root", envvar="ACTIVARIUM_ROOT", help="The atlas folder."),
 ]
+RecordingsAt = Annotated[
+    str | None,
+    typer.Option(
+        "--recordings",
+        envvar="ACTIVARIUM_RECORDINGS",
+        metavar="ADDRESS",
+        help="Where recordings lie if not in the atlas folder: a folder, or s3://bucket/prefix "
+        "(credentials from the environment or AWS_PROFILE).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Verbose = Annotated[
     bool,

@@ -33,11 +33,13 @@ class Atlas:
     """The folder that holds everything a project records."""
 
     root: Path
+    recordings_at: str | None = None
+    """Address of the recordings where they lie elsewhere, such as s3://bucket/prefix."""
 
     @property
-    def recordings(self) -> Path:
-        """Folder of the recordings."""
-        return self.root / "recordings"
+    def recordings(self) -> str:
+        """Address of the recordings: a folder under the root, or what was given."""
+        return self.recordings_at or str(self.root / "recordings")
 
     @property
     def tables(self) -> Path:
@@ -73,9 +75,9 @@ class Atlas:
         """Folder that test sets are downloaded to where none is configured."""
         return self.root / "datasets"
 
-    def recording(self, recording: str) -> Path:
-        """Store of one recording."""
-        return self.recordings / f"{recording}.zarr"
+    def recording(self, recording: str) -> str:
+        """Address of the store of one recording."""
+        return f"{self.recordings.rstrip('/')}/{recording}.zarr"
 
     def partition(self, table: Table, recording: str) -> Path:
         """Folder of one recording's files of a table."""
@@ -88,7 +90,3 @@ class Atlas:
     def report(self, name: str) -> Path:
         """Report page of a run."""
         return self.reports / f"{slug(name)}.html"
-
-    def recording_names(self) -> list[str]:
-        """Return the ids of all recordings, finished or not, sorted."""
-        return sorted(path.name.removesuffix(".zarr") for path in self.recordings.glob("*.zarr"))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 GENERATED = "<!-- Written by `make docs` from `schemas/`; change it there. -->"
 
+WRITTEN = {"create": "at creation", "shard": "by shards", "finish": "at the end"}
+"""When an array is written, by its phase."""
+
 
 def tables_page() -> str:
     """Return docs/tables.md."""
@@ -89,9 +92,14 @@ def recording_page() -> str:
         f"It is written shard by shard (up to {layout.SHARD_IMAGES:,} images, fewer where a shard "
         f"would pass {layout.SHARD_BYTES // 2**20} MiB), in chunks of one shard's images by "
         f"{layout.BLOCK_UNITS} columns, each with a crc32c. After a shard is safely on disk its "
-        f"receipt `{layout.RECEIPTS}/shard-<n>.json` lists each stored object with size and sha256; "
-        "only receipts count as progress. Rows of images that could not be decoded are NaN, and "
-        "`valid` is false.",
+        f"receipt `{layout.RECEIPTS}/shard-<n>.json` lists each stored object with its size and the "
+        "CRC-32C of each of its blocks of 65,536 bytes; only receipts count as progress. "
+        f"`{layout.STORE_RECEIPT}` lists the metadata and coordinates, `{layout.FINAL_RECEIPT}` what "
+        "is added up over all shards; each receipt ends with a sha256 of itself. Rows of images "
+        "that could not be decoded are NaN, and `valid` is false.",
+        "",
+        "It may lie in a bucket (`--recordings s3://bucket/prefix`, or `ACTIVARIUM_RECORDINGS`): "
+        "the same objects under the same keys.",
         "",
         "The store's attributes hold `status` (recording or complete), the `fingerprint` of "
         "everything the recording depends on, and its provenance: model, checkpoint, sha256 of the "
@@ -102,7 +110,7 @@ def recording_page() -> str:
     ]
     lines += [
         f"| {spec.name} | {', '.join(spec.dimensions)} | {spec.dtype} | "
-        f"{'at creation' if spec.phase == 'create' else 'by shards'} | {spec.description} |"
+        f"{WRITTEN[spec.phase]} | {spec.description} |"
         for spec in layout.ARRAYS
     ]
     lines += [

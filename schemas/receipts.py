@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+from activarium.schemas.stored_object import StoredObject
 
 
 class Receipt(BaseModel):
     """Base of all receipts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StoredObject(Receipt):
-    """One stored chunk."""
-
-    key: str
-    """Key within the recording."""
-    size: int
-    """Bytes."""
-    sha256: str
-    """Checksum of the bytes."""
 
 
 class ShardReceipt(Receipt):
@@ -33,6 +25,10 @@ class ShardReceipt(Receipt):
     fingerprint: str
     invalid: tuple[str, ...] = ()
     """Ids of the images that could not be decoded."""
+    conversions: dict[str, int] = {}
+    """How many images were converted on their way to the model, per kind of conversion."""
+    batch_size: int
+    """Images per forward pass; less than the recording's where memory did not suffice."""
     objects: tuple[StoredObject, ...]
     device: str
     read_seconds: float
@@ -41,7 +37,19 @@ class ShardReceipt(Receipt):
 
 
 class StoreReceipt(Receipt):
-    """Written when a recording is complete: its metadata, coordinates and shard receipts."""
+    """Written when a recording is created: all that it holds beside what its shards write."""
+
+    fingerprint: str
+    shards: int
+    """How many shards there will be."""
+    metadata: dict[str, Any]
+    """Content of the root zarr.json at creation."""
+    objects: tuple[StoredObject, ...]
+    """The arrays' metadata and the coordinates."""
+
+
+class FinalReceipt(Receipt):
+    """Written when a recording is complete: what follows from all shards together."""
 
     fingerprint: str
     objects: tuple[StoredObject, ...]
@@ -62,7 +70,8 @@ class RecordingReceipt(Receipt):
     """One complete recording."""
 
     recording: str
-    path: Path
+    path: str
+    """Address of its store."""
     images: int
     units: int
     layers: int
@@ -72,6 +81,10 @@ class RecordingReceipt(Receipt):
     """Ids of the images that could not be decoded."""
     resumed_shards: int = 0
     """Shards that an earlier, interrupted run had stored."""
+    shards_left: int = 0
+    """Shards that are still to be made, by other parts; 0 where the recording is complete."""
+    notices: tuple[str, ...] = ()
+    """What the user should know: the engine, conversions, smaller batches, repairs."""
     seconds: float = 0.0
 
 

@@ -7,6 +7,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.places import place_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,11 @@ recordings, tables, page and Prefect database several times over.
 """
 
 
-def check_atlas(root: Path, *, needed: int) -> None:
+RECORD_FLOOR_BYTES = 8 * MEBIBYTE
+"""The same for recording alone: room for Prefect's database; the shards are counted exactly."""
+
+
+def check_atlas(root: Path, *, needed: int, recordings_at: str | None = None) -> None:
     """Make the atlas folder if it is not there, and check that work in it can begin.
 
     Parameters
@@ -31,12 +36,17 @@ def check_atlas(root: Path, *, needed: int) -> None:
         The atlas folder.
     needed
         Bytes that must be free.
+    recordings_at
+        Address of the recordings where they lie elsewhere.
 
     Raises
     ------
     UserError
-        If the folder cannot be made or written, or too little is free.
+        If the folder cannot be made or written, too little is free, or the recordings cannot be
+        reached.
     """
+    if recordings_at is not None:
+        place_at(recordings_at).check()
     try:
         root.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(root).free

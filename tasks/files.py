@@ -4,18 +4,107 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
+import socket
+import time
 import uuid
 from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activarium.schemas.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
+
+    Content = bytes | memoryview
 
 TEMPORARY_SUFFIX = ".partial"
 """Ending of files that are still being written; no reader's pattern matches it."""
+
+ABANDONED_SECONDS = 24 * 3_600
+"""Age at which the temporary file of another machine's process counts as left behind."""
+
+_OWNER = re.compile(r"\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.partial$")
+
+
+def temporary_name(name: str) -> str:
+    """Return a hidden name for what is still being written, which tells which process writes it."""
+    return f".{name}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}"
+
+
+@cache
+def _machine() -> str:
+    """Return a mark of the machine and container whose process ids this process can look up."""
+    space = ""
+    with suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:6]
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Return whether nobody writes a temporary file any more."""
+    owner = _OWNER.search(path.name)
+    if owner is None:
+        return path.name.endswith(TEMPORARY_SUFFIX)
+    with suppress(OSError):
+        if owner[1] == _machine() and not _is_alive(int(owner[2])):
+            return True
+        return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+    return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def sweep(paths: Iterable[Path]) -> int:
+    """Delete the temporary files and folders that killed writers left; return how many."""
+    swept = 0
+    for path in paths:
+        if _is_abandoned(path):
+            _remove(path)
+            swept += 1
+    return swept
+
+
+def sweep_partial_files(folder: Path) -> int:
+    """Delete the temporary files in a folder that killed writers left; return how many."""
+    return sweep(list(folder.rglob(f"*{TEMPORARY_SUFFIX}")))
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` for a file or a folder; what is left there is deleted.
+
+    Raises
+    ------
+    UserError
+        If the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(temporary_name(path.name))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -27,24 +116,38 @@ def replacing(path: Path) -> Iterator[Path]:
     UserError
         If the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with aside(path) as temporary:
         yield temporary
         sync_file(temporary)
         temporary.replace(path)
         sync_file(path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole small file at once."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+def write_bytes(path: Path, content: Content, *, settle: bool = True) -> None:
+    """Write a whole file at once.
+
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        Its bytes.
+    settle
+        Flush the folder too; whoever writes many files flushes it once, after them.
+    """
+    with aside(path) as temporary:
+        write_flushed(temporary, content)
+        temporary.replace(path)
+        if settle:
+            sync_file(path.parent)
+
+
+def write_flushed(path: Path, content: Content) -> None:
+    """Write a file and flush its content to the disk."""
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def sync_file(path: Path) -> None:

@@ -7,24 +7,24 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.errors import UserError
-from activarium.schemas.layout import FORMAT_VERSION, RECEIPTS
+from activarium.schemas.layout import FORMAT_VERSION
 from activarium.schemas.tables import RECORDINGS, TABLES
 from activarium.tasks.parquet_files import read_table
-from activarium.tasks.recording_store import read_attributes
+from activarium.tasks.places import place_at, recording_names
+from activarium.tasks.recording_store import read_attributes, receipt_keys
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from activarium.schemas.atlas import Atlas
+    from activarium.tasks.places import Place
 
 
 def list_recordings(atlas: Atlas) -> list[dict[str, Any]]:
     """Return one row per recording: id, state, sizes, accuracy and which tables there are."""
-    return [_describe(atlas, name) for name in atlas.recording_names()]
+    return [_describe(atlas, name) for name in recording_names(atlas)]
 
 
 def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
-    path = atlas.recording(name)
+    place = place_at(atlas.recording(name))
     tables = [
         table.name
         for table in TABLES.values()
@@ -33,14 +33,14 @@ def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
     row: dict[str, Any] = {"recording": name, "status": "damaged", "tables": tables}
     row |= {"images": None, "units": None, "accuracy": None}
     try:
-        attributes = read_attributes(path)
+        attributes = read_attributes(place)
     except UserError:
-        if _has_other_format(path):
+        if _has_other_format(place):
             row["status"] = "other format"
         return row
     row["status"] = attributes["status"]
     row |= {key: attributes[key] for key in ("model", "checkpoint", "test_set", "split")}
-    row["shards"] = len(list((path / RECEIPTS).glob("shard-*.json")))
+    row["shards"] = len(receipt_keys(place))
     if RECORDINGS.name in tables:
         columns = ("images", "units", "accuracy")
         # `verify` names a damaged table; the other recordings are listed all the same.
@@ -49,10 +49,10 @@ def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
     return row
 
 
-def _has_other_format(path: Path) -> bool:
+def _has_other_format(place: Place) -> bool:
     """Return whether a store that cannot be read tells the format version of another program."""
     try:
-        version = json.loads((path / "zarr.json").read_bytes())["attributes"]["format_version"]
+        version = json.loads(place.read("zarr.json"))["attributes"]["format_version"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return isinstance(version, int) and version != FORMAT_VERSION

@@ -11,36 +11,36 @@ import zarr
 
 from activarium.schemas.errors import IncompleteRecordingError, UserError
 from activarium.schemas.layers import Layer
+from activarium.tasks.places import place_at, recording_names
 from activarium.tasks.recording_store import read_attributes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from activarium.schemas.atlas import Atlas
+    from activarium.tasks.places import Place
 
 
 @dataclass(frozen=True)
 class Recording:
     """One complete recording; everything is read when it is asked for."""
 
-    path: Path
+    place: Place
 
     @property
     def name(self) -> str:
         """The recording's id."""
-        return self.path.name.removesuffix(".zarr")
+        return self.place.name.removesuffix(".zarr")
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
         """Fingerprint, provenance and settings."""
-        return read_attributes(self.path)
+        return read_attributes(self.place)
 
     @cached_property
     def group(self) -> zarr.Group:
         """The Zarr group, read-only."""
-        return zarr.open_group(self.path, mode="r")
+        return zarr.open_group(self.place.zarr_store(read_only=True), mode="r")
 
     @property
     def fingerprint(self) -> str:
@@ -66,8 +66,8 @@ class Recording:
             raise UserError(f"recording {self.name} has no array {array!r}") from error
         except (ValueError, OSError) as error:
             raise UserError(
-                f"{self.path}/{array} cannot be read ({error}): `activarium verify` names the "
-                "damaged shard; delete its receipt and record again"
+                f"{self.place}/{array} cannot be read ({error}): `activarium verify` names the "
+                "damaged shard, `activarium record --repair` makes it again"
             ) from error
 
     def text(self, array: str) -> list[str]:
@@ -132,7 +132,7 @@ def open_recording(atlas: Atlas, name: str) -> Recording:
     IncompleteRecordingError
         If it is not complete.
     """
-    names = atlas.recording_names()
+    names = recording_names(atlas)
     matches = [each for each in names if each == name] or [
         each for each in names if each.startswith(name)
     ]
@@ -140,7 +140,7 @@ def open_recording(atlas: Atlas, name: str) -> Recording:
         what = f"{len(matches)} recordings begin" if matches else "no recording begins"
         shown = ", ".join((matches or names)[:5]) or "none"
         raise UserError(f"{what} with {name!r} in {atlas.recordings}; there are: {shown}")
-    recording = Recording(atlas.recording(matches[0]))
+    recording = Recording(place_at(atlas.recording(matches[0])))
     if recording.attributes.get("status") != "complete":
         raise IncompleteRecordingError(
             f"recording {matches[0]} is not complete: run `activarium record` with its "

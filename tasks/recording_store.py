@@ -1,46 +1,46 @@
-"""Recordings on disk: create the store whole, fill shards, read receipts, finalise, open.
+"""Recordings in a place: create the store whole, fill shards, read receipts, finalise.
 
-`create -> write_shard(i) -> finalise`: each shard is safe to repeat, and only receipts count as
-progress, because missing chunks read as fill values without a word.
+`create -> write_shard(i) -> finalise`: each step is safe to repeat, by any number of processes at
+once, and only receipts count as progress, because missing chunks read as fill values without a
+word.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import uuid
-import warnings
-from typing import TYPE_CHECKING, Any, Literal, cast
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
-from pydantic import ValidationError
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import (
+    FINAL_RECEIPT,
     FORMAT_VERSION,
     RECEIPTS,
+    ROOT,
     STORE_RECEIPT,
-    PlacedArray,
     RecordingLayout,
     Shard,
 )
-from activarium.schemas.receipts import ShardReceipt, StoredObject, StoreReceipt
-from activarium.tasks.files import sha256_file, sync_file, write_bytes
+from activarium.schemas.receipts import FinalReceipt, ShardReceipt, StoreReceipt
+from activarium.tasks.chunk_writer import Rows, write_rows
+from activarium.tasks.created_objects import created_objects, root_metadata
+from activarium.tasks.receipt_files import DamagedReceiptError, sealed, unsealed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-FILLS: dict[str, Any] = {"float32": np.nan, "int32": -1, "int64": -1, "uint8": 0, "bool": False}
+    from activarium.schemas.stored_object import StoredObject
+    from activarium.tasks.places import Place
 
 
 def create_store(
-    path: Path,
+    place: Place,
     layout: RecordingLayout,
     *,
     attributes: Mapping[str, Any],
@@ -49,11 +49,12 @@ def create_store(
 ) -> None:
     """Create a recording with every array in place and every coordinate written.
 
-    It is built aside and renamed, so that a store that exists is whole.
+    It appears whole. Where another process creates the same store at the same time, or has before,
+    that one's settings may be the ones that count: read the attributes afterwards.
 
     Parameters
     ----------
-    path
+    place
         Where the store will be.
     layout
         The recording's sizes.
@@ -64,57 +65,33 @@ def create_store(
     compression
         `none` or `zstd`; every array carries a crc32c either way.
     """
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fixed: dict[str, Any] = {"format_version": FORMAT_VERSION, "status": "recording"}
-    try:
-        group = zarr.open_group(aside, mode="w-", attributes={**fixed, **attributes})
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            for array in layout.arrays():
-                _create_array(group, array, coordinates, compression)
-        (aside / RECEIPTS).mkdir()
-        aside.rename(path)
-    except OSError as error:
-        raise UserError(f"cannot create {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    own = {**attributes, "compression": compression}
+    if _create(place, layout, own, coordinates) or place.size(ROOT) is not None:
+        return
+    # Another has begun it with its own settings, and may have been killed over it.
+    begun = read_store_receipt(place).metadata["attributes"]
+    layout = replace(layout, shard_images=int(begun["shard_images"]))
+    _create(place, layout, begun, coordinates)
 
 
-def _create_array(
-    group: zarr.Group,
-    array: PlacedArray,
+def _create(
+    place: Place,
+    layout: RecordingLayout,
+    attributes: Mapping[str, Any],
     coordinates: Mapping[str, NDArray[Any]],
-    compression: str,
-) -> None:
-    spec = array.spec
-    codecs: list[Any] = [Crc32cCodec()]
-    if compression == "zstd" and spec.dtype == "float32":
-        codecs.insert(0, ZstdCodec(level=1))
-    attributes: dict[str, Any] = {"description": spec.description}
-    if spec.coordinates:
-        attributes["coordinates"] = spec.coordinates
-    created = group.create_array(
-        spec.name,
-        shape=array.shape,
-        chunks=array.chunks,
-        dtype=str if spec.is_text else spec.dtype,
-        compressors=codecs,
-        fill_value="" if spec.is_text else FILLS[spec.dtype],
-        dimension_names=list(array.dimensions),
-        attributes=attributes,
-    )
-    if spec.phase == "create":
-        created[...] = coordinates[spec.name]
+) -> bool:
+    objects = created_objects(layout, attributes, coordinates)
+    return place.create_all(objects, first=STORE_RECEIPT, last=ROOT)
 
 
 def write_shard(
-    path: Path, layout: RecordingLayout, shard: Shard, values: Mapping[str, NDArray[Any]]
+    place: Place, layout: RecordingLayout, shard: Shard, values: Mapping[str, NDArray[Any]]
 ) -> tuple[StoredObject, ...]:
-    """Write one shard's rows of every array, each chunk once, and return what is now on disk.
+    """Write one shard's rows of every array, each chunk once, and return what is now stored.
 
     Parameters
     ----------
-    path
+    place
         The recording's store.
     layout
         The recording's sizes.
@@ -128,65 +105,67 @@ def write_shard(
     UserError
         If the rows do not fit the layout, or the disk is full.
     """
-    stored: list[StoredObject] = []
+    everything = []
+    for array in layout.shard_arrays():
+        rows, first = values[array.spec.name], shard.index * array.chunks[0]
+        expected = (min(array.chunks[0], array.shape[0] - first), *array.shape[1:])
+        if rows.shape != expected:
+            raise UserError(
+                f"{place.name}, shard {shard.index}: expected {array.spec.name} of shape "
+                f"{expected}, got {rows.shape}"
+            )
+        everything.append(Rows(array.spec.name, first, rows))
     try:
-        group = zarr.open_group(path, mode="r+", use_consolidated=False)
-        for array in layout.shard_arrays():
-            rows = values[array.spec.name]
-            expected = (shard.images, *array.shape[1:])
-            if rows.shape != expected:
-                raise UserError(
-                    f"{path.name}, shard {shard.index}: expected {array.spec.name} of shape "
-                    f"{expected}, got {rows.shape}"
-                )
-            with zarr.config.set({"array.write_empty_chunks": True}):
-                stored_array = cast("zarr.Array[Any]", group[array.spec.name])
-                stored_array[shard.start : shard.stop] = rows
-            keys = array.chunk_keys(shard, layout.shard_images)
-            stored.extend(_stored_object(path, key) for key in keys)
-    except OSError as error:
+        return write_rows(place, everything)
+    except UserError as error:
         raise UserError(
-            f"cannot write shard {shard.index} of {path}: {error.strerror or error}; run the same "
-            "command again to go on from the last receipt"
+            f"shard {shard.index}: {error}; run the same command again to go on from the last "
+            "receipt"
         ) from error
-    return tuple(stored)
 
 
-def _stored_object(path: Path, key: str) -> StoredObject:
-    file = path / key
-    sync_file(file)
-    return StoredObject(key=key, size=file.stat().st_size, sha256=sha256_file(file))
-
-
-def write_receipt(path: Path, shard: Shard, receipt: ShardReceipt) -> None:
+def write_receipt(place: Place, shard: Shard, receipt: ShardReceipt) -> None:
     """Write the receipt of a shard that is safely stored."""
-    content = receipt.model_dump_json(indent=1) + "\n"
-    write_bytes(path / RECEIPTS / shard.receipt_name, content.encode())
+    place.write(f"{RECEIPTS}/{shard.receipt_name}", sealed(receipt))
 
 
-def read_receipt(path: Path, shard: Shard) -> ShardReceipt | None:
+def read_receipt(place: Place, shard: Shard) -> ShardReceipt | None:
     """Return the receipt of a shard, or None where there is none that can be trusted.
 
     A receipt counts when it can be read, belongs to this recording, and all its objects have the
     size that it notes.
     """
-    file = path / RECEIPTS / shard.receipt_name
+    return _trusted(place, shard, read_attributes(place)["fingerprint"], place.size)
+
+
+def pending_shards(place: Place, shards: Sequence[Shard]) -> list[Shard]:
+    """Return the shards that have no receipt that can be trusted."""
+    size, fingerprint = place.sizes().get, read_attributes(place)["fingerprint"]
+    with ThreadPoolExecutor(place.threads) as pool:
+        receipts = pool.map(lambda shard: _trusted(place, shard, fingerprint, size), shards)
+        return [shard for shard, receipt in zip(shards, receipts, strict=True) if receipt is None]
+
+
+def _trusted(
+    place: Place, shard: Shard, fingerprint: str, size: Callable[[str], int | None]
+) -> ShardReceipt | None:
     try:
-        receipt = ShardReceipt.model_validate_json(file.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        receipt = unsealed(ShardReceipt, place.read(f"{RECEIPTS}/{shard.receipt_name}"))
+    except (FileNotFoundError, DamagedReceiptError):
         return None
-    if (receipt.start, receipt.stop) != (shard.start, shard.stop):
+    belongs = (receipt.fingerprint, receipt.start, receipt.stop)
+    if belongs != (fingerprint, shard.start, shard.stop):
         return None
-    if receipt.fingerprint != read_attributes(path)["fingerprint"]:
-        return None
-    for stored in receipt.objects:
-        file = path / stored.key
-        if not file.is_file() or file.stat().st_size != stored.size:
-            return None
-    return receipt
+    is_whole = all(size(stored.key) == stored.size for stored in receipt.objects)
+    return receipt if is_whole else None
 
 
-def read_receipts(path: Path) -> list[ShardReceipt]:
+def receipt_keys(place: Place) -> list[str]:
+    """Return the keys of all shards' receipts in order."""
+    return [key for key in place.keys(f"{RECEIPTS}/shard-") if key.endswith(".json")]
+
+
+def read_receipts(place: Place) -> list[ShardReceipt]:
     """Return all receipts of a recording in the order of their shards, as they were written.
 
     Raises
@@ -194,18 +173,38 @@ def read_receipts(path: Path) -> list[ShardReceipt]:
     UserError
         If one cannot be read.
     """
+    keys = receipt_keys(place)
+    with ThreadPoolExecutor(place.threads) as pool:
+        contents = list(pool.map(place.read, keys))
     receipts = []
-    for file in sorted((path / RECEIPTS).glob("shard-*.json")):
+    for key, content in zip(keys, contents, strict=True):
         try:
-            receipts.append(ShardReceipt.model_validate_json(file.read_bytes()))
-        except ValidationError as error:
+            receipts.append(unsealed(ShardReceipt, content))
+        except DamagedReceiptError as error:
             raise UserError(
-                f"{file} cannot be read: delete it and record again, only its shard is repeated"
+                f"{place}/{key}: {error}: record again with --repair, only its shard is repeated"
             ) from error
     return receipts
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
+def read_store_receipt(place: Place) -> StoreReceipt:
+    """Return the receipt of what a recording holds beside its shards.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
+    """
+    try:
+        return unsealed(StoreReceipt, place.read(STORE_RECEIPT))
+    except FileNotFoundError:
+        problem = "is missing"
+    except DamagedReceiptError as error:
+        problem = f"is damaged ({error})"
+    raise UserError(f"{place}/{STORE_RECEIPT} {problem}: record again with --repair")
+
+
+def read_attributes(place: Place) -> dict[str, Any]:
     """Return the recording's attributes.
 
     Raises
@@ -213,80 +212,64 @@ def read_attributes(path: Path) -> dict[str, Any]:
     UserError
         If there is no recording, its metadata cannot be read, or it is of another format.
     """
-    file = path / "zarr.json"
     try:
-        attributes: dict[str, Any] = json.loads(file.read_bytes())["attributes"]
+        attributes: dict[str, Any] = json.loads(place.read(ROOT))["attributes"]
+        version = attributes["format_version"]
     except FileNotFoundError as error:
-        raise UserError(f"no recording at {path}: `activarium list` shows what there is") from error
+        if place.names():
+            raise UserError(f"{place}/{ROOT} is missing: record again with --repair") from error
+        raise UserError(
+            f"no recording at {place}: `activarium list` shows what there is"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file} cannot be read ({error}): delete {path} and record again"
+            f"{place}/{ROOT} cannot be read ({error}): record again with --repair"
         ) from error
-    version = attributes.get("format_version")
     if version != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format version {version!r}, this program reads {FORMAT_VERSION}: "
+            f"{place} has format version {version!r}, this program reads {FORMAT_VERSION}: "
             "record again"
         )
     return attributes
 
 
-def sweep_partial_files(path: Path) -> int:
-    """Delete the temporary files that a killed writer left in a store, and return how many."""
-    leftovers = [*path.rglob("*.partial"), *path.rglob(".*.partial")]
-    for leftover in set(leftovers):
-        leftover.unlink(missing_ok=True)
-    return len(set(leftovers))
-
-
-def finalise(path: Path) -> None:
+def finalise(place: Place) -> None:
     """Mark a recording complete, once all shards have their receipts.
 
-    The metadata is consolidated, and what the shards' receipts do not list gets a receipt of its
-    own. The status changes last and in one step: whoever is stopped before leaves a recording
-    that is finalised again.
+    All that is written follows from the shards, so that several may do it at once. The status
+    changes last and in one step: whoever is stopped before leaves a recording that is finalised
+    again.
     """
-    _consolidate(path)
-    content = _with_status(path, "complete")
-    listed = [_stored_object(path, key) for key in _keys_beside_chunks(path)]
-    digest = hashlib.sha256(content).hexdigest()
-    listed.append(StoredObject(key="zarr.json", size=len(content), sha256=digest))
-    fingerprint = read_attributes(path)["fingerprint"]
-    receipt = StoreReceipt(fingerprint=fingerprint, objects=tuple(listed))
-    write_bytes(path / STORE_RECEIPT, (receipt.model_dump_json(indent=1) + "\n").encode())
-    write_bytes(path / "zarr.json", content)
+    created = read_store_receipt(place)
+    receipt = FinalReceipt(fingerprint=created.fingerprint, objects=_write_density(place))
+    place.write(FINAL_RECEIPT, sealed(receipt))
+    place.write(ROOT, root_metadata(created, "complete"))
 
 
-def is_final(path: Path) -> bool:
-    """Return whether a recording is complete, with the receipt that `finalise` writes."""
-    complete = read_attributes(path)["status"] == "complete"
-    return complete and (path / STORE_RECEIPT).is_file()
+def _write_density(place: Place) -> tuple[StoredObject, ...]:
+    """Add up the shards' histograms, where they are kept."""
+    group = zarr.open_group(place.zarr_store(read_only=True), mode="r")
+    if "density" not in group:
+        return ()
+    shards = cast("zarr.Array[Any]", group["shard_density"])
+    total = np.zeros(shards.shape[1:], dtype=np.int64)
+    try:
+        for shard in range(shards.shape[0]):
+            total += np.asarray(shards[shard])
+    except ValueError as error:
+        raise UserError(
+            f"{place}/shard_density cannot be read ({error}): record again with --repair"
+        ) from error
+    return write_rows(place, [Rows("density", 0, total)])
 
 
-def reopen(path: Path) -> None:
+def is_final(place: Place) -> bool:
+    """Return whether a recording is complete, with the receipts that belong to it."""
+    complete = read_attributes(place)["status"] == "complete"
+    return complete and all(place.size(key) is not None for key in (STORE_RECEIPT, FINAL_RECEIPT))
+
+
+def reopen(place: Place) -> None:
     """Mark a complete recording as being recorded, in one step, before a shard is made again."""
-    if read_attributes(path)["status"] == "complete":
-        write_bytes(path / "zarr.json", _with_status(path, "recording"))
-
-
-def _with_status(path: Path, status: Literal["recording", "complete"]) -> bytes:
-    root = json.loads((path / "zarr.json").read_bytes())
-    root["attributes"]["status"] = status
-    return (json.dumps(root, indent=2) + "\n").encode()
-
-
-def _consolidate(path: Path) -> None:
-    with warnings.catch_warnings():
-        # Consolidated metadata is an extension that every zarr 3 reader understands.
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        # The receipts are plain files, which Zarr steps over.
-        warnings.filterwarnings("ignore", message=f"Object at {RECEIPTS}")
-        zarr.consolidate_metadata(path)
-
-
-def _keys_beside_chunks(path: Path) -> list[str]:
-    """Return the keys of arrays' metadata, coordinates' chunks and shard receipts."""
-    chunks = {stored.key for receipt in read_receipts(path) for stored in receipt.objects}
-    files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-    keys = {file.relative_to(path).as_posix() for file in files}
-    return sorted(keys - chunks - {STORE_RECEIPT, "zarr.json"})
+    if read_attributes(place)["status"] == "complete":
+        place.write(ROOT, root_metadata(read_store_receipt(place), "recording"))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from activarium.schemas.tables import IMAGES, LAYERS, RECORDINGS, UNITS
 from activarium.tasks.parquet_files import read_table
+from activarium.tasks.places import place_at
 from activarium.tasks.recording import Recording
 from activarium.tasks.recording_store import read_attributes
 
@@ -50,7 +51,7 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
     row = read_table(atlas.table_file(RECORDINGS, main)).to_pylist()[0]
     layers = _layers(atlas, main)
     for control in controls:
-        name = str(read_attributes(atlas.recording(control))["checkpoint"])
+        name = str(read_attributes(place_at(atlas.recording(control)))["checkpoint"])
         for layer, other in zip(layers, _layers(atlas, control), strict=True):
             layer["controls"] = {**layer.get("controls", {}), name: other["eta2_mean"]}
     outputs, classes = _outputs_and_classes(atlas, main)
@@ -72,7 +73,7 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
 
 def _outputs_and_classes(atlas: Atlas, recording: str) -> tuple[int, int]:
     """Return how many outputs the model has and how many classes the test set."""
-    opened = Recording(atlas.recording(recording))
+    opened = Recording(place_at(atlas.recording(recording)))
     logits = cast("zarr.Array[Any]", opened.group["logits"])
     return logits.shape[1], len(opened.class_names)
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from activarium.schemas.errors import UserError
-from activarium.schemas.layout import RECEIPTS, STORE_RECEIPT
-from activarium.schemas.receipts import ShardReceipt, StoreReceipt
-from activarium.tasks.files import sha256_file
 from activarium.tasks.parquet_files import checksum_file, checksum_line
+from activarium.tasks.places import place_at, recording_names
 from activarium.tasks.progress import silent
-from activarium.tasks.recording_store import read_attributes
+from activarium.tasks.store_check import Finding, check_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from activarium.schemas.atlas import Atlas
@@ -25,11 +21,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fault:
-    """One object that is not what its receipt says."""
+    """One object that is not what its receipt or checksum file says."""
 
     recording: str
     object: str
+    """Key in the recording, or path of a table in the atlas."""
     problem: str
+    shard: int | None = None
+    """The shard that wrote it; None for what shards do not write."""
+    first_byte: int | None = None
+    """Where the first block begins that differs, where that is known."""
+    last_byte: int | None = None
+
+    @property
+    def where(self) -> str:
+        """The object, with its shard and the bytes that differ."""
+        shard = [] if self.shard is None else [f"shard {self.shard}"]
+        known = self.first_byte is not None
+        span = [f"bytes {self.first_byte}-{self.last_byte}"] if known else []
+        return ", ".join([*shard, self.object, *span])
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ def names_to_verify(atlas: Atlas, prefixes: Sequence[str] = ()) -> list[str]:
     UserError
         If there are none, or a prefix fits none.
     """
-    names = sorted({*atlas.recording_names(), *_names_in_tables(atlas)})
+    names = sorted({*recording_names(atlas), *_names_in_tables(atlas)})
     if not names:
         raise UserError(f"no recordings in {atlas.recordings}: is --root the atlas folder?")
     for prefix in prefixes:
@@ -71,81 +81,30 @@ def _names_in_tables(atlas: Atlas) -> set[str]:
 
 
 def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = silent) -> Verification:
-    """Check every stored object and table file of the recordings against its checksum."""
+    """Check every stored object and table file of the recordings against its checksum.
+
+    Every faulty object is reported, in the order of the recordings, shards and keys.
+    """
     faults: list[Fault] = []
     objects = 0
-    lost = _names_in_tables(atlas) - set(atlas.recording_names())
+    lost = _names_in_tables(atlas) - set(recording_names(atlas))
     tables_only = tuple(name for name in recordings if name in lost)
     with progress("verifying", len(recordings)) as advance:
         for name in recordings:
-            store = () if name in lost else _store(atlas, name)
-            found = _first_problems((*store, *_tables(atlas, name)))
-            objects += len(found)
-            faults += [Fault(name, key, problem) for key, problem in found.items() if problem]
+            found = () if name in lost else check_store(place_at(atlas.recording(name)))
+            tables = [Finding(key, problem) for key, problem in _tables(atlas, name)]
+            objects += len(found) + len(tables)
+            faults += [
+                Fault(name, each.object, each.problem, each.shard, each.first_byte, each.last_byte)
+                for each in (*found, *tables)
+                if each.problem
+            ]
             advance(1)
     return Verification(len(recordings), objects, tuple(faults), tables_only)
 
 
-def _first_problems(findings: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the first problem of each object; an object may be looked at in two ways."""
-    first: dict[str, str] = {}
-    for key, problem in findings:
-        first[key] = first.get(key) or problem
-    return first
-
-
-def _store(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (object, problem) of each stored object; an empty problem for a sound one."""
-    path = atlas.recording(name)
-    try:
-        attributes = read_attributes(path)
-    except UserError as error:
-        yield "zarr.json", str(error)
-        return
-    if attributes["status"] == "complete":
-        yield from _listed_beside_chunks(path)
-    covered = 0
-    for file in sorted((path / RECEIPTS).glob("shard-*.json")):
-        key = f"{RECEIPTS}/{file.name}"
-        try:
-            receipt = ShardReceipt.model_validate_json(file.read_bytes())
-        except ValidationError:
-            yield key, "the receipt cannot be read"
-            continue
-        covered += receipt.stop - receipt.start
-        belongs = receipt.fingerprint == attributes["fingerprint"]
-        yield key, "" if belongs else "the receipt belongs to another recording"
-        for stored in receipt.objects:
-            yield stored.key, _difference(path / stored.key, stored.size, stored.sha256)
-    if attributes["status"] != "complete":
-        yield "zarr.json", f"the recording is not complete: {covered} images have receipts"
-
-
-def _listed_beside_chunks(path: Path) -> Iterator[tuple[str, str]]:
-    file = path / STORE_RECEIPT
-    if not file.is_file():
-        yield STORE_RECEIPT, "missing"
-        return
-    try:
-        receipt = StoreReceipt.model_validate_json(file.read_bytes())
-    except ValidationError:
-        yield STORE_RECEIPT, "the receipt cannot be read"
-        return
-    yield STORE_RECEIPT, ""
-    for stored in receipt.objects:
-        yield stored.key, _difference(path / stored.key, stored.size, stored.sha256)
-
-
-def _difference(file: Path, size: int, sha256: str) -> str:
-    if not file.is_file():
-        return "missing"
-    found = file.stat().st_size
-    if found != size:
-        return f"expected {size} bytes, found {found}"
-    return "" if sha256_file(file) == sha256 else "the content differs from its sha256"
-
-
 def _tables(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
+    """Yield (file, problem) of each table file; an empty problem for a sound one."""
     # A checksum without its table tells of a table that is gone.
     listed = {
         atlas.tables / file.relative_to(atlas.checksums).with_suffix("")

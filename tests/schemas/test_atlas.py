@@ -39,12 +39,20 @@ def test_slug__replaces_what_is_not_safe(name, expected):
 
 
 def test_folders__lie_under_the_root():
-    for name in ("recordings", "tables", "models", "reports", "work", "datasets"):
+    for name in ("tables", "models", "reports", "work", "datasets"):
         assert getattr(ATLAS, name) == Path("root") / name
 
 
 def test_recording__is_a_zarr_store_named_by_its_id():
-    assert ATLAS.recording("a-1") == Path("root/recordings/a-1.zarr")
+    assert ATLAS.recordings == "root/recordings"
+    assert ATLAS.recording("a-1") == "root/recordings/a-1.zarr"
+
+
+def test_recording__may_lie_elsewhere():
+    atlas = Atlas(Path("root"), "s3://bucket/some/prefix")
+    assert atlas.recordings == "s3://bucket/some/prefix"
+    assert atlas.recording("a-1") == "s3://bucket/some/prefix/a-1.zarr"
+    assert Atlas(Path("root"), "s3://bucket/").recording("a-1") == "s3://bucket/a-1.zarr"
 
 
 def test_table_file__lies_in_its_recordings_hive_partition():
@@ -60,15 +68,6 @@ def test_table_file__of_a_part_is_named_by_it():
 
 def test_report__is_a_page_named_by_the_run():
     assert ATLAS.report("My run") == Path("root/reports/my-run.html")
-
-
-def test_recording_names__are_those_of_the_stores_sorted(tmp_path):
-    atlas = Atlas(tmp_path)
-    assert atlas.recording_names() == []
-    for name in ("b.zarr", "a.x.zarr", ".half-made.zarr.12345678"):
-        (atlas.recordings / name).mkdir(parents=True)
-    (atlas.recordings / "notes.txt").touch()
-    assert atlas.recording_names() == ["a.x", "b"]
 
 
 def test_table_file__parts_that_differ_only_in_unsafe_characters_do_not_collide():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from activarium.schemas.config import AnalyseConfig
 from activarium.tasks.analyse import analyse
@@ -37,8 +38,8 @@ def test_list__recording_without_tables_has_no_accuracy(atlas, make_raw, write_r
 def test_list__damaged_recording_hides_no_other(atlas, make_raw, write_recording):
     for name in ("a", "b"):
         write_recording(atlas, make_raw(), name)
-    (atlas.recording("a") / "zarr.json").write_text("{")
-    (atlas.recordings / "c.zarr").mkdir()
+    (Path(atlas.recording("a")) / "zarr.json").write_text("{")
+    (Path(atlas.recordings) / "c.zarr").mkdir()
     found = {row["recording"]: row["status"] for row in list_recordings(atlas)}
     assert found == {"a": "damaged", "b": "complete", "c": "damaged"}
 
@@ -56,7 +57,7 @@ def test_list__other_format_is_not_called_damaged(atlas, make_raw, write_recordi
     for name in ("a", "b", "c"):
         write_recording(atlas, make_raw(), name)
     for name, version in (("a", 999), ("b", None)):
-        file = atlas.recording(name) / "zarr.json"
+        file = Path(atlas.recording(name)) / "zarr.json"
         metadata = json.loads(file.read_bytes())
         metadata["attributes"]["format_version"] = version
         file.write_text(json.dumps(metadata))

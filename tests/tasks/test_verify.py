@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ def faults(atlas, name="toy"):
 
 
 def stored_files(atlas):
-    store = atlas.recording("toy")
+    store = Path(atlas.recording("toy"))
     tables = sorted(atlas.tables.glob("*/recording=toy/*"))
     tables += sorted(atlas.checksums.glob("*/recording=toy/*"))
     return [file for file in sorted(store.rglob("*")) if file.is_file()] + tables
@@ -68,7 +69,7 @@ def test_verify__any_missing_file_is_found(whole):
     ],
 )
 def test_verify__missing_object_is_named(key, problem, whole):
-    file = whole.recording("toy") / key
+    file = Path(whole.recording("toy")) / key
     content = file.read_bytes()
     file.unlink()
     assert faults(whole) == {key: problem}
@@ -76,7 +77,7 @@ def test_verify__missing_object_is_named(key, problem, whole):
 
 
 def test_verify__truncated_chunk_tells_the_sizes(whole):
-    file = whole.recording("toy") / "pooled/c/0/0"
+    file = Path(whole.recording("toy")) / "pooled/c/0/0"
     content = file.read_bytes()
     file.write_bytes(content[:-1])
     size = len(content)
@@ -85,17 +86,17 @@ def test_verify__truncated_chunk_tells_the_sizes(whole):
 
 
 def test_verify__flipped_bit_in_a_chunk_is_named_with_its_recording(whole):
-    file = whole.recording("toy") / "logits/c/2/0"
+    file = Path(whole.recording("toy")) / "logits/c/2/0"
     content = file.read_bytes()
     file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     (fault,) = verify(whole, ["untrained", "toy"]).faults
     assert (fault.recording, fault.object) == ("toy", "logits/c/2/0")
-    assert fault.problem == "the content differs from its sha256"
+    assert fault.problem == "the content differs from its checksum"
     file.write_bytes(content)
 
 
 def test_verify__unreadable_receipt_is_named_once(whole):
-    file = whole.recording("toy") / "receipts/shard-00000.json"
+    file = Path(whole.recording("toy")) / "receipts/shard-00000.json"
     content = file.read_bytes()
     file.write_bytes(b"{")
     assert list(faults(whole)) == ["receipts/shard-00000.json"]
@@ -116,7 +117,7 @@ def test_verify__damaged_table_and_lost_table_are_named(whole):
 
 def test_verify__incomplete_recording_says_how_far_it_is(atlas, make_raw, write_recording):
     recording = write_recording(atlas, make_raw(), complete=False)
-    (recording.path / "receipts" / "shard-00002.json").unlink()
+    (recording.place.path / "receipts" / "shard-00002.json").unlink()
     expected = "the recording is not complete: 50 images have receipts"
     assert faults(atlas) == {"zarr.json": expected}
 
@@ -125,7 +126,7 @@ def test_verify__receipt_of_another_recording_is_named(atlas, make_raw, write_re
     write_recording(atlas, make_raw(), "other")
     recording = write_recording(atlas, make_raw(), complete=False)
     name = "receipts/shard-00000.json"
-    shutil.copy(atlas.recording("other") / name, recording.path / name)
+    shutil.copy(Path(atlas.recording("other")) / name, recording.place.path / name)
     assert faults(atlas)[name] == "the receipt belongs to another recording"
 
 
@@ -149,7 +150,7 @@ def test_verify__tables_whose_recording_is_gone_are_checked(whole, tmp_path):
     root = tmp_path / "atlas"
     shutil.copytree(whole.root, root)
     copy = Atlas(root)
-    shutil.rmtree(copy.recording("toy"))
+    shutil.rmtree(Path(copy.recording("toy")))
     assert names_to_verify(copy) == ["toy", "untrained"]
     found = verify(copy, names_to_verify(copy))
     assert (found.faults, found.tables_only) == ((), ("toy",))
