@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_SETUP := $(PEERS)/.installed
 ROOT ?= atlas
 
-.PHONY: demo test lint docs-check docs benchmark clean
+.PHONY: demo test lint docs-check docs benchmark benchmark-peers benchmark-gpu clean
 
 demo: $(SETUP)
 	$(BIN)/activarium demo --root $(ROOT)
@@ -23,14 +25,33 @@ lint: $(SETUP)
 docs: $(SETUP)
 	$(BIN)/python -m activarium.schemas.documentation docs
 
+# Every ratio of docs/performance.md but those of peers and of GPUs.
 benchmark: $(SETUP)
-	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/writing.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/class_statistics.py
+
+# Recording again, with thingsvision and torchlens in an environment of their own (6 GB).
+benchmark-peers: $(PEERS_SETUP)
+	PYTHONPATH=.src $(PEERS)/bin/python benchmarks/recording.py
+
+# Needs torch, torchvision, numpy and zarr alone, of any environment: make benchmark-gpu PYTHON=...
+benchmark-gpu:
+	PYTHONPATH=.src $(PYTHON) benchmarks/gpu.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(PEERS)
 
 $(SETUP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, this is %d.%d; try make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(SETUP)
+
+$(PEERS_SETUP): benchmarks/peers-requirements.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt --requirement benchmarks/peers-requirements.txt
+	$(PEERS)/bin/python -m pip install --quiet --no-deps thingsvision==2.7.3
+	touch $(PEERS_SETUP)

@@ -16,7 +16,10 @@ analyse_task = retried_task(analyse_stage, name="analyse units and layers")
 
 @flow(name="analyse", flow_run_name="analyse {recording}", persist_result=False)
 def analyse_preferences(
-    recording: str, config: AnalyseConfig | None = None, root: Path = Path("atlas")
+    recording: str,
+    config: AnalyseConfig | None = None,
+    root: Path = Path("atlas"),
+    recordings_at: str | None = None,
 ) -> TablesReceipt:
     """Compute the tables of one recording, unless they are current.
 
@@ -28,5 +31,7 @@ def analyse_preferences(
         Levels, exemplars, and where the tasks run.
     root
         The atlas folder.
+    recordings_at
+        Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
     """
-    return analyse_task(recording, config or AnalyseConfig(), root)
+    return analyse_task(recording, config or AnalyseConfig(), root, recordings_at)

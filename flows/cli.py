@@ -9,12 +9,10 @@ import typer
 
 from activarium.flows import cli_atlas, cli_run, cli_stages
 from activarium.flows.cli_options import Session
+from activarium.flows.interruption import INTERRUPTED, end_soon_after_interruption
 from activarium.flows.output import err, print_error
 from activarium.flows.prefect_settings import explain_prefect_error
 from activarium.schemas.errors import UserError
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
 
 app = typer.Typer(
     name="activarium",
@@ -30,12 +28,17 @@ for commands in (cli_run, cli_stages, cli_atlas):
     app.add_typer(commands.app)
 
 
+def _say_interrupted() -> None:
+    err.print("interrupted; run the same command again to go on")
+
+
 def main() -> None:
     """Run the command line; a user's error is one line and exit code 2."""
     if not sys.warnoptions:
         # Warnings of libraries are for developers; python -W shows them.
         warnings.simplefilter("ignore")
     session = Session()
+    end_soon_after_interruption(_say_interrupted)
     try:
         app(obj=session)
     except UserError as error:
@@ -45,7 +48,7 @@ def main() -> None:
         # Typer makes an exit with this code of a KeyboardInterrupt.
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
             raise
-        err.print("interrupted; run the same command again to go on")
+        _say_interrupted()
         sys.exit(INTERRUPTED)
     except Exception as error:
         reason = explain_prefect_error(error)

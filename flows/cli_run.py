@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from activarium.flows.cli_options import (
     Json,
     NoPrefect,
     Overrides,
+    RecordingsAt,
     Root,
     Verbose,
 )
@@ -21,13 +22,14 @@ from activarium.flows.output import (
     out,
     print_invalid,
     print_json,
+    print_notices,
     print_receipt,
     print_summary,
 )
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages, start_prefect
 from activarium.schemas.atlas import Atlas
-from activarium.tasks.atlas_check import FLOOR_BYTES, check_atlas
+from activarium.tasks.atlas_check import FLOOR_BYTES, RECORD_FLOOR_BYTES, check_atlas
 
 if TYPE_CHECKING:
     from activarium.schemas.config import RunConfig
@@ -35,24 +37,35 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-def _run(config: RunConfig, root: Path, *, json: bool, verbose: bool, no_prefect: bool) -> None:
-    check_atlas(root, needed=FLOOR_BYTES)
+def _run(
+    config: RunConfig,
+    root: Path,
+    recordings_at: str | None,
+    *,
+    json: bool,
+    verbose: bool,
+    no_prefect: bool,
+) -> None:
+    check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
         if no_prefect:
             from activarium.flows.pipeline import PlainStages, run_stages
 
-            receipt = run_stages(config, root, PlainStages())
+            receipt = run_stages(config, root, PlainStages(), recordings_at)
         else:
             start_prefect(root, verbose=verbose)
             from activarium.flows.run_pipeline import run_pipeline
 
-            receipt = run_pipeline(config, root)
+            receipt = run_pipeline(config, root, recordings_at)
     from activarium.tasks.summary import summarise
 
-    atlas = Atlas(root)
+    atlas = Atlas(root, recordings_at)
     summary = summarise(atlas, [each.recording for each in receipt.recordings])
+    notices = [line for each in receipt.recordings for line in each.notices]
+    print_notices(notices)
     if json:
-        print_json({**summary, "made": receipt.made, "report": receipt.report.path})
+        more = {"made": receipt.made, "report": receipt.report.path, "notices": notices}
+        print_json({**summary, **more})
         return
     print_summary(summary, receipt, atlas)
     if not receipt.made:
@@ -62,6 +75,7 @@ def _run(config: RunConfig, root: Path, *, json: bool, verbose: bool, no_prefect
 @app.command()
 def demo(
     root: Root = DEFAULT_ROOT,
+    recordings_at: RecordingsAt = None,
     json: Json = False,
     verbose: Verbose = False,
     no_prefect: NoPrefect = False,
@@ -72,7 +86,7 @@ def demo(
     """
     from activarium.flows.demo import DEMO
 
-    _run(DEMO, root, json=json, verbose=verbose, no_prefect=no_prefect)
+    _run(DEMO, root, recordings_at, json=json, verbose=verbose, no_prefect=no_prefect)
 
 
 @app.command()
@@ -80,6 +94,7 @@ def run(
     config: ConfigFile,
     overrides: Overrides = None,
     root: Root = DEFAULT_ROOT,
+    recordings_at: RecordingsAt = None,
     json: Json = False,
     verbose: Verbose = False,
     no_prefect: NoPrefect = False,
@@ -89,7 +104,7 @@ def run(
     Example: [bold]activarium run examples/cifar10.yaml --set training.epochs=5[/]
     """
     settings = _load(config, overrides)
-    _run(settings, root, json=json, verbose=verbose, no_prefect=no_prefect)
+    _run(settings, root, recordings_at, json=json, verbose=verbose, no_prefect=no_prefect)
 
 
 def _load(config: Path, overrides: list[str] | None) -> RunConfig:
@@ -123,24 +138,83 @@ def train(
 def record(
     config: ConfigFile,
     overrides: Overrides = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE,...",
+            help="Devices of this machine that record side by side, one process each: "
+            "cuda:0,cuda:1, or cpu:2 for two processes on the CPU.",
+        ),
+    ] = None,
+    part: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N",
+            help="Record part i of n of the shards; other machines that see the same recordings "
+            "record the others. Whoever ends last completes the recording.",
+        ),
+    ] = "1/1",
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Record on the workers of a Dask cluster, tcp://host:port, which see the atlas "
+            "under the same path.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Stop at the first image that cannot be decoded, instead of leaving NaN in its "
+            "rows.",
+        ),
+    ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Check everything that is stored first, and record exactly the damaged shards "
+            "again.",
+        ),
+    ] = False,
     root: Root = DEFAULT_ROOT,
+    recordings_at: RecordingsAt = None,
     json: Json = False,
     verbose: Verbose = False,
     no_prefect: NoPrefect = False,
 ) -> None:
-    """Record the model's channel means and pooled features; an interrupted run goes on.
+    """Record what every layer of the model answers to every image; an interrupted run goes on.
 
     Example: [bold]activarium record examples/imagefolder.yaml --set test_set.path=images.zip[/]
     """
-    settings = _load(config, overrides)
-    check_atlas(root, needed=FLOOR_BYTES)
+    from activarium.flows.configuration import parse_section
+    from activarium.schemas.config import RecordCall
+
+    settings = _with_flags(_load(config, overrides), devices=devices, strict=strict)
+    call = parse_section(RecordCall, {"part": part, "dask": dask, "repair": repair}, where="record")
+    check_atlas(root, needed=RECORD_FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         from activarium.flows.pipeline import obtain_checkpoint
 
         checkpoint = obtain_checkpoint(settings, root, stages)
-        receipt = stages.record(settings, checkpoint, root)
+        receipt = stages.record(settings, checkpoint, root, call, recordings_at)
+    print_notices(receipt.notices)
     text = f"recorded {receipt.images:,} images x {receipt.units:,} units: {receipt.recording}"
+    if receipt.shards_left:
+        text = (
+            f"recorded part {part} of {receipt.recording}; {receipt.shards_left} shards are still "
+            "to be recorded by other parts"
+        )
     print_receipt(receipt, json=json, text=text)
     if not json:
         print_invalid(receipt.invalid)
+
+
+def _with_flags(config: RunConfig, *, devices: str | None, strict: bool) -> RunConfig:
+    """Return the configuration with what the command line says of it in options of its own."""
+    update: dict[str, object] = {"strict": True} if strict else {}
+    if devices is not None:
+        update["devices"] = tuple(device.strip() for device in devices.split(","))
+    return config.model_copy(update={"record": config.record.model_copy(update=update)})

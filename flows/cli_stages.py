@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from activarium.flows.cli_options import DEFAULT_ROOT, Json, NoPrefect, RecordingName, Root, Verbose
+from activarium.flows.cli_options import (
+    DEFAULT_ROOT,
+    Json,
+    NoPrefect,
+    RecordingName,
+    RecordingsAt,
+    Root,
+    Verbose,
+)
 from activarium.flows.output import err, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages
@@ -28,6 +36,7 @@ def analyse(
         str, typer.Option(help="Dask: threads, processes, or tcp://host:port.")
     ] = "threads",
     root: Root = DEFAULT_ROOT,
+    recordings_at: RecordingsAt = None,
     json: Json = False,
     verbose: Verbose = False,
     no_prefect: NoPrefect = False,
@@ -38,13 +47,13 @@ def analyse(
     """
     from activarium.schemas.config import AnalyseConfig
 
-    check_atlas(root, needed=FLOOR_BYTES)
+    check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     config = AnalyseConfig(
         fdr=fdr, exemplars=exemplars, class_exemplars=class_exemplars, scheduler=scheduler
     )
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.analyse(recording, config, root)
+        receipt = stages.analyse(recording, config, root, recordings_at)
     print_receipt(receipt, json=json, text=f"analysed {receipt.recording}")
 
 
@@ -72,6 +81,7 @@ def embed(
         str, typer.Option(help="Dask: synchronous, processes, or tcp://host:port.")
     ] = "synchronous",
     root: Root = DEFAULT_ROOT,
+    recordings_at: RecordingsAt = None,
     json: Json = False,
     verbose: Verbose = False,
     no_prefect: NoPrefect = False,
@@ -99,10 +109,10 @@ def embed(
         },
         where="embed",
     )
-    check_atlas(root, needed=FLOOR_BYTES)
+    check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.embed(recording, config, root)
+        receipt = stages.embed(recording, config, root, recordings_at)
     print_receipt(receipt, json=json, text=f"embedded {receipt.recording}")
 
 
@@ -114,6 +124,7 @@ def report(
     name: Annotated[str, typer.Option(help="Names the page.")] = "report",
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     root: Root = DEFAULT_ROOT,
+    recordings_at: RecordingsAt = None,
     json: Json = False,
     verbose: Verbose = False,
     no_prefect: NoPrefect = False,
@@ -125,9 +136,10 @@ def report(
     from activarium.schemas.config import ReportConfig
     from activarium.tasks.recording import open_recording
 
-    check_atlas(root, needed=FLOOR_BYTES)
-    names = [open_recording(Atlas(root), each).name for each in recordings]
+    check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
+    atlas = Atlas(root, recordings_at)
+    names = [open_recording(atlas, each).name for each in recordings]
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.report(names, name, ReportConfig(title=title), root)
+        receipt = stages.report(names, name, ReportConfig(title=title), root, recordings_at)
     print_receipt(receipt, json=json, text=f"report {receipt.path}")

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Config)
 
-PATHS = (("test_set", "path"), ("model", "weights"))
+PATHS = (("test_set", "path"), ("model", "weights"), ("model", "architecture"))
 """Settings that may name a file; in a file's own settings they are relative to that file."""
 
-WEIGHT_FILES = re.compile(r"[/\\]|\.(safetensors|pt|pth|bin|ckpt)$")
+WEIGHT_FILES = re.compile(r"[/\\]|\.(safetensors|pt|pt2|pth|bin|ckpt)$")
 """What tells a weights file from a keyword or the name of torchvision's weights."""
+
+EXPORT = "export:"
+"""Begins a model.architecture that is a file."""
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = (), *, cwd: Path) -> RunConfig:
@@ -133,6 +136,9 @@ def _resolve_paths(settings: dict[str, Any], folder: Path) -> None:
     for section, key in PATHS:
         inner = settings.get(section)
         value = inner.get(key) if isinstance(inner, dict) else None
-        is_path = isinstance(value, str) and (section == "test_set" or WEIGHT_FILES.search(value))
-        if isinstance(inner, dict) and is_path:
-            inner[key] = str(folder / Path(str(value)).expanduser())
+        if not isinstance(inner, dict) or not isinstance(value, str):
+            continue
+        prefix, file = (EXPORT, value[len(EXPORT) :]) if value.startswith(EXPORT) else ("", value)
+        is_file = bool(prefix) if key == "architecture" else WEIGHT_FILES.search(value)
+        if section == "test_set" or is_file:
+            inner[key] = f"{prefix}{folder / Path(file).expanduser()}"

@@ -16,7 +16,10 @@ embed_task = retried_task(embed_stage, name="embed images")
 
 @flow(name="embed", flow_run_name="embed {recording}", persist_result=False)
 def embed_images(
-    recording: str, config: EmbedConfig | None = None, root: Path = Path("atlas")
+    recording: str,
+    config: EmbedConfig | None = None,
+    root: Path = Path("atlas"),
+    recordings_at: str | None = None,
 ) -> TablesReceipt:
     """Make every map of one recording that is not current.
 
@@ -28,5 +31,7 @@ def embed_images(
         Layers, methods and their parameters.
     root
         The atlas folder.
+    recordings_at
+        Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
     """
-    return embed_task(recording, config or EmbedConfig(), root)
+    return embed_task(recording, config or EmbedConfig(), root, recordings_at)

@@ -110,6 +110,12 @@ def _print_outputs(outputs: int, classes: int) -> None:
         out.print(Text(message, "yellow"))
 
 
+def print_notices(lines: Sequence[str]) -> None:
+    """Tell what the user should know, beside the result."""
+    for line in dict.fromkeys(lines):
+        err.print(Text.assemble(("note: ", "yellow"), line))
+
+
 def print_invalid(names: Sequence[str]) -> None:
     """Name the images that could not be decoded."""
     if names:

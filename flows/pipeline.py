@@ -9,7 +9,13 @@ from pydantic import BaseModel, ConfigDict
 
 from activarium.flows.progress_bars import current_progress
 from activarium.schemas.atlas import Atlas
-from activarium.schemas.config import AnalyseConfig, EmbedConfig, ReportConfig, RunConfig
+from activarium.schemas.config import (
+    AnalyseConfig,
+    EmbedConfig,
+    RecordCall,
+    ReportConfig,
+    RunConfig,
+)
 from activarium.schemas.receipts import (
     CheckpointReceipt,
     RecordingReceipt,
@@ -20,6 +26,10 @@ from activarium.schemas.receipts import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+WHOLE = RecordCall()
+"""Record everything, here."""
 
 
 class RunReceipt(BaseModel):
@@ -48,41 +58,57 @@ def train_stage(config: RunConfig, root: Path) -> CheckpointReceipt:
     return train_checkpoint(Atlas(root), config, progress=current_progress())
 
 
-def record_stage(config: RunConfig, checkpoint: CheckpointReceipt, root: Path) -> RecordingReceipt:
+def record_stage(
+    config: RunConfig,
+    checkpoint: CheckpointReceipt,
+    root: Path,
+    call: RecordCall = WHOLE,
+    recordings_at: str | None = None,
+) -> RecordingReceipt:
     """Record one checkpoint over the configured test set."""
-    from activarium.tasks.checkpoints import record_checkpoint
+    from activarium.tasks.spreading import record_spread
 
-    return record_checkpoint(Atlas(root), config, checkpoint, progress=current_progress())
+    atlas = Atlas(root, recordings_at)
+    return record_spread(atlas, config, checkpoint, call=call, progress=current_progress())
 
 
-def analyse_stage(recording: str, config: AnalyseConfig, root: Path) -> TablesReceipt:
+def analyse_stage(
+    recording: str, config: AnalyseConfig, root: Path, recordings_at: str | None = None
+) -> TablesReceipt:
     """Compute the class-preference tables of one recording."""
     from activarium.tasks.analyse import analyse
     from activarium.tasks.recording import open_recording
 
-    atlas = Atlas(root)
+    atlas = Atlas(root, recordings_at)
     opened = open_recording(atlas, recording)
     return analyse(atlas, opened, config=config, progress=current_progress())
 
 
-def embed_stage(recording: str, config: EmbedConfig, root: Path) -> TablesReceipt:
+def embed_stage(
+    recording: str, config: EmbedConfig, root: Path, recordings_at: str | None = None
+) -> TablesReceipt:
     """Make the maps of one recording."""
     from activarium.tasks.embed import embed
     from activarium.tasks.recording import open_recording
 
-    atlas = Atlas(root)
+    atlas = Atlas(root, recordings_at)
     opened = open_recording(atlas, recording)
     return embed(atlas, opened, config=config, progress=current_progress())
 
 
 def report_stage(
-    recordings: Sequence[str], name: str, config: ReportConfig, root: Path
+    recordings: Sequence[str],
+    name: str,
+    config: ReportConfig,
+    root: Path,
+    recordings_at: str | None = None,
 ) -> ReportReceipt:
     """Write the page of a recording and its controls."""
     from activarium.tasks.report import write_report
 
     with current_progress()(f"writing the report {name}", None):
-        return write_report(Atlas(root), recordings, name=name, title=config.title)
+        atlas = Atlas(root, recordings_at)
+        return write_report(atlas, recordings, name=name, title=config.title)
 
 
 class Stages(Protocol):
@@ -93,21 +119,35 @@ class Stages(Protocol):
         ...
 
     def record(
-        self, config: RunConfig, checkpoint: CheckpointReceipt, root: Path
+        self,
+        config: RunConfig,
+        checkpoint: CheckpointReceipt,
+        root: Path,
+        call: RecordCall = WHOLE,
+        recordings_at: str | None = None,
     ) -> RecordingReceipt:
         """Record one checkpoint."""
         ...
 
-    def analyse(self, recording: str, config: AnalyseConfig, root: Path) -> TablesReceipt:
+    def analyse(
+        self, recording: str, config: AnalyseConfig, root: Path, recordings_at: str | None = None
+    ) -> TablesReceipt:
         """Compute one recording's tables."""
         ...
 
-    def embed(self, recording: str, config: EmbedConfig, root: Path) -> TablesReceipt:
+    def embed(
+        self, recording: str, config: EmbedConfig, root: Path, recordings_at: str | None = None
+    ) -> TablesReceipt:
         """Make one recording's maps."""
         ...
 
     def report(
-        self, recordings: Sequence[str], name: str, config: ReportConfig, root: Path
+        self,
+        recordings: Sequence[str],
+        name: str,
+        config: ReportConfig,
+        root: Path,
+        recordings_at: str | None = None,
     ) -> ReportReceipt:
         """Write the page."""
         ...
@@ -133,20 +173,22 @@ def obtain_checkpoint(config: RunConfig, root: Path, stages: Stages) -> Checkpoi
     return choose_checkpoint(config.model)
 
 
-def run_stages(config: RunConfig, root: Path, stages: Stages) -> RunReceipt:
+def run_stages(
+    config: RunConfig, root: Path, stages: Stages, recordings_at: str | None = None
+) -> RunReceipt:
     """Run everything from a test set and a model to tables and a page."""
     checkpoint = obtain_checkpoint(config, root, stages)
-    recordings = [stages.record(config, checkpoint, root)]
+    recordings = [stages.record(config, checkpoint, root, WHOLE, recordings_at)]
     if "untrained" in config.controls and config.model.weights != "untrained":
         from activarium.tasks.checkpoints import untrained_control
 
         control = untrained_control(config)
         start = obtain_checkpoint(control, root, stages)
-        recordings.append(stages.record(control, start, root))
-    tables = [stages.analyse(each.recording, config.analyse, root) for each in recordings]
-    tables.append(stages.embed(recordings[0].recording, config.embed, root))
+        recordings.append(stages.record(control, start, root, WHOLE, recordings_at))
     names = [each.recording for each in recordings]
-    report = stages.report(names, config.name, config.report, root)
+    tables = [stages.analyse(name, config.analyse, root, recordings_at) for name in names]
+    tables.append(stages.embed(names[0], config.embed, root, recordings_at))
+    report = stages.report(names, config.name, config.report, root, recordings_at)
     return RunReceipt(
         checkpoint=checkpoint,
         recordings=tuple(recordings),

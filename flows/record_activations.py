@@ -6,9 +6,9 @@ from pathlib import Path
 
 from prefect import flow
 
-from activarium.flows.pipeline import record_stage
+from activarium.flows.pipeline import WHOLE, record_stage
 from activarium.flows.retrying import retried_task
-from activarium.schemas.config import RunConfig
+from activarium.schemas.config import RecordCall, RunConfig
 from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
 
 record_task = retried_task(record_stage, name="record shards")
@@ -16,7 +16,11 @@ record_task = retried_task(record_stage, name="record shards")
 
 @flow(name="record", flow_run_name="record {config.name}", persist_result=False)
 def record_activations(
-    config: RunConfig, checkpoint: CheckpointReceipt, root: Path = Path("atlas")
+    config: RunConfig,
+    checkpoint: CheckpointReceipt,
+    root: Path = Path("atlas"),
+    call: RecordCall = WHOLE,
+    recordings_at: str | None = None,
 ) -> RecordingReceipt:
     """Record one checkpoint over the configured test set, going on from the last receipt.
 
@@ -28,5 +32,9 @@ def record_activations(
         The weights.
     root
         The atlas folder.
+    call
+        Which part of the recording is made, and whether a Dask cluster makes it.
+    recordings_at
+        Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
     """
-    return record_task(config, checkpoint, root)
+    return record_task(config, checkpoint, root, call, recordings_at)

@@ -28,7 +28,9 @@ class FlowStages:
 
 
 @flow(name="run", flow_run_name="run {config.name}", persist_result=False)
-def run_pipeline(config: RunConfig, root: Path = Path("atlas")) -> RunReceipt:
+def run_pipeline(
+    config: RunConfig, root: Path = Path("atlas"), recordings_at: str | None = None
+) -> RunReceipt:
     """Train, record, analyse, embed and report; what is current is not made again.
 
     Parameters
@@ -37,5 +39,7 @@ def run_pipeline(config: RunConfig, root: Path = Path("atlas")) -> RunReceipt:
         The whole run.
     root
         The atlas folder.
+    recordings_at
+        Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
     """
-    return run_stages(config, root, FlowStages())
+    return run_stages(config, root, FlowStages(), recordings_at)

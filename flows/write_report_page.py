@@ -21,6 +21,7 @@ def write_report_page(
     name: str,
     config: ReportConfig | None = None,
     root: Path = Path("atlas"),
+    recordings_at: str | None = None,
 ) -> ReportReceipt:
     """Write the page of a recording and its controls.
 
@@ -34,5 +35,7 @@ def write_report_page(
         The page's heading.
     root
         The atlas folder.
+    recordings_at
+        Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
     """
-    return report_task(recordings, name, config or ReportConfig(), root)
+    return report_task(recordings, name, config or ReportConfig(), root, recordings_at)

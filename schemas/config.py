@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from activarium.schemas.layers import KINDS, Kind
 from activarium.schemas.layout import Reduction
 
-Source = Literal["digits", "fashion-mnist", "mnist", "cifar10", "imagefolder"]
-Kind = Literal["conv", "linear", "block", "pool"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Source = Literal[
+    "digits",
+    "mnist",
+    "fashion-mnist",
+    "cifar10",
+    "cifar100",
+    "svhn",
+    "stl10",
+    "oxford-iiit-pet",
+    "flowers102",
+    "stanford-dogs",
+    "imagenet",
+    "imagefolder",
+    "parquet",
+    "entry-point",
+]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+Engine = Literal["auto", "compiled", "hooks"]
 Method = Literal["pca", "tsne", "umap"]
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -28,19 +44,53 @@ class TestSetConfig(Config):
     __test__ = False
 
     source: Source
-    """Kind of test set."""
+    """Kind of test set: docs/sources.md says which files each one looks for."""
     path: Path | None = None
-    """Folder that holds the files; for imagefolder a folder or zip of <split>/<class>/<image>."""
+    """Folder that holds the files; for imagefolder a folder or zip of <split>/<class>/<image>, for
+    parquet a Parquet or Arrow file or a folder of them, for entry-point the folder of its module
+    (by default the current one)."""
     split: str = "test"
-    """Split to use: train or test; for imagefolder any folder name, or `.` for no split folder."""
+    """Split to use: test or train; imagenet has val and train, svhn extra and flowers102 val too,
+    oxford-iiit-pet trainval instead of train; for imagefolder any folder name, for parquet what the
+    files' names begin with; `.` for imagefolder and parquet without splits."""
     name: str | None = None
-    """Name in the atlas; by default the source, or the name of the folder or zip."""
+    """Name in the atlas; by default the source, or the name of the folder, zip or file."""
     limit: int | None = Field(default=None, ge=2)
     """Use this many images only, spread evenly over the set."""
     hash_content: bool = False
     """Fingerprint the files' content too, not only their names, sizes and labels."""
     download: bool = True
     """Download what is missing, where the source has a download."""
+    image_column: str = "image"
+    """Column of parquet that holds the images."""
+    label_column: str | None = None
+    """Column of parquet that holds the labels, by default `label`; for cifar100 fine_labels (the
+    default) or coarse_labels."""
+    entry_point: str | None = None
+    """package.module:function that returns a torch dataset, for the source entry-point."""
+    options: dict[str, JsonValue] = {}
+    """Keyword arguments of that function; a function that has a `split` is given the split."""
+    version: str | None = None
+    """Text that stands for the images' content in the fingerprint of an entry-point; change it when
+    they change. Without it every image is read once more to hash it, at each start."""
+
+    @model_validator(mode="after")
+    def _settings_belong_to_the_source(self) -> TestSetConfig:
+        if self.source == "entry-point" and self.entry_point is None:
+            msg = "source entry-point needs entry_point: package.module:function"
+            raise ValueError(msg)
+        owners = {"entry_point": "entry-point", "options": "entry-point", "version": "entry-point"}
+        owners |= {"image_column": "parquet", "label_column": "parquet and cifar100"}
+        for key, owner in owners.items():
+            is_set = getattr(self, key) != type(self).model_fields[key].default
+            if is_set and self.source not in owner.split(" and "):
+                msg = f"{key} is a setting of the source {owner}, got source {self.source}"
+                raise ValueError(msg)
+        coarseness = (None, "fine_labels", "coarse_labels")
+        if self.source == "cifar100" and self.label_column not in coarseness:
+            msg = f"label_column of cifar100: fine_labels or coarse_labels, got {self.label_column}"
+            raise ValueError(msg)
+        return self
 
 
 class PreprocessingConfig(Config):
@@ -52,6 +102,9 @@ class PreprocessingConfig(Config):
     """Side of the square centre crop, in pixels; by default the images' own size. With size
     alone the shorter side is resized to it, so that the crop cuts the longer side only; pretrained
     weights bring a resize of their own, which grows with size where it would be smaller."""
+    squash: bool | None = None
+    """Resize both sides to the length of resize, whatever the image's proportions, as some of
+    timm's models expect; by default as for the weights, else false."""
     interpolation: Interpolation | None = None
     """How pixels are resized: by default as for the pretrained weights, else bilinear."""
     mean: tuple[float, ...] | None = None
@@ -74,13 +127,19 @@ class ModelConfig(Config):
     """A model and where its weights come from."""
 
     architecture: str = "resnet18"
-    """resnet18 (CIFAR stem), two-block-cnn, or any torchvision classification model by name;
-    torchvision:resnet18 is torchvision's own."""
+    """resnet18 (CIFAR stem), two-block-cnn, any torchvision classification or segmentation model by
+    name (torchvision:resnet18 is torchvision's own), timm:NAME, export:FILE of torch.export, or
+    package.module:function that returns a module; see docs/models.md."""
+    options: dict[str, JsonValue] = {}
+    """Keyword arguments of the function that makes the model: an entry point's, torchvision's or
+    timm's."""
     width: int = Field(default=64, ge=1)
     """Channels of the first stage (resnet18) or of the first convolution (two-block-cnn)."""
     weights: str = "trained"
     """trained (by this run's training), untrained, a safetensors or state-dict file, or the name
-    of torchvision's pretrained weights such as DEFAULT."""
+    of weights that the model's source brings, such as DEFAULT: torchvision's and timm's pretrained
+    ones, or an entry point's model as it is returned. restarted draws all weights of an entry
+    point's or exported model anew. A .pt2 file alone is a whole model: leave architecture out."""
     outputs: int | None = Field(default=None, ge=1)
     """Number of outputs; by default the number of classes, or what the pretrained weights have."""
     name: str | None = None
@@ -90,10 +149,23 @@ class ModelConfig(Config):
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights."""
     colours: Literal[1, 3] | None = None
-    """Colours of the input, 1 for grey; by default the test set's. Torchvision's models take 3."""
+    """Colours of the input, 1 for grey; by default what the model takes, where that is known, else
+    the test set's. Torchvision's models take 3."""
     transform_input: bool | None = None
     """Normalise the input once more inside googlenet and inception_v3, as torchvision's published
     weights expect; by default true for pretrained weights by name, false for files and others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exported_model_is_whole(cls, settings: Any) -> Any:
+        """Take a .pt2 file for architecture and weights alike."""
+        if not isinstance(settings, dict):
+            return settings
+        weights, architecture = settings.get("weights"), settings.get("architecture")
+        if isinstance(weights, str) and weights.endswith(".pt2") and architecture is None:
+            return {**settings, "architecture": f"export:{weights}", "weights": "DEFAULT"}
+        is_export = isinstance(architecture, str) and architecture.startswith("export:")
+        return {"weights": "DEFAULT", **settings} if is_export else settings
 
 
 class TrainingConfig(Config):
@@ -124,8 +196,17 @@ class RecordConfig(Config):
 
     layers: tuple[str, ...] = ("*",)
     """Glob patterns of layer names, such as layer4.*."""
-    kinds: tuple[Kind, ...] = ("conv", "linear", "block", "pool")
-    """Kinds of layers."""
+    kinds: Literal["all"] | tuple[Kind, ...] = (
+        "conv",
+        "linear",
+        "block",
+        "pool",
+        "recurrent",
+        "attention",
+    )
+    """Kinds of layers, or all. Beside the usual ones there are norm, activation, window_pool (any
+    pooling but the global), container (modules around others), sum (additions that are no module,
+    as of a residual) and other (dropout, products, one's own modules)."""
     reductions: tuple[Reduction, ...] = ("mean", "active")
     """Reductions of each channel's map; the mean is always kept."""
     pooled_layers: tuple[str, ...] = ("auto",)
@@ -135,16 +216,40 @@ class RecordConfig(Config):
     """Side of the grid that a map is average-pooled to."""
     thumbnail: int = Field(default=32, ge=0, le=256)
     """Side at most of the stored thumbnails, in pixels; 0 for none."""
-    batch_size: int = Field(default=256, ge=1)
-    """Images per forward pass."""
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    """Images per forward pass; by default by the size of the input: on the CPU 256 up to 64 x 64
+    pixels and 32 at 224 x 224, on a GPU eight times that. auto tries which is fastest. Where memory
+    does not suffice, batches are halved."""
     device: str = "auto"
     """auto (CUDA where present), cpu, cuda or cuda:<n>."""
+    devices: tuple[str, ...] | None = None
+    """Devices of this machine that record side by side, each in a process of its own: such as
+    cuda:0 and cuda:1, or cpu:2 for two processes on the CPU. By default device alone."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of the model in each process; by default all cores, shared by the processes."""
+    readers: int | None = Field(default=None, ge=1)
+    """Threads of each process that decode images; by default all cores, shared by the processes."""
+    strict: bool = False
+    """Stop at the first image that cannot be decoded, instead of leaving NaN in its rows."""
+    density: bool = False
+    """Keep histograms of all activations, at every position, per layer and class."""
+    engine: Engine = "auto"
+    """How layers are captured. compiled: in the traced graph of the model, compiled by
+    torch.compile where that works; hooks: by forward hooks, which any model allows; auto: in the
+    traced graph where a trial on the first images gives what hooks give, compiled in long runs,
+    else by hooks. Both engines record the same to 1e-5 of a layer's largest value."""
     precision: Precision = "float32"
-    """Precision of the forward pass; reductions are always in float32."""
+    """Precision of the forward pass: float32, tf32, bfloat16 or float16; what is kept of it is
+    accumulated in float32."""
     compression: Literal["none", "zstd"] = "none"
     """Compression of the stored arrays."""
     shard_images: int | None = Field(default=None, ge=1)
     """Images per shard; by default up to 4,096."""
+
+    @property
+    def chosen_kinds(self) -> tuple[Kind, ...]:
+        """The kinds of layers, written out."""
+        return KINDS if self.kinds == "all" else self.kinds
 
     @model_validator(mode="after")
     def _mean_is_kept(self) -> RecordConfig:
@@ -152,6 +257,17 @@ class RecordConfig(Config):
             msg = f"reductions must contain mean, got {self.reductions}"
             raise ValueError(msg)
         return self
+
+
+class RecordCall(Config):
+    """What one call of `record` makes of a recording; it changes nothing of what is recorded."""
+
+    part: str = Field(default="1/1", pattern=r"^\d+/\d+$")
+    """Part i of n of the shards, as i/n; other machines make the others."""
+    dask: str | None = None
+    """Address of a Dask scheduler, such as tcp://host:8786, whose workers record."""
+    repair: bool = False
+    """Check everything that is stored first, and make anew what is damaged."""
 
 
 class AnalyseConfig(Config):
@@ -237,6 +353,9 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _training_is_there(self) -> RunConfig:
         if self.model.weights == "trained" and self.training is None:
-            msg = "model.weights is 'trained' but there is no `training` section"
+            msg = (
+                "model.weights is 'trained' but there is no `training` section: add one, or set "
+                "model.weights to untrained, a file or DEFAULT"
+            )
             raise ValueError(msg)
         return self

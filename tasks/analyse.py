@@ -22,6 +22,7 @@ from activarium.schemas.errors import UserError
 from activarium.schemas.layout import BLOCK_UNITS
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import EXEMPLARS, IMAGES, LAYERS, RECORDINGS, UNIT_CLASSES, UNITS
+from activarium.tasks.files import sweep_partial_files
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.image_answers import accuracy_of, image_rows
 from activarium.tasks.layer_measures import LayerMeasures, measure_layer
@@ -29,7 +30,7 @@ from activarium.tasks.locking import only_process
 from activarium.tasks.multiple_testing import benjamini_hochberg, benjamini_hochberg_log10
 from activarium.tasks.parquet_files import is_current, to_table, write_table
 from activarium.tasks.progress import silent
-from activarium.tasks.recording_store import read_receipts, sweep_partial_files
+from activarium.tasks.recording_store import read_receipts
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.unit_block import Block, analyse_block, part_file
 
@@ -148,7 +149,7 @@ def _run_blocks(
     with progress(f"analysing {recording.name}", len(blocks)) as advance:
         run_pieces(
             analyse_block,
-            [(recording.path.absolute(), work.absolute(), block) for block in blocks],
+            [(recording.place.absolute(), work.absolute(), block) for block in blocks],
             scheduler=config.scheduler,
             advance=advance,
         )
@@ -164,7 +165,7 @@ def _run_layers(
             measure_layer,
             [
                 (
-                    recording.path.absolute(),
+                    recording.place.absolute(),
                     layer.name,
                     config.knn_neighbours,
                     config.knn_queries,
@@ -240,7 +241,7 @@ def _layer_rows(
 
 def _recording_row(recording: Recording, images: dict[str, Any]) -> dict[str, Any]:
     attributes = recording.attributes
-    receipts = read_receipts(recording.path)
+    receipts = read_receipts(recording.place)
     invalid = int((~recording.valid).sum())
     features = len(recording.read("feature")) if recording.has("feature") else 0
     row = {

@@ -178,7 +178,9 @@ class HookCapture(Capture):
         taps = self.wanted.layers.taps
         self._reduced, self._images = [None] * len(taps), images
         self._calls.begin()
-        output = output_matrix(run_forward(self._model, images), len(images))
+        returned = run_forward(self._model, images)
+        self._calls.end()
+        output = output_matrix(returned, len(images))
         reduced = []
         for tap, values in zip(taps, self._reduced, strict=True):
             if values is None:

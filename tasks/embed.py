@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.schemas.config import EmbedConfig, Method
+    from activarium.tasks.places import Place
     from activarium.tasks.progress import Progress
 
 MAPS_VERSION = 1
@@ -63,7 +64,7 @@ class Map:
 class Piece:
     """One map to make: which recording, from what, how, and where it goes."""
 
-    recording: Path
+    recording: Place
     root: Path
     source: str
     method: Method
@@ -246,7 +247,7 @@ def embed(
         }
     )
     pieces = [
-        Piece(recording.path.absolute(), atlas.root.absolute(), source, method, config, inputs)
+        Piece(recording.place.absolute(), atlas.root.absolute(), source, method, config, inputs)
         for source in choose_sources(recording, config)
         for method in config.methods
     ]

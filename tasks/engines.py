@@ -182,18 +182,27 @@ def _compiled(
     low = wanted.precision in AUTOCAST
     if not low and not CONTINUOUS.issuperset(wanted.reductions):
         return _because(traced, "not compiled, because fractions above zero would differ")
-    try:
-        capture = TracedCapture(model, wanted, unfolded=traced.unfolded, compiled=True)
-        found = capture.run(inputs)
-    except Exception as error:
-        if is_out_of_memory(error) or is_device_lost(error):
-            raise
-        return _because(traced, f"not compiled: {_reason(error)}")
-    off = deviations(wanted, expected, found)
-    if not low and not max(off.values()) <= TOLERANCE:
-        worst = max(off, key=off.__getitem__)
-        return _because(traced, f"not compiled: layer {worst!r} would differ")
-    return EngineChoice("compiled", traced.unfolded, "compiled graph")
+    unfolded = traced.unfolded
+    while True:
+        try:
+            capture = TracedCapture(model, wanted, unfolded=unfolded, compiled=True)
+            found = capture.run(inputs)
+        except Exception as error:
+            if is_out_of_memory(error) or is_device_lost(error):
+                raise
+            return _because(traced, f"not compiled: {_reason(error)}")
+        off = deviations(wanted, expected, found)
+        if low or max(off.values()) <= FOLDING_TOLERANCE:
+            return EngineChoice("compiled", unfolded, "compiled graph")
+        over = {name for name, ratio in off.items() if not ratio <= FOLDING_TOLERANCE}
+        guilty = over.intersection(capture.folded)
+        if unfolded is not None and guilty:
+            unfolded = tuple(sorted({*unfolded, *guilty}))
+        elif max(off.values()) <= TOLERANCE:
+            return EngineChoice("compiled", unfolded, "compiled graph")
+        else:
+            worst = max(off, key=off.__getitem__)
+            return _because(traced, f"not compiled: layer {worst!r} would differ")
 
 
 def _reason(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,13 @@ class Position:
     """The node after which the output is there, and nothing has overwritten it yet."""
 
 
+class _InPlaceProxy(fx.Proxy):
+    """A stand-in of a tensor that keeps `+=` in place, as the model has it."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+
 class LayerTracer(fx.Tracer):
     """Traces a model and notes every call by the name that hooks would give it."""
 
@@ -71,6 +79,10 @@ class LayerTracer(fx.Tracer):
         self._note(self._names.next(path), output)
         return output
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return the stand-in of a node's output."""
+        return _InPlaceProxy(node, self)
+
     def create_proxy(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Proxy:
         """Trace one operation."""
         proxy = super().create_proxy(kind, target, *args, **kwargs)
@@ -83,7 +95,7 @@ class LayerTracer(fx.Tracer):
         def node(value: Any) -> Any:
             return value.node if isinstance(value, fx.Proxy) else value
 
-        last = next(reversed(self.graph.nodes))
+        last = next(iter(reversed(self.graph.nodes)))
         self.calls[name] = Position(pytree.tree_map(node, output), last)
 
 

@@ -52,7 +52,7 @@ class LayerCalls:
         self._paths = self._modules if paths is None else set(paths)
         self._names = CallNames()
         self._stack: list[tuple[str, bool]] = [("", False)]
-        self._is_noticing = False
+        self._is_paused = True
         self._handles: list[RemovableHandle] = []
         self._opened = ExitStack()
 
@@ -80,7 +80,11 @@ class LayerCalls:
         """Start a new forward pass."""
         self._names.reset()
         del self._stack[1:]
-        self._is_noticing = False
+        self._is_paused = False
+
+    def end(self) -> None:
+        """End the forward pass: functions that are called from here on are none of the model's."""
+        self._is_paused = True
 
     def _watch(self, path: str, module: nn.Module) -> None:
         leaf = is_leaf(module)
@@ -95,9 +99,9 @@ class LayerCalls:
                 self._stack.pop()
             name = self._names.next(path)
             if path in self._paths:
-                self._is_noticing = True  # what `notice` itself calls is none of the model's
+                self._is_paused = True  # what `notice` itself calls is none of the model's
                 self._notice(name, module, output)
-                self._is_noticing = False
+                self._is_paused = False
 
         if self._functions:
             self._handles.append(module.register_forward_pre_hook(enter))
@@ -105,7 +109,7 @@ class LayerCalls:
 
     def _function(self, function: Any, output: Any) -> None:
         owner, leaf = self._stack[-1]
-        if leaf or self._is_noticing or function_kind(function) is None:
+        if leaf or self._is_paused or function_kind(function) is None:
             return
         path = function_path(owner, function, self._modules)
         self._notice(self._names.next(path), function, output)

@@ -11,9 +11,9 @@ from activarium.tasks.neighbours import knn_purity, sample_queries
 from activarium.tasks.recording import Recording
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
+
+    from activarium.tasks.places import Place
 
 
 ROWS = 4_096
@@ -60,13 +60,13 @@ def effective_dimension(responses: NDArray[np.floating]) -> float:
 
 
 def measure_layer(
-    path: Path, layer: str, neighbours: int, most_queries: int, seed: int
+    place: Place, layer: str, neighbours: int, most_queries: int, seed: int
 ) -> LayerMeasures:
     """Measure one layer of a recording by its channel means.
 
     Parameters
     ----------
-    path
+    place
         The recording's store.
     layer
         Name of the layer.
@@ -77,7 +77,7 @@ def measure_layer(
     seed
         Seed of the sample of those images.
     """
-    recording = Recording(path)
+    recording = Recording(place)
     columns = recording.layer_slices[layer]
     rows = np.flatnonzero(recording.valid)
     responses = recording.columns("channel_mean", columns.start, columns.stop)[rows]

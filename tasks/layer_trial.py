@@ -85,7 +85,9 @@ def run_trial(model: nn.Module, images: torch.Tensor) -> Trial:
         trace.consumers,
     ):
         calls.begin()
-        output = output_matrix(run_forward(model, images), len(images))
+        returned = run_forward(model, images)
+        calls.end()
+    output = output_matrix(returned, len(images))
     taken = trace.consumers.taken_by_relu
     rectified = frozenset(name for name, only in taken.items() if only)
     return Trial(tuple(trace.seen), rectified, output.shape[1])

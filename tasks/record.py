@@ -2,76 +2,70 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import shutil
 import time
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from activarium.schemas.errors import UserError
-from activarium.schemas.receipts import RecordingReceipt
-from activarium.tasks.layers import find_layers
-from activarium.tasks.locking import only_process
-from activarium.tasks.preprocessing import normalise, read_images
-from activarium.tasks.progress import silent
-from activarium.tasks.record_plan import (
-    ModelIdentity,
-    RecordPlan,
-    coordinate_values,
-    plan_recording,
+from activarium.schemas.receipts import RecordingReceipt, ShardReceipt
+from activarium.tasks.begun import Begun, Subject, begin, check_same_ground, is_begun, read_begun
+from activarium.tasks.changed_images import describe_change
+from activarium.tasks.conversions import describe_conversions
+from activarium.tasks.cores import (
+    keep_freed_memory,
+    threads_per_process,
+    torch_threads,
+    usable_cores,
 )
-from activarium.tasks.record_shard import Session, record_shard
+from activarium.tasks.devices import device_faults, resolve_device
+from activarium.tasks.feeding import PixelFeed, ReadFeed, fits_device
+from activarium.tasks.free_space import check_room
+from activarium.tasks.layers import find_layers
+from activarium.tasks.places import place_at, recording_names
+from activarium.tasks.preprocessing import read_images
+from activarium.tasks.progress import silent
+from activarium.tasks.receipt_files import DamagedReceiptError, unsealed
+from activarium.tasks.record_plan import coordinate_values, plan_recording
+from activarium.tasks.record_shard import Session, record_shards
+from activarium.tasks.recording import Recording
+from activarium.tasks.recording_repair import (
+    drop_receipts,
+    faulty_shards,
+    repair_created,
+    restore_root,
+)
 from activarium.tasks.recording_store import (
-    create_store,
     finalise,
     is_final,
+    pending_shards,
     read_attributes,
     read_receipt,
-    read_receipts,
+    receipt_keys,
     reopen,
-    sweep_partial_files,
 )
+from activarium.tasks.share import Share, even_shards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from activarium.schemas.atlas import Atlas
     from activarium.schemas.config import RecordConfig
+    from activarium.schemas.layout import Shard
+    from activarium.tasks.feeding import Feed
+    from activarium.tasks.places import Place
     from activarium.tasks.preprocessing import Preprocessing
     from activarium.tasks.progress import Progress
+    from activarium.tasks.record_plan import ModelIdentity, RecordPlan
     from activarium.tasks.test_sets import TestSet
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the device; `auto` takes CUDA where there is one.
-
-    Raises
-    ------
-    UserError
-        If the device does not exist here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(
-            f"record.device: expected auto, cpu, cuda or cuda:<n>, got {device!r}"
-        ) from error
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"record.device: {device!r} is not there ({torch.cuda.device_count()} CUDA devices); "
-            "use auto or cpu"
-        )
-    return found
 
 
 def record(  # noqa: PLR0913 - a whole stage, called from one place
@@ -83,8 +77,12 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
     config: RecordConfig,
     identity: ModelIdentity,
     progress: Progress = silent,
+    share: Share | None = None,
+    repair: bool = False,
 ) -> RecordingReceipt:
     """Record a model's answers to a test set, or finish what an interrupted run began.
+
+    Any number of processes may record the same at once, here and on other machines.
 
     Parameters
     ----------
@@ -102,158 +100,217 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
         The model's name, checkpoint and weights.
     progress
         Shows how far it is.
+    share
+        Which shards this process makes; by default all.
+    repair
+        Check everything that is stored first, and make anew what is damaged.
 
     Raises
     ------
     UserError
-        If the model cannot take the images, another process records the same, or the disk is full.
+        If the model cannot take the images, its numbers are not finite, or the disk is full.
     """
+    share = share or Share()
     device = resolve_device(config.device)
-    model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    example, _ = read_images(test_set, preprocessing, 0, 1, threads=1)
-    inputs = normalise(torch.from_numpy(example).to(device), preprocessing)
-    layers = find_layers(model, inputs, patterns=config.layers, kinds=config.kinds)
-    plan = plan_recording(
-        layers, test_set=test_set, preprocessing=preprocessing, config=config, identity=identity
-    )
-    path = atlas.recording(plan.name)
-    with only_process(atlas.lock(plan.name), f"recording {plan.name}"):
-        plan, begun = _open_or_create(path, plan, test_set, config=config, device=device)
-        session = Session(
-            model,
-            test_set,
-            preprocessing,
-            plan,
-            path,
-            device,
-            begun.batch_size,
-            config.thumbnail,
-            os.cpu_count() or 1,
-        )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    keep_freed_memory()
+    threads = threads_per_process(share.processes, threads=config.threads)
+    with device_faults(device), torch_threads(threads):
+        model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        subject = Subject(model, test_set, preprocessing, device)
+        plan = _plan(subject, config, identity, share)
+        place = place_at(atlas.recording(plan.name))
+        place.sweep()
+        if repair and place.names():
+            restore_root(place)
+        was_begun = is_begun(place)
+        notices: list[str] = []
+        if not was_begun:
+            notices += _changes(atlas, plan, test_set)
+            choice = begin(place, plan, subject, config=config, threads=threads)
+            notices += [f"layers are captured by {choice.reason}", *identity.notes]
+            share.began(plan.name)
+        plan, begun = read_begun(place, plan)
+        receipts = _readable_receipts(place)
+        noted = {each.shard: each.batch_size for each in receipts}
+        work = _Work(subject, plan, place, begun, config, share, notices, noted)
         try:
-            with reproducible_torch(begun.threads):
-                return _fill_shards(session, progress)
+            with torch_threads(begun.threads):
+                return work.run(progress, repair=repair)
         except UserError:
             # Without a single receipt nothing is lost, and the mended run is another recording.
-            if not read_receipts(path):
-                shutil.rmtree(path, ignore_errors=True)
+            if not was_begun and share.is_whole and not receipt_keys(place):
+                place.delete_all()
             raise
 
 
+def _plan(
+    subject: Subject, config: RecordConfig, identity: ModelIdentity, share: Share
+) -> RecordPlan:
+    layers = find_layers(
+        subject.model,
+        subject.first_inputs(1),
+        patterns=config.layers,
+        kinds=config.chosen_kinds,
+    )
+    plan = plan_recording(
+        layers,
+        test_set=subject.test_set,
+        preprocessing=subject.preprocessing,
+        config=config,
+        identity=identity,
+    )
+    if config.shard_images is not None:
+        return plan
+    layout = even_shards(plan.layout, share.workers)
+    attributes = {**plan.attributes, "shard_images": layout.shard_images}
+    return replace(plan, layout=layout, attributes=attributes)
+
+
+def _changes(atlas: Atlas, plan: RecordPlan, test_set: TestSet) -> Iterator[str]:
+    """Tell of unfinished recordings of these images before they changed."""
+    for name in recording_names(atlas):
+        place = place_at(atlas.recording(name))
+        with suppress(UserError):  # a damaged recording is told of by `verify`
+            attributes = read_attributes(place)
+            if attributes["status"] != "complete":
+                line = describe_change(name, attributes, _ids(place), plan.attributes, test_set)
+                if line is not None:
+                    yield line
+
+
+def _ids(place: Place) -> Iterator[str]:
+    yield from Recording(place).text("image")  # read only when it is asked for
+
+
+def _readable_receipts(place: Place) -> list[ShardReceipt]:
+    """Return the receipts that can be read, also of shards that are damaged."""
+    found = []
+    for key in receipt_keys(place):
+        with suppress(DamagedReceiptError, FileNotFoundError):
+            found.append(unsealed(ShardReceipt, place.read(key)))
+    return found
+
+
 @dataclass(frozen=True)
-class Begun:
-    """Settings that a begun recording keeps, because they decide the last bits of its numbers."""
+class _Work:
+    """Fills the shards of this process's share of a begun recording."""
 
-    batch_size: int
-    threads: int
-    device_type: str
+    subject: Subject
+    plan: RecordPlan
+    place: Place
+    begun: Begun
+    config: RecordConfig
+    share: Share
+    notices: list[str]
+    batch_sizes: Mapping[int, int]
 
-
-@contextmanager
-def reproducible_torch(threads: int) -> Iterator[None]:
-    """Let torch use this many threads, and float32 where float32 is said.
-
-    cuDNN computes float32 convolutions in TF32, with a mantissa of 10 bits, unless it is told not
-    to.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _open_or_create(
-    path: Path,
-    plan: RecordPlan,
-    test_set: TestSet,
-    *,
-    config: RecordConfig,
-    device: torch.device,
-) -> tuple[RecordPlan, Begun]:
-    """Return the plan to go on with; shards, batches and threads of a begun recording are kept."""
-    if not path.exists():
-        _sweep_begun_stores(path)
-        begun = Begun(config.batch_size, torch.get_num_threads(), device.type)
-        create_store(
-            path,
-            plan.layout,
-            attributes={**plan.attributes, **asdict(begun)},
-            coordinates=coordinate_values(plan, test_set),
-            compression=config.compression,
+    def run(self, progress: Progress, *, repair: bool) -> RecordingReceipt:
+        """Record what is pending, and finalise the recording once nothing is."""
+        began = time.perf_counter()
+        place, layout = self.place, self.plan.layout
+        mine = self.share.shards(layout)
+        if repair:
+            self._drop_damaged(mine, progress)
+        pending = pending_shards(place, mine)
+        if self.config.strict:
+            _refuse_invalid(_readable_receipts(place))
+        if pending:
+            check_same_ground(place, self.plan, self.subject.device)
+            reopen(place)
+            # How far compression goes is not known; then free space is watched only.
+            shards = len(pending) if self.config.compression == "none" else 1
+            check_room(place, layout, shards)
+            self._fill(mine, pending, progress)
+        left = pending_shards(place, layout.shards())
+        was_complete = is_final(place)
+        if not left and not was_complete:
+            finalise(place)
+        receipts = _readable_receipts(place)
+        return RecordingReceipt(
+            recording=self.plan.name,
+            path=str(place),
+            images=layout.images,
+            units=layout.units,
+            layers=layout.layers,
+            made=bool(pending) or not was_complete,
+            shards_left=len(left),
+            invalid=tuple(name for receipt in receipts for name in receipt.invalid),
+            notices=(*self.notices, *_conversions(receipts)),
+            resumed_shards=len(mine) - len(pending) if pending else 0,
+            seconds=time.perf_counter() - began,
         )
-        return plan, begun
-    attributes = read_attributes(path)
-    if attributes["fingerprint"] != plan.fingerprint:
-        raise UserError(f"{path} belongs to another recording: delete it and record again")
-    sweep_partial_files(path)
-    layout = replace(plan.layout, shard_images=int(attributes["shard_images"]))
-    if attributes["status"] != "complete":
-        _check_same_ground(path, attributes, plan, device)
-    kept = Begun(*(attributes[field.name] for field in fields(Begun)))
-    return replace(plan, layout=layout), kept
+
+    def _drop_damaged(self, shards: Sequence[Shard], progress: Progress) -> None:
+        """Forget the shards that fail their checksums, and write anew what is beside them."""
+        coordinates = coordinate_values(self.plan, self.subject.test_set)
+        mended = repair_created(self.place, self.plan.layout, coordinates=coordinates)
+        damaged = faulty_shards(self.place, shards, progress=progress)
+        drop_receipts(self.place, damaged)
+        self.notices.extend(f"repaired {key}" for key in mended)
+        self.notices.extend(f"repaired shard {shard.index}" for shard in damaged)
+        if not mended and not damaged:
+            self.notices.append("nothing is damaged")
+
+    def _fill(self, mine: Sequence[Shard], pending: Sequence[Shard], progress: Progress) -> None:
+        images = sum(shard.images for shard in mine)
+        with (
+            self._feed() as feed,
+            progress(f"recording {self.plan.name}", images) as advance,
+        ):
+            advance(images - sum(shard.images for shard in pending))
+            session = Session(
+                subject=self.subject,
+                open_capture=partial(self.subject.open_capture, self.plan, self.begun.choice),
+                feed=feed,
+                plan=self.plan,
+                place=self.place,
+                batch_size=min([self.begun.batch_size, *self.batch_sizes.values()]),
+                batch_sizes=self.batch_sizes,
+                thumbnail=self.config.thumbnail,
+                strict=self.config.strict,
+                say=self.notices.append,
+            )
+            record_shards(session, self._to_take(mine), advance)
+
+    def _to_take(self, mine: Sequence[Shard]) -> Iterator[Shard]:
+        """Yield the shards that are without a receipt when their turn comes."""
+        for position in self.share.positions(len(mine)):
+            if read_receipt(self.place, mine[position]) is None:
+                yield mine[position]
+
+    def _feed(self) -> Feed:
+        subject, preprocessing = self.subject, self.subject.preprocessing
+        shape = (preprocessing.height, preprocessing.width, preprocessing.colours)
+        pixels, device = subject.test_set.pixels, subject.device
+        fits = pixels is not None and pixels.shape[1:] == shape
+        if pixels is not None and fits and fits_device(pixels.nbytes, device):
+            return PixelFeed(pixels, device)
+
+        def read(
+            start: int, stop: int, conversions: Counter[str]
+        ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+            return read_images(
+                subject.test_set, preprocessing, start, stop, threads=1, conversions=conversions
+            )
+
+        readers = self.config.readers or max(1, usable_cores() // self.share.processes)
+        return ReadFeed(read, shape, device, threads=readers)
 
 
-def _check_same_ground(
-    path: Path, attributes: dict[str, Any], plan: RecordPlan, device: torch.device
-) -> None:
-    """Refuse to finish on another kind of device, or with other libraries, what was begun here."""
-    begun = {**attributes["versions"], "device": attributes["device_type"]}
-    here = {**plan.attributes["versions"], "device": device.type}
-    differing = sorted(name for name in begun if begun[name] != here.get(name))
-    if differing:
-        was = ", ".join(f"{name} {begun[name]}" for name in differing)
-        now = ", ".join(f"{name} {here.get(name)}" for name in differing)
+def _refuse_invalid(receipts: Sequence[ShardReceipt]) -> None:
+    names = [name for receipt in receipts for name in receipt.invalid]
+    if names:
         raise UserError(
-            f"{path.name} was begun with {was}, here is {now}: its rows would not be of one kind; "
-            f"go on with those, or delete {path} to record it anew"
+            f"image {names[0]!r} could not be decoded when it was recorded ({len(names)} in all): "
+            "mend or remove it, or record without strict"
         )
 
 
-def _sweep_begun_stores(path: Path) -> None:
-    """Delete what a run left that was killed while it created the store."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _fill_shards(session: Session, progress: Progress) -> RecordingReceipt:
-    began = time.perf_counter()
-    plan, path = session.plan, session.path
-    shards = plan.layout.shards()
-    pending = [shard for shard in shards if read_receipt(path, shard) is None]
-    if pending:
-        reopen(path)
-        _check_space(path, plan, sum(shard.images for shard in pending))
-        with progress(f"recording {plan.name}", plan.layout.images) as advance:
-            advance(plan.layout.images - sum(shard.images for shard in pending))
-            for shard in pending:
-                record_shard(session, shard, advance)
-    was_complete = is_final(path)
-    if not was_complete:
-        finalise(path)
-    return RecordingReceipt(
-        recording=plan.name,
-        path=path,
-        images=plan.layout.images,
-        units=plan.layout.units,
-        layers=plan.layout.layers,
-        made=not was_complete,
-        invalid=tuple(name for receipt in read_receipts(path) for name in receipt.invalid),
-        resumed_shards=len(shards) - len(pending) if pending else 0,
-        seconds=time.perf_counter() - began,
-    )
-
-
-def _check_space(path: Path, plan: RecordPlan, images: int) -> None:
-    rows = sum(
-        int(np.prod(array.shape[1:])) * np.dtype(array.spec.dtype).itemsize
-        for array in plan.layout.shard_arrays()
-    )
-    free = shutil.disk_usage(path).free
-    if rows * images > free:
-        raise UserError(
-            f"recording {plan.name} needs {rows * images / 2**20:,.0f} MiB, "
-            f"{free / 2**20:,.0f} MiB are free at {path.parent}: free some or use another --root"
-        )
+def _conversions(receipts: Sequence[ShardReceipt]) -> tuple[str, ...]:
+    """Tell which images were converted, counted over all shards."""
+    total: Counter[str] = Counter()
+    for receipt in receipts:
+        total.update(receipt.conversions)
+    return describe_conversions(total)

@@ -31,41 +31,48 @@ THREADED_VALUES = 2**18
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _add_position(
-    row: NDArray[np.float32],
-    partial: NDArray[np.float32],
-    largest: NDArray[np.float32],
-    above: NDArray[np.float32],
+def _add_row(
+    row: NDArray[np.float32], partial: NDArray[np.float32], above: NDArray[np.int32]
 ) -> None:
+    """Add one position. Counts are integers: counting in float32 gives no vector instructions."""
     for channel in range(row.size):
-        partial[channel] += row[channel]
-    for channel in range(row.size):
-        largest[channel] = max(largest[channel], row[channel])
-    for channel in range(row.size):
-        above[channel] += np.float32(row[channel] > 0)
+        value = row[channel]
+        partial[channel] += value
+        above[channel] += np.int32(value > 0)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _reduce_rows(maps: NDArray[np.float32], results: NDArray[np.float32], *, want_sd: bool) -> None:
+@njit(nogil=True, cache=True)
+def _raise_to_row(row: NDArray[np.float32], largest: NDArray[np.float32]) -> None:
+    """Take the larger values; `max` minds NaN and gives no vector instructions."""
+    for channel in range(row.size):
+        value = row[channel]
+        largest[channel] = value if value > largest[channel] else largest[channel]  # noqa: FURB136
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+def _reduce_rows(
+    maps: NDArray[np.float32], results: NDArray[np.float32], *, want_max: bool, want_sd: bool
+) -> None:
     """Fill (reduction, image, channel), ordered as `ORDER`, from (image, position, channel)."""
     images, positions, channels = maps.shape
-    partial = np.empty(channels, np.float32)
-    total = np.empty(channels, np.float64)
-    mean = np.empty(channels, np.float32)
+    partial, mean = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    total, above = np.empty(channels, np.float64), np.empty(channels, np.int32)
     for image in range(images):
-        largest, above = results[1, image], results[3, image]
-        total[:] = 0
+        largest = results[1, image]
         largest[:] = maps[image, 0]
+        total[:] = 0
         above[:] = 0
         for first in range(0, positions, PARTIAL):
             partial[:] = 0
             for position in range(first, min(positions, first + PARTIAL)):
-                _add_position(maps[image, position], partial, largest, above)
+                _add_row(maps[image, position], partial, above)
+                if want_max:
+                    _raise_to_row(maps[image, position], largest)
             for channel in range(channels):
                 total[channel] += partial[channel]
         for channel in range(channels):
             mean[channel] = total[channel] / positions
-            above[channel] /= positions
+            results[3, image, channel] = above[channel] / positions
         results[0, image] = mean
         if want_sd:
             _fill_sd(maps[image], mean, partial, total, results[2, image])
@@ -114,9 +121,11 @@ def reduce_rows(maps: torch.Tensor, reductions: tuple[Reduction, ...]) -> list[t
     images, _, channels = rows.shape
     results = np.empty((len(ORDER), images, channels), np.float32)
 
+    want = {"want_max": "max" in reductions, "want_sd": "sd" in reductions}
+
     def part(bounds: tuple[int, int]) -> None:
         start, stop = bounds
-        _reduce_rows(rows[start:stop], results[:, start:stop], want_sd="sd" in reductions)
+        _reduce_rows(rows[start:stop], results[:, start:stop], **want)
 
     threads = min(torch.get_num_threads(), images)
     if threads == 1 or rows.size < THREADED_VALUES:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from activarium.tasks.places import place_at
 from activarium.tasks.report_maps import maps_payload, read_maps
 from activarium.tasks.report_packing import packed_coarse_shares, packed_codes
 from activarium.tasks.report_sprites import (
@@ -148,7 +149,7 @@ def _pictures(
     found = [read_exemplars(atlas, tables) for tables in everything]
     known = [own for own, equal in zip(found, same, strict=True) if equal]
     on_maps = [one["images"] for own, equal in zip(maps, same, strict=True) if equal for one in own]
-    thumbnails = open_thumbnails(atlas.recording(everything[0].recording))
+    thumbnails = open_thumbnails(place_at(atlas.recording(everything[0].recording)))
     sprites: list[Sprite] = []
     ranks = EXEMPLAR_RANKS
     if thumbnails is not None:

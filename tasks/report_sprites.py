@@ -15,9 +15,10 @@ from activarium.tasks.report_packing import packed_codes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from activarium.tasks.places import Place
 
 EXEMPLAR_BYTES = 1_450_000
 """Size at most of the exemplars' sprite."""
@@ -67,11 +68,11 @@ class Sprite:
         }
 
 
-def open_thumbnails(store: Path) -> Thumbnails | None:
+def open_thumbnails(place: Place) -> Thumbnails | None:
     """Return the thumbnails of a recording; nothing where it was recorded without any."""
-    if not (store / "zarr.json").is_file():
+    if place.size("zarr.json") is None:
         return None
-    found = zarr.open_group(store, mode="r").get("thumbnail")
+    found = zarr.open_group(place.zarr_store(read_only=True), mode="r").get("thumbnail")
     if not isinstance(found, zarr.Array) or min(found.shape) == 0:
         return None
     return cast("Thumbnails", found)

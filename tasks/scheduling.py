@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dask.base import compute
@@ -12,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from activarium.schemas.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 LOCAL = ("threads", "processes", "synchronous")
 """Schedulers of this machine; synchronous runs one piece after the other."""
@@ -76,7 +77,25 @@ def _run_on_cluster(
     address: str,
     advance: Callable[[int], None],
 ) -> list[Any]:
-    from distributed import Client, as_completed
+    from distributed import as_completed
+
+    with cluster(address) as client:
+        futures = [client.submit(function, *each, pure=False) for each in arguments]
+        for _ in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
+            advance(1)
+        return list(client.gather(futures))
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Any]:
+    """Give a client of a running Dask scheduler that has workers.
+
+    Raises
+    ------
+    UserError
+        If the scheduler cannot be reached, or has no workers.
+    """
+    from distributed import Client
 
     try:
         client = Client(address, timeout=f"{WAIT_SECONDS}s", set_as_default=False)  # type: ignore[no-untyped-call]
@@ -88,8 +107,8 @@ def _run_on_cluster(
         try:
             client.wait_for_workers(1, timeout=WAIT_SECONDS)
         except TimeoutError as error:
-            raise UserError(f"the Dask scheduler at {address} has no workers") from error
-        futures = [client.submit(function, *each, pure=False) for each in arguments]
-        for _ in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
-            advance(1)
-        return list(client.gather(futures))  # type: ignore[no-untyped-call]
+            raise UserError(
+                f"the Dask scheduler at {address} has no workers after {WAIT_SECONDS} s: start one "
+                f"with `dask worker {address}`"
+            ) from error
+        yield client

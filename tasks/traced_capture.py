@@ -13,6 +13,7 @@ from activarium.tasks.batch_norm_folding import fold
 from activarium.tasks.capture import Capture
 from activarium.tasks.forward import AUTOCAST, run_forward
 from activarium.tasks.graph_taps import TappedGraph, tap_graph
+from activarium.tasks.separable_pooling import separate_pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -62,6 +63,8 @@ class TracedCapture(Capture):
         self.engine = "compiled" if compiled else "traced"
         tapped = tap_graph(model, wanted.reducers(density))
         self.folded = () if unfolded is None else fold(model, tapped, unfolded=unfolded)
+        if not compiled and _is_on_cpu(model):
+            separate_pools(model, tapped)
         module = _module(model, tapped, wanted.precision)
         self._batch_size = batch_size if compiled else None
         self._module: Callable[[torch.Tensor], Any] = (
@@ -87,6 +90,10 @@ class TracedCapture(Capture):
             images = torch.cat([images, fill]).contiguous(memory_format=layout)
         result: torch.Tensor = run_forward(self._module, images)
         return result[:count]
+
+
+def _is_on_cpu(model: nn.Module) -> bool:
+    return all(parameter.device.type == "cpu" for parameter in model.parameters())
 
 
 def _module(model: nn.Module, tapped: TappedGraph, precision: Precision) -> fx.GraphModule:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.tasks.moments import ClassMoments
+    from activarium.tasks.places import Place
 
 Columns = dict[str, Any]
 PARTS = ("units", "unit_classes", "exemplars")
@@ -110,8 +111,8 @@ def _check_finite(recording: Recording, array: str, values: NDArray[np.float32])
     """Refuse what a missing chunk reads as: Zarr fills it with NaN without a word."""
     if not np.isfinite(values).all():
         raise UserError(
-            f"{recording.path}/{array} lacks values of images that could be decoded: `activarium "
-            "verify` names the damaged shard; delete its receipt and record again"
+            f"{recording.place}/{array} lacks values of images that could be decoded: `activarium "
+            "verify` names the damaged shard, `activarium record --repair` makes it again"
         )
 
 
@@ -283,11 +284,11 @@ def part_file(work: Path, table: str, block: Block) -> Path:
     return work / f"{table}-{block.start:07d}-{block.stop:07d}.arrow"
 
 
-def analyse_block(path: Path, work: Path, block: Block) -> None:
+def analyse_block(place: Place, work: Path, block: Block) -> None:
     """Compute one block of a recording and keep its rows in the work folder."""
     if all(part_file(work, table, block).exists() for table in PARTS):
         return
-    tables = block_tables(read_block(Recording(path), block), block)
+    tables = block_tables(read_block(Recording(place), block), block)
     for table, columns in tables.items():
         with replacing(part_file(work, table, block)) as temporary:
             feather.write_feather(pa.table(columns), temporary, compression="lz4")

@@ -43,6 +43,29 @@ def test_load__paths_are_relative_to_the_file_and_overrides_to_the_folder(tmp_pa
     assert config.model.weights == str(tmp_path / "weights.safetensors")
 
 
+@pytest.mark.parametrize(
+    "model", [{"weights": "net.pt2"}, {"architecture": "export:net.pt2"}], ids=["file", "export"]
+)
+def test_load__exported_models_are_found_beside_the_file(tmp_path, model):
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({"test_set": {"source": "digits"}, "model": model}))
+    config = load(file)
+    assert config.model.architecture == f"export:{tmp_path / 'net.pt2'}"
+    assert config.model.weights == "DEFAULT"
+    over = load(file, f"model.{next(iter(model))}={next(iter(model.values()))}", cwd=Path("/here"))
+    assert over.model.architecture == "export:/here/net.pt2"
+
+
+def test_load__entry_points_and_timm_names_are_no_paths(tmp_path):
+    file = tmp_path / "run.yaml"
+    for name in ("package.module:build", "timm:resnet18.a1_in1k", "segmentation/fcn_resnet50"):
+        model = {"architecture": name, "weights": "DEFAULT", "options": {"depth": 3}}
+        file.write_text(yaml.safe_dump({"test_set": {"source": "digits"}, "model": model}))
+        config = load(file)
+        assert config.model.architecture == name
+        assert config.model.options == {"depth": 3}
+
+
 def test_load__names_of_weights_are_no_paths(tiny_file):
     for weights in ("untrained", "DEFAULT", "IMAGENET1K_V1"):
         assert load(tiny_file, f"model.weights={weights}").model.weights == weights

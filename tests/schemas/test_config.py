@@ -93,10 +93,35 @@ def test_preprocessing__sd_is_positive():
         (RecordConfig, {"shard_images": 0}),
         (ModelConfig, {"width": 0}),
         (TrainingConfig, {"momentum": 1.0}),
-        (TestSetConfig, {"source": "cifar100"}),
+        (TestSetConfig, {"source": "cifar1000"}),
         (TestSetConfig, {"source": "digits", "limit": 1}),
     ],
 )
 def test_configurations__refuse_values_out_of_range(model, values):
     with pytest.raises(ValidationError):
         model(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": "entry-point"}, "needs entry_point: package.module:function"),
+        ({"source": "mnist", "entry_point": "a:b"}, "entry_point is a setting of the source entry-"),
+        ({"source": "parquet", "version": "1"}, "version is a setting of the source entry-point"),
+        ({"source": "svhn", "image_column": "img"}, "image_column is a setting of the source parq"),
+        ({"source": "cifar10", "label_column": "x"}, "of the source parquet and cifar100, got"),
+        ({"source": "cifar100", "label_column": "x"}, "fine_labels or coarse_labels, got x"),
+    ],
+)
+def test_test_set__settings_belong_to_their_source(values, message):
+    with pytest.raises(ValidationError, match=message):
+        TestSetConfig(**values)
+
+
+def test_test_set__survives_json_with_every_setting_at_its_default():
+    for settings in (
+        {"source": "mnist"},
+        {"source": "entry-point", "entry_point": "a:b", "options": {"size": 3}},
+    ):
+        config = TestSetConfig.model_validate(settings)
+        assert TestSetConfig.model_validate(json.loads(config.model_dump_json())) == config

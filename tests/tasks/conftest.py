@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,9 @@ from activarium.schemas.layout import RecordingLayout
 from activarium.schemas.receipts import ShardReceipt
 from activarium.tasks.analyse import WRITTEN, analyse
 from activarium.tasks.parquet_files import read_table
+from activarium.tasks.places import place_at
 from activarium.tasks.recording import Recording
 from activarium.tasks.recording_store import create_store, finalise, write_receipt, write_shard
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LAYERS = (
     Layer("conv1", "conv", 0, 6, 8, 8, "relu"),
@@ -168,11 +167,11 @@ def _write(
     compression: str = "none",
     complete: bool = True,
 ) -> Recording:
-    path, layout = atlas.recording(name), _layout(raw, shard_images)
+    place, layout = place_at(atlas.recording(name)), _layout(raw, shard_images)
     attributes = _attributes(name, shard_images)
     coordinates = _coordinates(raw)
     create_store(
-        path, layout, attributes=attributes, coordinates=coordinates, compression=compression
+        place, layout, attributes=attributes, coordinates=coordinates, compression=compression
     )
     arrays = {
         "channel_mean": raw.responses,
@@ -190,16 +189,17 @@ def _write(
             start=shard.start,
             stop=shard.stop,
             fingerprint=attributes["fingerprint"],
-            objects=write_shard(path, layout, shard, rows),
+            batch_size=16,
+            objects=write_shard(place, layout, shard, rows),
             device="cpu",
             read_seconds=0.25,
             forward_seconds=0.5,
             write_seconds=0.25,
         )
-        write_receipt(path, shard, receipt)
+        write_receipt(place, shard, receipt)
     if complete:
-        finalise(path)
-    return Recording(path)
+        finalise(place)
+    return Recording(place)
 
 
 @pytest.fixture(scope="session")
@@ -253,7 +253,7 @@ class Stored:
 
     @property
     def path(self):
-        return self.atlas.recording(self.name)
+        return Path(self.atlas.recording(self.name))
 
     def array(self, name):
         return zarr.open_group(self.path, mode="r")[name][:]

@@ -165,14 +165,14 @@ def test_analyse__no_valid_image_is_an_error_that_says_so(atlas, make_raw, write
 
 def test_analyse__missing_chunk_is_an_error_that_names_it(atlas, make_raw, write_recording):
     recording = write_recording(atlas, make_raw())
-    (recording.path / "channel_mean" / "c" / "1" / "0").unlink()
+    (recording.place.path / "channel_mean" / "c" / "1" / "0").unlink()
     with pytest.raises(UserError, match="channel_mean lacks values"):
         analyse(atlas, recording, config=SYNCHRONOUS)
 
 
 def test_analyse__flipped_bit_is_an_error_that_names_the_array(atlas, make_raw, write_recording):
     recording = write_recording(atlas, make_raw())
-    chunk = recording.path / "channel_mean" / "c" / "1" / "0"
+    chunk = recording.place.path / "channel_mean" / "c" / "1" / "0"
     content = bytearray(chunk.read_bytes())
     content[100] ^= 1
     chunk.write_bytes(content)

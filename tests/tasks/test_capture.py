@@ -10,7 +10,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from activarium.schemas.errors import UserError
 from activarium.schemas.layers import KINDS
 from activarium.tasks.capture import HookCapture, Wanted
-from activarium.tasks.graph_taps import UntraceableError
+from activarium.tasks.graph_taps import UntraceableError, tap_graph
 from activarium.tasks.layers import find_layers
 from activarium.tasks.reductions import PooledLayer
 from activarium.tasks.traced_capture import TracedCapture
@@ -274,3 +274,31 @@ def test_run__means_are_those_of_torchvisions_feature_extractor(engine):
         torch.testing.assert_close(captured.of(name), expected, atol=1e-6, rtol=1e-5)
     block = captured.found.duplicates["layer3.1"]
     torch.testing.assert_close(captured.of(block), features["layer3.1"].mean((2, 3)))
+
+
+class Adding(nn.Module):
+    """Adds in place, over a tensor that the layer before it returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.other = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(images)
+        maps += self.other(images)
+        return maps.mean((2, 3))
+
+
+def test_run__additions_in_place_leave_the_layer_before_them_as_it_was(engine):
+    model, images = Adding().eval(), torch.randn(2, 3, 5, 5)
+    captured = Captured(engine, model, images)
+    with torch.no_grad():
+        conv, other = model.conv(images), model.other(images)
+    torch.testing.assert_close(captured.of("conv"), conv.mean((2, 3)))
+    torch.testing.assert_close(captured.of("add"), (conv + other).mean((2, 3)))
+
+
+def test_traced__additions_stay_in_place():
+    model = Adding().eval()
+    code = tap_graph(model, []).graph.python_code("self").src
+    assert "+= other" in code

@@ -7,15 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import RunConfig
-from activarium.schemas.receipts import ShardReceipt
+from activarium.tasks.places import place_at
+from activarium.tasks.recording_store import read_receipts
 
-KILLS = 8
+KILLS = int(os.environ.get("ACTIVARIUM_TEST_KILLS", "8"))
+"""Kills of each series; more of them by the environment, such as 100."""
+
 IMAGES = 540
 SHARD_IMAGES = 45
 
@@ -25,12 +30,12 @@ CONFIG = RunConfig.model_validate(
         "test_set": {"source": "digits"},
         "preprocessing": {"size": 16},
         "model": {"architecture": "two-block-cnn", "width": 4, "weights": "untrained"},
-        "record": {"device": "cpu", "batch_size": 20, "shard_images": SHARD_IMAGES},
+        "record": {"device": "cpu", "batch_size": 20, "shard_images": SHARD_IMAGES, "threads": 1},
     }
 )
 
-# Imports once, then forks a process for every line that it reads, which records into that folder.
-# One thread everywhere: sums in another order differ in their last bits.
+# Imports once, then forks processes for every line that it reads, which record parts of one
+# recording into that folder. One thread: sums in another order differ in their last bits.
 STARTER = """
 import os, sys
 from contextlib import contextmanager
@@ -38,6 +43,7 @@ from pathlib import Path
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import RunConfig
 from activarium.tasks.checkpoints import choose_checkpoint, record_checkpoint
+from activarium.tasks.share import Share
 import sklearn.datasets, sklearn.model_selection, torch
 torch.set_num_threads(1)
 config = RunConfig.model_validate_json(sys.argv[1])
@@ -47,23 +53,29 @@ def say(*words):
 
 @contextmanager
 def progress(description, total):
-    done = 0
     def advance(more):
-        nonlocal done
-        done += more
-        say("done", done)
+        say("advanced", more)
     yield advance
 
+def record(root, part, parts):
+    receipt = record_checkpoint(
+        Atlas(Path(root)), config, choose_checkpoint(config.model), progress=progress,
+        share=Share(part=part, parts=parts),
+    )
+    say("left", receipt.shards_left)
+    os._exit(0)
+
 for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        say("pid", os.getpid())
-        record_checkpoint(
-            Atlas(Path(line.strip())), config, choose_checkpoint(config.model), progress=progress
-        )
-        say("complete")
-        os._exit(0)
-    os.waitpid(child, 0)
+    parts, root = line.strip().split(" ", 1)
+    children = []
+    for part in range(int(parts)):
+        child = os.fork()
+        if child == 0:
+            record(root, part + 1, int(parts))
+        children.append(child)
+    say("pids", *children)
+    for child in children:
+        os.waitpid(child, 0)
     say("ended")
 """
 
@@ -77,33 +89,26 @@ class Starter:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
 
-    def start(self, root):
-        """Start a recording and return its process id."""
-        self.process.stdin.write(f"{root}\n")
-        word, pid = self.process.stdout.readline().split()
-        assert word == "pid"
-        return int(pid)
+    def run(self, root, *, parts=1, kill=None, after=0, delay=0.0):
+        """Record; kill the processes at these places after so many words, and a delay.
 
-    def run(self, root, *, batches=None, until=None, delay=0.0):
-        """Record; kill after so many batches, or so many images, and a delay. Return what it said.
-
-        It is left to end where neither is given.
+        Return what was said; all processes have ended.
         """
-        pid = self.start(root)
-        said = []
-        if batches == 0:
-            self.kill(pid, delay)
+        self.process.stdin.write(f"{parts} {root}\n")
+        said, pids = [], []
         for line in self.process.stdout:
             if line == "ended\n":
                 return said
             said.append(line.strip())
-            if len(said) == batches or line == f"done {until}\n":
-                self.kill(pid, delay)
+            if line.startswith("pids"):
+                pids = [int(pid) for pid in line.split()[1:]]
+            if pids and kill and len(said) > after:
+                time.sleep(delay)
+                for place in kill:
+                    with suppress(ProcessLookupError):  # it has ended before
+                        os.kill(pids[place], signal.SIGKILL)
+                kill = None
         raise AssertionError("the starter ended")
-
-    def kill(self, pid, delay):
-        time.sleep(delay)
-        os.kill(pid, signal.SIGKILL)
 
     def close(self):
         self.process.stdin.close()
@@ -111,23 +116,29 @@ class Starter:
         self.process.wait()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def starter():
     made = Starter()
     yield made
     made.close()
 
 
-def kills():
-    """Return the moments: early in the creation, within shards, and at the end, maybe too late."""
-    rng = np.random.default_rng(7)
-    moments = [{"batches": 0, "delay": rng.uniform(0.01, 0.15)}]
-    moments += [
-        {"batches": int(rng.integers(1, 7)), "delay": rng.uniform(0, 0.03)}
-        for _ in range(KILLS - 3)
-    ]
-    moments += [{"until": IMAGES, "delay": rng.uniform(0, 0.05)} for _ in range(2)]
-    return moments
+@pytest.fixture(scope="module")
+def whole(starter, tmp_path_factory):
+    """Return the store of a recording that nobody stopped."""
+    root = tmp_path_factory.mktemp("whole")
+    assert starter.run(root)[-1] == "left 0"
+    return only_store(root)
+
+
+def moment(rng, parts):
+    """Return when to kill and whom: early in the creation, within shards, while finalising."""
+    chosen = rng.choice(parts, size=rng.integers(1, parts + 1), replace=False)
+    return {
+        "kill": [int(place) for place in chosen],
+        "after": int(rng.integers(0, 8)),
+        "delay": rng.uniform(0, 0.06),
+    }
 
 
 def stored(path):
@@ -136,30 +147,37 @@ def stored(path):
 
 
 def objects(path):
-    files = sorted((path / "receipts").glob("shard-*.json"))
-    return [ShardReceipt.model_validate_json(file.read_bytes()).objects for file in files]
+    return [receipt.objects for receipt in read_receipts(place_at(path))]
+
+
+def entries(path):
+    return {each.relative_to(path).as_posix() for each in path.rglob("*")}
 
 
 def only_store(root):
-    (path,) = Atlas(root).recordings.iterdir()
+    (path,) = Path(Atlas(root).recordings).iterdir()
     return path
 
 
 @pytest.mark.slow
-def test_record__killed_again_and_again_is_byte_identical_in_the_end(tmp_path, starter):
-    root = tmp_path / "killed"
-    said = [starter.run(root, **moment) for moment in kills()]
-    assert sum("complete" not in lines for lines in said) >= KILLS - 2, said
-    assert starter.run(root)[-1] == "complete"
-    assert starter.run(tmp_path / "whole")[-1] == "complete"
-    killed, whole = only_store(root), only_store(tmp_path / "whole")
-    assert killed.name == whole.name
-    assert stored(killed) == stored(whole)
-    assert objects(killed) == objects(whole)
-    assert len(objects(killed)) == IMAGES // SHARD_IMAGES
-    files = [
-        {each.relative_to(store).as_posix() for each in store.rglob("*")}
-        for store in (killed, whole)
-    ]
-    assert files[0] == files[1]
-    assert starter.run(root) == ["complete"]
+@pytest.mark.parametrize("parts", [1, 2])
+def test_record__killed_again_and_again_is_byte_identical_in_the_end(
+    tmp_path, starter, whole, parts
+):
+    rng = np.random.default_rng(parts)
+    kills, recordings = 0, 0
+    while kills < KILLS:
+        root, recordings = tmp_path / str(recordings), recordings + 1
+        for _ in range(KILLS):
+            said = starter.run(root, parts=parts, **moment(rng, parts))
+            kills += sum(line.startswith("left") for line in said) < parts
+            if "left 0" in said:
+                break
+        assert starter.run(root)[-1] == "left 0"
+        killed = only_store(root)
+        assert killed.name == whole.name
+        assert stored(killed) == stored(whole)
+        assert objects(killed) == objects(whole)
+        assert len(objects(killed)) == IMAGES // SHARD_IMAGES
+        assert entries(killed) == entries(whole)
+        assert starter.run(root)[1:] == ["left 0"]

@@ -60,7 +60,7 @@ def test_measure_layer__declares_the_neighbours_it_could_find(atlas, make_raw, w
     raw = make_raw()
     raw.label[6:] = -1
     labelled = int((raw.label[raw.valid] >= 0).sum())
-    found = measure_layer(write_recording(atlas, raw).path, "fc:2", 10, 2_000, 0)
+    found = measure_layer(write_recording(atlas, raw).place, "fc:2", 10, 2_000, 0)
     assert (found.neighbours, found.queries) == (labelled - 1, labelled)
     assert 0 <= found.knn_purity <= 1
 

@@ -227,3 +227,10 @@ def test_output_matrix__maps_are_averaged_and_dicts_opened():
     assert torch.equal(output_matrix({"out": maps}, 2), maps.mean((2, 3)))
     with pytest.raises(UserError, match="2 rows"):
         output_matrix(torch.zeros(3, 4), 2)
+
+
+def test_find_layers__what_is_done_with_the_output_is_no_layer():
+    model = torch.nn.Sequential(nn.Conv2d(3, 4, 1)).eval()  # a map, which is averaged
+    found = find_layers(model, torch.zeros(1, 3, 5, 5), patterns=["*"], kinds=KINDS)
+    assert [layer.name for layer in found.layers] == ["0"]
+    assert found.outputs == 4

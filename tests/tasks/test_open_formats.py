@@ -34,7 +34,7 @@ def assert_same(frame, direct):
 
 def test_xarray__opens_the_recording_with_labels(analysed):
     raw = analysed.raw
-    with xr.open_zarr(analysed.recording.path) as dataset:
+    with xr.open_zarr(analysed.recording.place.path) as dataset:
         np.testing.assert_array_equal(dataset.channel_mean, raw.responses)
         assert dataset.channel_mean.dims == ("image", "unit")
         layer = dataset.channel_mean.sel(unit=dataset.unit_layer == "layer1.0")
@@ -49,7 +49,7 @@ def test_xarray__opens_the_recording_with_labels(analysed):
 
 
 def test_xarray__every_array_has_a_description_and_its_dimensions(analysed):
-    with xr.open_zarr(analysed.recording.path) as dataset:
+    with xr.open_zarr(analysed.recording.place.path) as dataset:
         for name, array in dataset.variables.items():
             assert array.attrs["description"], name
         assert dict(dataset.sizes) == {

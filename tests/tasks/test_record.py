@@ -7,10 +7,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
+import time
 import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,25 +21,28 @@ from PIL import Image
 from torch import nn
 
 from activarium.schemas.atlas import Atlas
-from activarium.schemas.config import RecordConfig, RunConfig, TestSetConfig
+from activarium.schemas.config import RecordConfig, TestSetConfig
 from activarium.schemas.errors import IncompleteRecordingError, UserError
-from activarium.schemas.receipts import ShardReceipt
-from activarium.tasks.checkpoints import choose_checkpoint, record_checkpoint
-from activarium.tasks.models import weights_sha256
-from activarium.tasks.preprocessing import Preprocessing, normalise
-from activarium.tasks.record import record, reproducible_torch, resolve_device
+from activarium.tasks.model_weights import weights_sha256
+from activarium.tasks.normalising import normalise
+from activarium.tasks.places import place_at, recording_names
+from activarium.tasks.preprocessing import Preprocessing
+from activarium.tasks.record import record
 from activarium.tasks.record_plan import ModelIdentity
 from activarium.tasks.recording import open_recording
-from activarium.tasks.recording_store import read_attributes
+from activarium.tasks.recording_store import read_attributes, read_receipts
+from activarium.tasks.share import Share
 from activarium.tasks.test_sets import TestSet, load_test_set
 
 IMAGES = 26
 CONFIG = RecordConfig(
     device="cpu",
+    kinds=("conv", "linear"),
     reductions=("mean", "max", "sd", "active"),
     batch_size=3,
     shard_images=7,
     thumbnail=4,
+    threads=1,
 )
 PREPROCESSING = Preprocessing(None, 8, 8, 1, (0.5,), (0.25,))
 
@@ -132,13 +136,13 @@ def interrupt(atlas, *, shards, **settings):
 
 def stored(path):
     """Return every file of a store but the receipts, which hold durations."""
+    path = Path(path)
     files = [file for file in path.rglob("*") if file.is_file() and file.parent.name != "receipts"]
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
 def receipts_of(path):
-    files = sorted((path / "receipts").glob("shard-*.json"))
-    return [ShardReceipt.model_validate_json(file.read_bytes()) for file in files]
+    return read_receipts(place_at(str(path)))
 
 
 @pytest.fixture
@@ -172,7 +176,7 @@ def interrupted(tmp_path_factory):
 @pytest.fixture
 def finished(atlas, whole):
     """Return an atlas that holds a copy of the uninterrupted recording."""
-    shutil.copytree(whole.path.parents[1], atlas.root)
+    shutil.copytree(Path(whole.path).parents[1], atlas.root)
     return atlas
 
 
@@ -219,7 +223,7 @@ def test_record__pooled_features_and_thumbnails_equal_a_direct_computation(whole
 def test_record__receipt_and_attributes_describe_the_recording(whole):
     assert (whole.images, whole.units, whole.layers) == (IMAGES, 269, 3)
     assert (whole.made, whole.resumed_shards) == (True, 0)
-    found = open_recording(Atlas(whole.path.parents[1]), whole.recording)
+    found = open_recording(Atlas(Path(whole.path).parents[1]), whole.recording)
     assert found.attributes["status"] == "complete"
     assert found.attributes["batch_size"] == 3
     assert [layer.name for layer in found.layers] == ["conv1", "conv2", "fc"]
@@ -232,7 +236,7 @@ def test_record__shards_cover_an_odd_number_of_images(whole):
     assert ranges == [(0, 7), (7, 14), (14, 21), (21, 26)]
     keys = {each.key for receipt in receipts_of(whole.path) for each in receipt.objects}
     assert {"channel_mean/c/0/0", "channel_mean/c/0/1", "channel_mean/c/3/1"} <= keys
-    assert all((whole.path / key).is_file() for key in keys)
+    assert all((Path(whole.path) / key).is_file() for key in keys)
 
 
 @pytest.mark.parametrize(("batch_size", "shard_images"), [(1, 9), (5, 4), (256, None)])
@@ -263,6 +267,15 @@ def test_record__unlabelled_images_have_no_class(atlas):
     assert np.isfinite(found.read("channel_mean")).all()
 
 
+def test_record__images_that_changed_between_begin_and_resume_are_told(atlas, whole):
+    interrupt(atlas, shards=1)
+    more = replace(make_set(IMAGES + 1), identity="y")
+    told = [line for line in run(atlas, test_set=more).notices if "was begun" in line]
+    assert len(told) == 1
+    assert told[0].startswith(f"{whole.recording} was begun with 26 images and is not finished")
+    assert run(atlas).resumed_shards == 1
+
+
 def test_record__leaves_the_model_without_hooks(atlas):
     model = make_model()
     run(atlas, model=model)
@@ -273,10 +286,10 @@ def test_record__leaves_the_model_without_hooks(atlas):
 
 
 def test_record__second_call_makes_nothing(finished, whole):
-    path = finished.recording(whole.recording)
+    path = Path(finished.recording(whole.recording))
     times = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
     again = run(finished)
-    assert again.path == path
+    assert again.path == str(path)
     assert (again.made, again.resumed_shards) == (False, 0)
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == times
 
@@ -328,14 +341,14 @@ def test_record__interrupted_is_not_opened(interrupted):
 
 
 def test_record__stopped_while_finalising_is_finalised_again(finished, whole):
-    path = finished.recording(whole.recording)
+    path = Path(finished.recording(whole.recording))
     root = json.loads((path / "zarr.json").read_text())
     root["attributes"]["status"] = "recording"
     (path / "zarr.json").write_text(json.dumps(root))
-    (path / "receipts" / "store.json").unlink()
+    (path / "receipts" / "final.json").unlink()
     again = run(finished)
     assert (again.made, again.resumed_shards) == (True, 0)
-    assert (path / "receipts" / "store.json").is_file()
+    assert (path / "receipts" / "final.json").is_file()
     assert stored(path) == stored(whole.path)
 
 
@@ -389,8 +402,8 @@ def empty_receipt(path):
 def test_record__damaged_shard_is_made_again_and_no_other(
     atlas, whole, interrupted, damage, complete
 ):
-    shutil.copytree(whole.path.parents[1] if complete else interrupted, atlas.root)
-    path = atlas.recording(whole.recording)
+    shutil.copytree(Path(whole.path).parents[1] if complete else interrupted, atlas.root)
+    path = Path(atlas.recording(whole.recording))
     others = [path / "receipts" / f"shard-0000{n}.json" for n in (0, 2)]
     times = [file.stat().st_mtime_ns for file in others]
     damage(path)
@@ -402,7 +415,7 @@ def test_record__damaged_shard_is_made_again_and_no_other(
 
 def test_record__leftovers_of_a_killed_writer_are_swept(atlas, whole, interrupted):
     shutil.copytree(interrupted, atlas.root)
-    path = atlas.recording(whole.recording)
+    path = Path(atlas.recording(whole.recording))
     leftovers = [
         path / ".zarr.json.0a1b2c3d.partial",
         path / "receipts" / ".shard-00003.json.0a1b2c3d.partial",
@@ -417,16 +430,17 @@ def test_record__leftovers_of_a_killed_writer_are_swept(atlas, whole, interrupte
 
 
 def test_record__store_whose_creation_was_killed_is_swept(atlas, whole):
-    begun = atlas.recordings / f".{whole.recording}.zarr.0a1b2c3d"
+    recordings = Path(atlas.recordings)
+    begun = recordings / f".{whole.recording}.zarr.0a1b2c3d.partial"
     (begun / "channel_mean").mkdir(parents=True)
-    neighbour = atlas.recordings / ".another.zarr.0a1b2c3d"
+    neighbour = recordings / ".another.zarr.0a1b2c3d.partial"
     neighbour.mkdir()
-    path = run(atlas).path
-    assert sorted(atlas.recordings.iterdir()) == sorted([path, neighbour])
+    path = Path(run(atlas).path)
+    assert sorted(recordings.iterdir()) == sorted([path, neighbour])
 
 
 def test_record__store_of_another_recording_under_the_name_is_refused(finished, whole):
-    path = finished.recording(whole.recording)
+    path = Path(finished.recording(whole.recording))
     file = path / "zarr.json"
     file.write_text(file.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
     with pytest.raises(UserError, match="belongs to another recording: delete it"):
@@ -435,7 +449,7 @@ def test_record__store_of_another_recording_under_the_name_is_refused(finished, 
 
 @pytest.mark.parametrize("content", ["", '{"attributes": '])
 def test_record__torn_metadata_is_one_clear_line(finished, whole, content):
-    (finished.recording(whole.recording) / "zarr.json").write_text(content)
+    (Path(finished.recording(whole.recording)) / "zarr.json").write_text(content)
     with pytest.raises(UserError, match=r"zarr\.json cannot be read .*record again"):
         run(finished)
 
@@ -458,7 +472,7 @@ def test_record__torn_metadata_is_one_clear_line(finished, whole, content):
 def test_record__another_fingerprint_is_another_store(finished, whole, change):
     other = run(finished, **change)
     assert other.made
-    assert finished.recording_names() == sorted([whole.recording, other.recording])
+    assert recording_names(finished) == sorted([whole.recording, other.recording])
     assert stored(finished.recording(whole.recording)) == stored(whole.path)
 
 
@@ -502,6 +516,30 @@ def test_record__first_image_may_be_undecodable(atlas, tmp_path):
     assert open_recording(atlas, receipt.recording).valid.tolist() == [False] + [True] * 9
 
 
+def test_record__strict_stops_at_the_first_undecodable_image(atlas, tmp_path):
+    images = zip_set(tmp_path, broken={3, 8})
+    with pytest.raises(
+        UserError, match=r"image 'test/class-0/8\.png' cannot be decoded \(.*\): mend"
+    ):
+        run(atlas, test_set=images, config=changed(strict=True))
+    assert recording_names(atlas) == []
+    assert not run(
+        atlas, test_set=zip_set(tmp_path, broken=()), config=changed(strict=True)
+    ).invalid
+
+
+def test_record__conversions_are_counted_and_said(atlas, tmp_path):
+    settings = {
+        "model": make_model(colours=3),
+        "test_set": zip_set(tmp_path, broken={3}),
+        "preprocessing": replace(PREPROCESSING, colours=3, mean=(0.5,) * 3, sd=(0.25,) * 3),
+    }
+    receipt = run(atlas, **settings)
+    assert sum(each.conversions["grey"] for each in receipts_of(receipt.path)) == 9
+    assert receipt.notices[-1].startswith("9 images grey")
+    assert run(atlas, **settings).notices == receipt.notices[-1:]
+
+
 # --- what users are told --------------------------------------------------------------------
 
 
@@ -510,7 +548,7 @@ def test_record__nan_names_the_first_layer_and_the_image(atlas):
     images.pixels[16, 2, 3] = 0
     with pytest.raises(UserError, match=r"layer 'conv1' is the first .* image 'shape-16': check"):
         run(atlas, model=make_model(LogNet), test_set=images)
-    assert len(receipts_of(atlas.recording(atlas.recording_names()[0]))) == 2
+    assert len(receipts_of(atlas.recording(recording_names(atlas)[0]))) == 2
 
 
 def test_record__nan_weights_name_their_layer(atlas):
@@ -519,6 +557,21 @@ def test_record__nan_weights_name_their_layer(atlas):
         model.conv2.bias[200] = torch.nan
     with pytest.raises(UserError, match=r"layer 'conv2' is the first .* image 'shape-00'"):
         run(atlas, model=model)
+
+
+def test_record__nan_in_the_first_batch_is_told_at_once(atlas):
+    images = make_set(low=100)
+    images.pixels[1] = 0
+    seen = []
+
+    @contextmanager
+    def progress(*_):
+        yield seen.append
+
+    with pytest.raises(UserError, match=r"layer 'conv1' is the first .* image 'shape-01'"):
+        run(atlas, model=make_model(LogNet), test_set=images, progress=progress)
+    assert sum(seen) == 0
+    assert recording_names(atlas) == []
 
 
 def test_record__infinite_output_beside_the_recorded_layers_blames_none_of_them(atlas):
@@ -537,66 +590,163 @@ def test_record__wrong_colours_are_one_clear_line(atlas):
     with pytest.raises(UserError, match=r"forward pass failed .* \(2, 1, 8, 8\)") as error:
         run(atlas, model=make_model(colours=3))
     assert "\n" not in str(error.value)
-    assert not atlas.recordings.exists()
+    assert not Path(atlas.recordings).exists()
 
 
 def test_record__no_such_layer_lists_the_layers(atlas):
     with pytest.raises(
-        UserError, match=r"no layer matches 'layer9\.\*' .* conv1 \(conv\), conv2 \(conv\), fc"
+        UserError,
+        match=r"no layer matches 'layer9\.\*' .* conv1 \(conv\), relu \(activation\), conv2",
     ):
         run(atlas, config=changed(layers=("layer9.*",)))
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", ""])
-def test_resolve_device__unknown_device_is_refused(device):
-    with pytest.raises(UserError, match=r"record\.device"):
-        resolve_device(device)
-
-
 def test_record__file_in_the_place_of_the_atlas_is_one_clear_line(tmp_path):
     (tmp_path / "atlas").write_text("a file")
-    with pytest.raises(UserError, match=r"cannot lock .*atlas/.locks"):
+    with pytest.raises(UserError, match=r"cannot write .*atlas/recordings.*: Not a directory"):
         run(Atlas(tmp_path / "atlas"))
 
 
-SECOND = """
-import sys
-from pathlib import Path
-from activarium.schemas.atlas import Atlas
-from activarium.schemas.config import RunConfig
-from activarium.schemas.errors import UserError
-from activarium.tasks.checkpoints import choose_checkpoint, record_checkpoint
-config = RunConfig.model_validate_json(sys.argv[2])
-try:
-    record_checkpoint(Atlas(Path(sys.argv[1])), config, choose_checkpoint(config.model))
-except UserError as error:
-    print(error)
-    sys.exit(2)
-"""
+# --- several at once ------------------------------------------------------------------------
 
 
-def test_record__second_process_is_turned_away(atlas):
-    config = RunConfig.model_validate(
-        {
-            "name": "two",
-            "test_set": {"source": "digits", "limit": 20},
-            "model": {"architecture": "two-block-cnn", "width": 4, "weights": "untrained"},
-            "record": {"device": "cpu", "batch_size": 10},
-        }
+def test_record__two_at_once_make_one_sound_recording(atlas, whole):
+    """The second records everything while the first is in its second shard."""
+    others = []
+
+    def record_too():
+        if not others:
+            others.append(None)
+            others[0] = run(atlas)
+
+    first = run(atlas, progress=at_image(10, record_too))
+    assert (others[0].shards_left, first.shards_left) == (0, 0)
+    assert first.recording == others[0].recording == whole.recording
+    assert stored(first.path) == stored(whole.path)
+    assert receipts_of(first.path)
+    assert not run(atlas).made
+
+
+def test_record__parts_make_the_whole_together(atlas, whole):
+    parts = [run(atlas, share=Share(part=part, parts=3, workers=3)) for part in (2, 1)]
+    assert [part.shards_left for part in parts] == [3, 1]
+    assert read_attributes(place_at(parts[0].path))["status"] == "recording"
+    last = run(atlas, share=Share(part=3, parts=3, workers=3))
+    assert (last.made, last.shards_left) == (True, 0)
+    assert stored(last.path) == stored(whole.path)
+    assert not run(atlas, share=Share(part=2, parts=3, workers=3)).made
+
+
+def test_record__settings_of_whoever_began_are_kept_by_all(atlas, whole):
+    run(atlas, share=Share(part=1, parts=2))
+    second = run(
+        atlas,
+        share=Share(part=2, parts=2, processes=2, workers=8),
+        config=changed(batch_size=5, shard_images=None, threads=2),
     )
-    answers = []
+    assert stored(second.path) == stored(whole.path)
 
-    def start_second():
-        command = [sys.executable, "-c", SECOND, str(atlas.root), config.model_dump_json()]
-        answers.append(subprocess.run(command, capture_output=True, text=True, check=False))
 
-    progress = at_image(20, start_second)
-    first = record_checkpoint(atlas, config, choose_checkpoint(config.model), progress=progress)
-    assert [answer.returncode for answer in answers] == [2]
-    assert answers[0].stdout.strip() == (
-        f"another process is recording {first.recording} right now; wait for it to end"
-    )
-    assert not record_checkpoint(atlas, config, choose_checkpoint(config.model)).made
+# --- memory ---------------------------------------------------------------------------------
+
+
+class HungryNet(TinyNet):
+    """Has memory for so many images at once."""
+
+    most = 4
+
+    def forward(self, images):
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("engine", ["hooks", "auto"])
+def test_record__out_of_memory_halves_the_batches_and_goes_on(atlas, engine):
+    settings = {"batch_size": 16, "engine": engine, "shard_images": 10}
+    receipt = run(atlas, model=make_model(HungryNet), config=changed(**settings))
+    assert [each.batch_size for each in receipts_of(receipt.path)] == [4, 4, 4]
+    said = [line for line in receipt.notices if "out of memory" in line]
+    assert said == [
+        "out of memory on cpu with 16 images a batch: went on with 8, and with fewer where that "
+        "was too much"
+    ]
+    other = run(Atlas(atlas.root.parent / "other"), config=changed(**settings | {"batch_size": 4}))
+    first, second = (zarr.open_group(each.path, mode="r") for each in (receipt, other))
+    for name in ("channel_mean", "channel_active", "logits", "thumbnail", "valid"):
+        np.testing.assert_array_equal(first[name][:], second[name][:])
+
+
+def test_record__memory_that_ends_later_begins_only_that_shard_anew(atlas):
+    model = make_model(HungryNet)
+    model.most = 100
+    counted = []
+
+    @contextmanager
+    def progress(description, total):
+        def advance(images):
+            counted.append(images)
+            if sum(counted) == 10:
+                model.most = 2
+
+        yield advance
+
+    receipt = run(atlas, model=model, config=changed(engine="hooks"), progress=progress)
+    assert [each.batch_size for each in receipts_of(receipt.path)] == [3, 1, 1, 1]
+    assert sum(counted) == IMAGES
+    model.most = 100
+    assert run(atlas, model=model).made is False
+
+
+def test_record__a_damaged_shard_is_made_again_with_the_batches_it_had(atlas):
+    model = make_model(HungryNet)
+    receipt = run(atlas, model=model, config=changed(batch_size=8, engine="hooks"))
+    assert [each.batch_size for each in receipts_of(receipt.path)] == [4, 4, 4, 4]
+    before = stored(receipt.path)
+    lose_chunk(Path(receipt.path))
+    model.most = 100
+    assert run(atlas, model=model).made
+    assert [each.batch_size for each in receipts_of(receipt.path)] == [4, 4, 4, 4]
+    assert stored(receipt.path) == before
+
+
+def test_record__one_image_that_does_not_fit_is_one_clear_line(atlas):
+    model = make_model(HungryNet)
+    model.most = 0
+    with pytest.raises(UserError, match="out of memory") as error:
+        run(atlas, model=model, config=changed(engine="hooks"))
+    assert "\n" not in str(error.value)
+    assert recording_names(atlas) == []
+
+
+@pytest.mark.parametrize("batch_size", [None, "auto"])
+def test_record__batch_size_by_rule_and_by_trial(atlas, batch_size):
+    receipt = run(atlas, config=changed(batch_size=batch_size, shard_images=None))
+    noted = read_attributes(place_at(receipt.path))["batch_size"]
+    assert noted == (256 if batch_size is None else pytest.approx(20, abs=6))
+
+
+def test_record__a_lost_device_is_one_clear_line_and_loses_nothing(atlas, whole):
+    class LostNet(TinyNet):
+        is_lost = False
+
+        def forward(self, images):
+            if self.is_lost:
+                raise RuntimeError("CUDA error: unspecified launch failure\nlaunch blocking ...")
+            return super().forward(images)
+
+    model = make_model(LostNet)
+
+    def lose():
+        model.is_lost = True
+
+    with pytest.raises(UserError, match=r"does not answer any more \(CUDA error") as error:
+        run(atlas, model=model, config=changed(engine="hooks"), progress=at_image(10, lose))
+    assert "\n" not in str(error.value)
+    path = atlas.recording(recording_names(atlas)[0])
+    assert [receipt.shard for receipt in receipts_of(path)] == [0]
+    resumed = run(atlas, config=changed(engine="hooks"))
+    assert (resumed.path, resumed.resumed_shards) == (path, 1)
 
 
 # --- full disks -----------------------------------------------------------------------------
@@ -605,7 +755,7 @@ def test_record__second_process_is_turned_away(atlas):
 def test_record__too_little_space_is_told_before_the_work(atlas, whole, monkeypatch):
     usage = shutil.disk_usage(atlas.root.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
-    with pytest.raises(UserError, match=r"needs 0 MiB, 0 MiB are free at .*recordings"):
+    with pytest.raises(UserError, match=r"needs \d\.\d MiB, 0\.0 MiB are free at .*recordings"):
         run(atlas)
     monkeypatch.undo()
     assert stored(run(atlas).path) == stored(whole.path)
@@ -634,17 +784,39 @@ def fill(folder):
                 return
 
 
-def test_record__full_disk_is_one_clear_line_and_resumes(small_disk, whole):
+def test_record__disk_that_fills_up_stops_it_cleanly_and_it_resumes(small_disk, whole):
     atlas = Atlas(small_disk / "atlas")
-    with pytest.raises(UserError, match="No space left on device") as error:
-        run(atlas, progress=at_image(10, lambda: fill(small_disk)))
+
+    def fill_after_the_first_shard():
+        while not list(small_disk.rglob("shard-00000.json")):
+            time.sleep(0.01)
+        fill(small_disk)
+
+    message = r"(No space left on device|stopped before shard 2).*run the same command"
+    with pytest.raises(UserError, match=message) as error:
+        run(atlas, progress=at_image(12, fill_after_the_first_shard))
     assert "\n" not in str(error.value)
-    path = atlas.recording(whole.recording)
+    path = Path(atlas.recording(whole.recording))
     assert [receipt.shard for receipt in receipts_of(path)] == [0]
     (small_disk / "filler").unlink()
     resumed = run(atlas)
     assert resumed.resumed_shards == 1
     assert stored(path) == stored(whole.path)
+
+
+def test_record__free_space_is_watched_before_every_shard(atlas, whole, monkeypatch):
+    usage = shutil.disk_usage(atlas.root.parent)
+
+    def take_space():
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
+
+    with pytest.raises(UserError, match=r"stopped before shard 2 .*0\.1 MiB are free; free some"):
+        run(atlas, progress=at_image(10, take_space))
+    monkeypatch.undo()
+    assert [receipt.shard for receipt in receipts_of(atlas.recording(whole.recording))] == [0, 1]
+    resumed = run(atlas)
+    assert resumed.resumed_shards == 2
+    assert stored(resumed.path) == stored(whole.path)
 
 
 def test_record__disk_that_is_full_from_the_start_is_one_clear_line(small_disk):
@@ -655,7 +827,7 @@ def test_record__disk_that_is_full_from_the_start_is_one_clear_line(small_disk):
 
 def test_record__a_complete_recording_with_a_lost_chunk_is_not_complete_until_mended(atlas, whole):
     recording = run(atlas)
-    chunk = next((recording.path / "channel_mean").rglob("c/0/0"))
+    chunk = next((Path(recording.path) / "channel_mean").rglob("c/0/0"))
     content = chunk.read_bytes()
     chunk.unlink()
 
@@ -668,33 +840,33 @@ def test_record__a_complete_recording_with_a_lost_chunk_is_not_complete_until_me
 
     with pytest.raises(KeyboardInterrupt):
         run(atlas, progress=stopping)
-    assert read_attributes(recording.path)["status"] == "recording"
+    assert read_attributes(place_at(recording.path))["status"] == "recording"
     assert run(atlas).made
-    assert read_attributes(recording.path)["status"] == "complete"
+    assert read_attributes(place_at(recording.path))["status"] == "complete"
     assert chunk.read_bytes() == content
 
 
 def test_record__a_lost_receipt_of_the_store_is_written_again(atlas):
     recording = run(atlas)
-    receipt = recording.path / "receipts" / "store.json"
+    receipt = Path(recording.path) / "receipts" / "final.json"
     receipt.unlink()
     assert run(atlas).made
     assert receipt.is_file()
     assert not run(atlas).made
 
 
-def test_record__threads_of_a_begun_recording_are_kept(atlas):
-    recording = run(atlas)
-    assert read_attributes(recording.path)["threads"] == torch.get_num_threads()
+def test_record__threads_of_a_begun_recording_are_kept(atlas, whole):
+    interrupt(atlas, shards=1)
     before = torch.get_num_threads()
-    with reproducible_torch(before + 1):
-        assert torch.get_num_threads() == before + 1
+    resumed = run(atlas, config=changed(threads=2))
+    assert read_attributes(place_at(resumed.path))["threads"] == 1
+    assert stored(Path(resumed.path)) == stored(Path(whole.path))
     assert torch.get_num_threads() == before
 
 
 def test_record__begun_with_other_libraries_is_refused_in_one_line(atlas):
     interrupt(atlas, shards=1)
-    (path,) = atlas.recordings.glob("*.zarr")
+    (path,) = Path(atlas.recordings).glob("*.zarr")
     root = json.loads((path / "zarr.json").read_text())
     root["attributes"]["versions"]["torch"] = "1.0"
     (path / "zarr.json").write_text(json.dumps(root))

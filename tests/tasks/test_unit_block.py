@@ -49,7 +49,7 @@ def test_read_block__without_invalid_images_is_the_same_as_the_columns(
 @pytest.mark.parametrize("array", ["channel_mean", "channel_active"])
 def test_read_block__missing_chunk_names_the_array(array, atlas, make_raw, write_recording):
     recording = write_recording(atlas, make_raw())
-    (recording.path / array / "c" / "0" / "0").unlink()
+    (recording.place.path / array / "c" / "0" / "0").unlink()
     with pytest.raises(UserError, match=rf"toy\.zarr/{array} lacks values"):
         read_block(recording, BLOCK)
 
@@ -113,7 +113,7 @@ def test_named__negative_codes_are_null():
 
 
 def test_analyse_block__keeps_one_file_per_table(analysed, tmp_path):
-    analyse_block(analysed.recording.path, tmp_path, BLOCK)
+    analyse_block(analysed.recording.place, tmp_path, BLOCK)
     files = [part_file(tmp_path, table, BLOCK) for table in PARTS]
     assert sorted(tmp_path.iterdir()) == sorted(files)
     rows = [feather.read_table(file).num_rows for file in files]
@@ -121,7 +121,7 @@ def test_analyse_block__keeps_one_file_per_table(analysed, tmp_path):
 
 
 def test_analyse_block__done_block_is_not_repeated_and_a_half_one_is(analysed, tmp_path):
-    path = analysed.recording.path
+    path = analysed.recording.place
     analyse_block(path, tmp_path, BLOCK)
     files = [part_file(tmp_path, table, BLOCK) for table in PARTS]
     before = [file.stat().st_ino for file in files]

@@ -1,0 +1,68 @@
+"""Batch sizes: by rule, by trial, and halved when memory ends."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from activarium.schemas.errors import UserError
+from activarium.tasks.batch_size import default_batch_size, find_batch_size, halved
+
+
+@pytest.mark.parametrize(
+    ("side", "cpu"), [(8, 256), (32, 256), (64, 256), (96, 128), (224, 32), (512, 4), (4_096, 4)]
+)
+def test_default_batch_size__follows_from_the_pixels(side, cpu):
+    assert default_batch_size(side, side, "cpu") == cpu
+    assert default_batch_size(side, side, "cuda") == 8 * cpu
+
+
+def model(*, fastest, fits=10**9):
+    """Return a stand-in that is quickest per image at one size, and runs out of memory."""
+    tried = []
+
+    def run(images):
+        tried.append(images)
+        if images > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        time.sleep(images * 2e-4 * (1 if images >= fastest else (fastest / images) ** 0.5))
+
+    return run, tried
+
+
+def test_find_batch_size__doubles_while_it_gets_faster():
+    run, tried = model(fastest=64)
+    assert find_batch_size(run, first=8, most=1_000) == 64
+    assert max(tried) == 128
+
+
+def test_find_batch_size__stops_before_the_memory_ends():
+    run, _ = model(fastest=10_000, fits=40)
+    assert find_batch_size(run, first=8, most=1_000) == 32
+
+
+def test_find_batch_size__goes_below_the_first_where_that_does_not_fit():
+    run, _ = model(fastest=10_000, fits=3)
+    assert find_batch_size(run, first=16, most=1_000) == 2
+
+
+def test_find_batch_size__is_at_most_a_shard():
+    run, tried = model(fastest=10_000)
+    assert find_batch_size(run, first=16, most=10) == 10
+    assert max(tried) == 10
+
+
+def test_find_batch_size__other_faults_are_raised():
+    def run(images):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        find_batch_size(run, first=16, most=10)
+
+
+def test_halved__one_image_is_one_clear_line():
+    assert [halved(size) for size in (9, 2)] == [4, 1]
+    with pytest.raises(UserError, match="out of memory with a batch of one image"):
+        halved(1)
