@@ -155,7 +155,9 @@ ARRAYS: tuple[ArraySpec, ...] = (
     _feature("feature_row", "int32", "row of the pooled grid"),
     _feature("feature_column", "int32", "column of the pooled grid"),
     _layer("layer", "str", "module path, or function; the second call is <path>:2"),
-    _layer("layer_kind", "str", "conv, linear, norm, activation, pool, block, ... (docs/layers.md)"),
+    _layer(
+        "layer_kind", "str", "conv, linear, norm, activation, pool, block, ... (docs/layers.md)"
+    ),
     _layer("layer_depth", "int32", "place in the order of execution, from 0"),
     _layer("layer_offset", "int64", "first column of the layer's units"),
     _layer("layer_size", "int64", "number of the layer's units"),

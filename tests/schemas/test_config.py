@@ -106,7 +106,10 @@ def test_configurations__refuse_values_out_of_range(model, values):
     ("values", "message"),
     [
         ({"source": "entry-point"}, "needs entry_point: package.module:function"),
-        ({"source": "mnist", "entry_point": "a:b"}, "entry_point is a setting of the source entry-"),
+        (
+            {"source": "mnist", "entry_point": "a:b"},
+            "entry_point is a setting of the source entry-",
+        ),
         ({"source": "parquet", "version": "1"}, "version is a setting of the source entry-point"),
         ({"source": "svhn", "image_column": "img"}, "image_column is a setting of the source parq"),
         ({"source": "cifar10", "label_column": "x"}, "of the source parquet and cifar100, got"),
