@@ -10,8 +10,8 @@ HANGS = """
 import time
 from activarium.flows.interruption import end_soon_after_interruption
 end_soon_after_interruption(lambda: print("interrupted", flush=True), grace={grace})
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("unwinding", flush=True)
