@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from activarium.schemas.layers import KINDS, Kind
 from activarium.schemas.layout import Reduction
@@ -204,7 +204,7 @@ class RecordConfig(Config):
         "recurrent",
         "attention",
     )
-    """Kinds of layers, or all. Beside the usual ones there are norm, activation, window_pool (any
+    """Kinds of layers, or the word all. Beside the usual ones there are norm, activation, window_pool (any
     pooling but the global), container (modules around others), sum (additions that are no module,
     as of a residual) and other (dropout, products, one's own modules)."""
     reductions: tuple[Reduction, ...] = ("mean", "active")
@@ -237,14 +237,20 @@ class RecordConfig(Config):
     """How layers are captured. compiled: in the traced graph of the model, compiled by
     torch.compile where that works; hooks: by forward hooks, which any model allows; auto: in the
     traced graph where a trial on the first images gives what hooks give, compiled in long runs,
-    else by hooks. Both engines record the same to 1e-5 of a layer's largest value."""
+    else by hooks. Both engines record the same to 1e-5 of a layer's largest value; in float32
+    this rules out compiling where active fractions or densities are kept."""
     precision: Precision = "float32"
-    """Precision of the forward pass: float32, tf32, bfloat16 or float16; what is kept of it is
-    accumulated in float32."""
+    """Precision of the forward pass: float32, tf32 (float32 where the device has none, as on the
+    CPU), bfloat16 or float16; what is kept of it is accumulated in float32."""
     compression: Literal["none", "zstd"] = "none"
     """Compression of the stored arrays."""
     shard_images: int | None = Field(default=None, ge=1)
     """Images per shard; by default up to 4,096."""
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _all_kinds(cls, kinds: object) -> object:
+        return "all" if isinstance(kinds, list | tuple) and "all" in kinds else kinds
 
     @property
     def chosen_kinds(self) -> tuple[Kind, ...]:
@@ -262,7 +268,7 @@ class RecordConfig(Config):
 class RecordCall(Config):
     """What one call of `record` makes of a recording; it changes nothing of what is recorded."""
 
-    part: str = Field(default="1/1", pattern=r"^\d+/\d+$")
+    part: str = "1/1"
     """Part i of n of the shards, as i/n; other machines make the others."""
     dask: str | None = None
     """Address of a Dask scheduler, such as tcp://host:8786, whose workers record."""

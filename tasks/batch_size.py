@@ -48,6 +48,18 @@ def default_batch_size(height: int, width: int, device_type: str) -> int:
     return batch * CUDA_FACTOR if device_type == "cuda" else batch
 
 
+def even_batch_size(size: int, shard_images: int) -> int:
+    """Return the batch size that takes a shard in as many passes, all about equally large.
+
+    A compiled graph runs a smaller last batch at the cost of a full one.
+
+    >>> even_batch_size(256, 834)
+    209
+    """
+    passes = -(-shard_images // size)
+    return -(-shard_images // passes)
+
+
 def find_batch_size(run: Callable[[int], None], *, first: int, most: int) -> int:
     """Return the fastest number of images per forward pass that fits the memory.
 

@@ -10,6 +10,7 @@ import torch
 from activarium.schemas.errors import UserError
 from activarium.tasks.batch_size import (
     default_batch_size,
+    even_batch_size,
     find_batch_size,
     halved,
     release_memory,
@@ -152,7 +153,8 @@ def _batch_size(
         return config.batch_size
     if config.batch_size is None:
         height, width = inputs.shape[2:]
-        return default_batch_size(height, width, subject.device.type)
+        size = default_batch_size(height, width, subject.device.type)
+        return even_batch_size(size, plan.layout.shard_images)
 
     def run(images: int) -> None:
         places = torch.arange(images, device=subject.device) % len(inputs)
@@ -161,7 +163,8 @@ def _batch_size(
         with subject.open_capture(plan, choice, images) as capture:
             capture.run(batch, classes).cpu()
 
-    return find_batch_size(run, first=TRIAL_IMAGES, most=plan.layout.shard_images)
+    size = find_batch_size(run, first=TRIAL_IMAGES, most=plan.layout.shard_images)
+    return even_batch_size(size, plan.layout.shard_images)
 
 
 def read_begun(place: Place, plan: RecordPlan) -> tuple[RecordPlan, Begun]:

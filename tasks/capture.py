@@ -153,6 +153,7 @@ class HookCapture(Capture):
             self._reducers.setdefault(reducer.tap.call, []).append((place, reducer))
         self._images = torch.empty(0)
         self._reduced: list[list[torch.Tensor] | None] = []
+        self._expected_calls: list[str] | None = None
         paths = {tap.path for tap in wanted.layers.taps}
         self._calls = LayerCalls(model, self._reduce, paths=paths)
 
@@ -189,5 +190,17 @@ class HookCapture(Capture):
                     "leave it out with record.layers"
                 )
             reduced.append(values)
+        self._check_calls()
         self._reduced, self._images = [], images[:0]
         return gather(reduced, output)
+
+    def _check_calls(self) -> None:
+        """Refuse a model that calls other modules than in the first batch."""
+        called, expected = self._calls.called, self._expected_calls
+        self._expected_calls = expected = called if expected is None else expected
+        if called != expected:
+            changed = sorted(set(called).symmetric_difference(expected)) or ["their order"]
+            raise UserError(
+                f"the model changed its layers between batches ({', '.join(changed[:3])}): layers "
+                "that depend on the images or on the number of calls cannot be recorded"
+            )

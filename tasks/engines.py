@@ -181,7 +181,10 @@ def _compiled(
     """Return the compiled engine where it compiles and agrees, else the traced one."""
     low = wanted.precision in AUTOCAST
     if not low and not CONTINUOUS.issuperset(wanted.reductions):
-        return _because(traced, "not compiled, because fractions above zero would differ")
+        return _because(
+            traced,
+            "not compiled, because active fractions would differ: leave active out of record.reductions",
+        )
     unfolded = traced.unfolded
     while True:
         try:

@@ -58,7 +58,8 @@ def run_forward(model: Callable[[torch.Tensor], Any], images: torch.Tensor) -> A
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError) as error:
         if is_out_of_memory(error) or is_device_lost(error):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines and isinstance(error, RuntimeError) else repr(error)
         raise UserError(
             f"the model's forward pass failed on an input of shape {tuple(images.shape)} "
             f"({images.dtype}): {reason}; check preprocessing.size and model.architecture"

@@ -51,6 +51,8 @@ class LayerCalls:
         self._functions = paths is None or not self._modules.issuperset(paths)
         self._paths = self._modules if paths is None else set(paths)
         self._names = CallNames()
+        self.called: list[str] = []
+        """Names of all calls of modules since the forward pass began, watched or not."""
         self._stack: list[tuple[str, bool]] = [("", False)]
         self._is_paused = True
         self._handles: list[RemovableHandle] = []
@@ -58,9 +60,8 @@ class LayerCalls:
 
     def __enter__(self) -> Self:
         for path, module in self._model.named_modules():
-            named = module_path(path)
-            if path and (self._functions or named in self._paths):
-                self._watch(named, module)
+            if path:
+                self._watch(module_path(path), module)
         if self._functions:
             self._opened.enter_context(_FunctionCalls(self._function))
         return self
@@ -79,6 +80,7 @@ class LayerCalls:
     def begin(self) -> None:
         """Start a new forward pass."""
         self._names.reset()
+        self.called = []
         del self._stack[1:]
         self._is_paused = False
 
@@ -98,6 +100,7 @@ class LayerCalls:
             if self._functions:
                 self._stack.pop()
             name = self._names.next(path)
+            self.called.append(name)
             if path in self._paths:
                 self._is_paused = True  # what `notice` itself calls is none of the model's
                 self._notice(name, module, output)

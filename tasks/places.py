@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ def place_at(address: str | Path) -> Place:
     UserError
         If it is another kind of address.
     """
-    if "://" not in str(address):
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(address)):
         return Folder(Path(address))
     from activarium.tasks.bucket import Bucket  # a client that only buckets need
 

@@ -122,16 +122,18 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
         plan = _plan(subject, config, identity, share)
         place = place_at(atlas.recording(plan.name))
         place.sweep()
-        if repair and place.names():
-            restore_root(place)
-        was_begun = is_begun(place)
         notices: list[str] = []
+        if repair and place.names() and restore_root(place):
+            notices.append("repaired zarr.json")
+        was_begun = is_begun(place)
         if not was_begun:
             notices += _changes(atlas, plan, test_set)
             choice = begin(place, plan, subject, config=config, threads=threads)
             notices += [f"layers are captured by {choice.reason}", *identity.notes]
             share.began(plan.name)
         plan, begun = read_begun(place, plan)
+        if not was_begun and config.batch_size == "auto":
+            notices.append(f"batches of {begun.batch_size} images, the fastest that was tried")
         receipts = _readable_receipts(place)
         noted = {each.shard: each.batch_size for each in receipts}
         work = _Work(subject, plan, place, begun, config, share, notices, noted)

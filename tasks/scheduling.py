@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -97,11 +98,16 @@ def cluster(address: str) -> Iterator[Any]:
     """
     from distributed import Client
 
+    if not re.match(r"(tcp|tls|ucx|ws|wss|inproc)://.", address):
+        raise UserError(
+            f"expected the address of a Dask scheduler, tcp://host:port, got {address!r}"
+        )
     try:
         client = Client(address, timeout=f"{WAIT_SECONDS}s", set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise UserError(
-            f"no Dask scheduler answers at {address}: start one or use threads"
+            f"no Dask scheduler answers at {address}: start one with `dask scheduler`, or leave the "
+            "address out"
         ) from error
     with client:
         try:

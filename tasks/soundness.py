@@ -45,15 +45,16 @@ def check_finite(
     if unsound.any():
         column = int(np.argmax(unsound.any(axis=0)))
         place = int(np.searchsorted(plan.model_layers.offsets(), column, side="right")) - 1
-        what = f"layer {plan.model_layers.layers[place].name!r} is the first"
+        what = f"layer {plan.model_layers.layers[place].name!r} is the first that is recorded"
         row = int(np.argmax(unsound[:, column]))
     else:
         unsound = ~np.isfinite(logits) & valid[:, None]
         what = "the model's output, and no recorded layer, is the first"
         row = int(np.argmax(unsound.any(axis=1)))
+    is_exact = plan.attributes["precision"] == "float32"
     raise UserError(
-        f"{what} to be NaN or infinite, for image {test_set.ids[first + row]!r}:"
-        " check the weights and the preprocessing, or use record.precision float32"
+        f"{what} to be NaN or infinite, for image {test_set.ids[first + row]!r}: check the weights "
+        f"and the preprocessing{'' if is_exact else ', or use record.precision float32'}"
     )
 
 

@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.batch_size import default_batch_size, find_batch_size, halved
+from activarium.tasks.batch_size import (
+    default_batch_size,
+    even_batch_size,
+    find_batch_size,
+    halved,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +71,12 @@ def test_halved__one_image_is_one_clear_line():
     assert [halved(size) for size in (9, 2)] == [4, 1]
     with pytest.raises(UserError, match="out of memory with a batch of one image"):
         halved(1)
+
+
+@pytest.mark.parametrize(
+    ("size", "shard", "even"),
+    [(256, 834, 209), (256, 256, 256), (256, 100, 100), (256, 257, 129), (1, 7, 1), (32, 4096, 32)],
+)
+def test_even_batch_size__as_many_passes_and_little_left_over(size, shard, even):
+    assert even_batch_size(size, shard) == even
+    assert -(-shard // even) == -(-shard // size)

@@ -144,6 +144,28 @@ def test_run__layer_that_is_not_called_any_more_is_named():
         hooks.run(images)
 
 
+class Changing(Small):
+    """Calls one more module from its second batch on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = nn.Identity()
+        self.is_later = False
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.more(images) if self.is_later else images)
+
+
+def test_run__model_that_changes_its_layers_between_batches_is_refused():
+    model, images = Changing().eval(), torch.randn(2, 3, 9, 9)
+    found = find_layers(model, images, patterns=["*"], kinds=USUAL)
+    with HookCapture(model, Wanted(found, ("mean",), ())) as hooks:
+        hooks.run(images)
+        model.is_later = True
+        with pytest.raises(UserError, match=r"changed its layers between batches \(more\)"):
+            hooks.run(images)
+
+
 class Mixed(nn.Module):
     """Everything that a name has to be found for: reuse, functions, tuples, dicts, sequences."""
 

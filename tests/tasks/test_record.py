@@ -546,7 +546,9 @@ def test_record__conversions_are_counted_and_said(atlas, tmp_path):
 def test_record__nan_names_the_first_layer_and_the_image(atlas):
     images = make_set(low=100)
     images.pixels[16, 2, 3] = 0
-    with pytest.raises(UserError, match=r"layer 'conv1' is the first .* image 'shape-16': check"):
+    with pytest.raises(
+        UserError, match=r"layer 'conv1' is the first that is recorded .* image 'shape-16': check"
+    ):
         run(atlas, model=make_model(LogNet), test_set=images)
     assert len(receipts_of(atlas.recording(recording_names(atlas)[0]))) == 2
 
@@ -719,11 +721,13 @@ def test_record__one_image_that_does_not_fit_is_one_clear_line(atlas):
     assert recording_names(atlas) == []
 
 
-@pytest.mark.parametrize("batch_size", [None, "auto"])
-def test_record__batch_size_by_rule_and_by_trial(atlas, batch_size):
+@pytest.mark.parametrize(("batch_size", "possible"), [(None, {26}), ("auto", {13, 26})])
+def test_record__batch_size_by_rule_and_by_trial(atlas, batch_size, possible):
     receipt = run(atlas, config=changed(batch_size=batch_size, shard_images=None))
     noted = read_attributes(place_at(receipt.path))["batch_size"]
-    assert noted == (256 if batch_size is None else pytest.approx(20, abs=6))
+    assert noted in possible
+    tried = f"batches of {noted} images, the fastest that was tried"
+    assert (tried in receipt.notices) == (batch_size == "auto")
 
 
 def test_record__a_lost_device_is_one_clear_line_and_loses_nothing(atlas, whole):
