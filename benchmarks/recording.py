@@ -154,7 +154,8 @@ def measure(architecture: Architecture, run: Run) -> list[list[str]]:
     times = _times(works, run)
     # torchlens replaces torch's functions for the rest of the process, so it comes after all.
     last, more_absent = peer_works(subject, batches, ("torchlens",))
-    times |= _times(last, run)
+    if last:
+        times |= _times(last, run)
     rows = [
         [name, work.units, *_figures(times[name], times[EAGER], times[COMPILED])]
         for name, work in (works | last).items()
