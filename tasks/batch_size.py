@@ -60,7 +60,13 @@ def even_batch_size(size: int, shard_images: int) -> int:
     return -(-shard_images // passes)
 
 
-def find_batch_size(run: Callable[[int], None], *, first: int, most: int) -> int:
+def find_batch_size(
+    run: Callable[[int], None],
+    *,
+    first: int,
+    most: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> int:
     """Return the fastest number of images per forward pass that fits the memory.
 
     It is doubled while the images per second rise by at least RISE.
@@ -73,6 +79,8 @@ def find_batch_size(run: Callable[[int], None], *, first: int, most: int) -> int
         The smallest that is tried, halved only where even that does not fit.
     most
         There are no more images than this in a shard.
+    clock
+        Seconds since some moment.
 
     Raises
     ------
@@ -81,7 +89,7 @@ def find_batch_size(run: Callable[[int], None], *, first: int, most: int) -> int
     """
     size, best, best_rate = max(1, min(first, most)), 0, 0.0
     while True:
-        rate = _rate(run, size)
+        rate = _rate(run, size, clock)
         if rate is None:
             if best:
                 return best
@@ -95,15 +103,15 @@ def find_batch_size(run: Callable[[int], None], *, first: int, most: int) -> int
         size *= 2
 
 
-def _rate(run: Callable[[int], None], size: int) -> float | None:
+def _rate(run: Callable[[int], None], size: int, clock: Callable[[], float]) -> float | None:
     """Return images per second; None where the batch does not fit."""
     try:
         run(size)  # compiles and fills caches
         times = []
         for _ in range(TIMED_RUNS):
-            began = time.perf_counter()
+            began = clock()
             run(size)
-            times.append(time.perf_counter() - began)
+            times.append(clock() - began)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 import pytest
 import torch
@@ -24,39 +24,47 @@ def test_default_batch_size__follows_from_the_pixels(side, cpu):
     assert default_batch_size(side, side, "cuda") == 8 * cpu
 
 
-def model(*, fastest, fits=10**9):
-    """Return a stand-in that is quickest per image at one size, and runs out of memory."""
-    tried = []
+class Model:
+    """A stand-in with a clock of its own: quickest per image at one size, and out of memory."""
 
-    def run(images):
-        tried.append(images)
-        if images > fits:
+    def __init__(self, *, fastest, fits=10**9):
+        self.fastest, self.fits = fastest, fits
+        self.seconds = 0.0
+        self.tried = []
+        self.find = partial(find_batch_size, self.run, clock=lambda: self.seconds)
+
+    def run(self, images):
+        self.tried.append(images)
+        if images > self.fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        time.sleep(images * 2e-4 * (1 if images >= fastest else (fastest / images) ** 0.5))
-
-    return run, tried
+        slower = max(1, self.fastest / images) ** 0.5
+        self.seconds += images * 2e-4 * slower
 
 
 def test_find_batch_size__doubles_while_it_gets_faster():
-    run, tried = model(fastest=64)
-    assert find_batch_size(run, first=8, most=1_000) == 64
-    assert max(tried) == 128
+    model = Model(fastest=64)
+    assert model.find(first=8, most=1_000) == 64
+    assert max(model.tried) == 128
+
+
+def test_find_batch_size__the_real_clock_times_the_passes():
+    sizes = []
+    assert find_batch_size(sizes.append, first=8, most=8) == 8
+    assert sizes == [8, 8, 8]
 
 
 def test_find_batch_size__stops_before_the_memory_ends():
-    run, _ = model(fastest=10_000, fits=40)
-    assert find_batch_size(run, first=8, most=1_000) == 32
+    assert Model(fastest=10_000, fits=40).find(first=8, most=1_000) == 32
 
 
 def test_find_batch_size__goes_below_the_first_where_that_does_not_fit():
-    run, _ = model(fastest=10_000, fits=3)
-    assert find_batch_size(run, first=16, most=1_000) == 2
+    assert Model(fastest=10_000, fits=3).find(first=16, most=1_000) == 2
 
 
 def test_find_batch_size__is_at_most_a_shard():
-    run, tried = model(fastest=10_000)
-    assert find_batch_size(run, first=16, most=10) == 10
-    assert max(tried) == 10
+    model = Model(fastest=10_000)
+    assert model.find(first=16, most=10) == 10
+    assert max(model.tried) == 10
 
 
 def test_find_batch_size__other_faults_are_raised():
