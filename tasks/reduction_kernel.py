@@ -1,18 +1,18 @@
-"""Several reductions of a map in one reading of it, on the CPU, compiled by numba.
+"""Reductions of maps and what lies between them, in one reading, compiled by numba for the CPU.
 
-Each would read the map from memory again, and some need a second map to write to; here a row of
-channels is reduced in every way while it lies in the cache.
+Each reduction by torch would read the map from memory again, and some need a second map to write
+to; so would each batch norm, addition and ReLU between two layers. Here a block of a map goes
+through all of it while it lies in the cache.
+
+Several positions lie side by side in a row of lanes, so that maps of few channels fill the vector
+registers too.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numba import njit
 
 if TYPE_CHECKING:
@@ -20,117 +20,241 @@ if TYPE_CHECKING:
 
     from activarium.schemas.layout import Reduction
 
+    State = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32], NDArray[np.int32]]
+    """Sums of a block (4, lane), totals (stage, 3, lane): sums, centred sums and squares; largest
+    values and counts (stage, lane)."""
+
+    Work = tuple[int, NDArray[np.float32], NDArray[np.int64]]
+    """Operations, their numbers by lane, what is wanted; see `transform_images`."""
+
 ORDER: tuple[Reduction, ...] = ("mean", "max", "sd", "active")
 """Order of the kernel's results."""
 
-PARTIAL = 64
-"""Positions added up in float32 before their sum goes into a float64."""
+MAX, SD, ACTIVE = 1, 2, 4
+"""What is wanted beside the mean, as bits."""
 
-THREADED_VALUES = 2**18
-"""Values of a map from which it is worth handing images to several threads."""
+SCALE, ADD, RECTIFY = 1, 2, 4
+"""Operations on a map in their order, as bits; after each comes a stage of results."""
+
+STAGES = 4
+"""The map itself, scaled, added to, rectified."""
+
+BLOCK_VALUES = 8_192
+"""Values of a block: they and the sums of their lanes stay in the first cache."""
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _add_row(
-    row: NDArray[np.float32], partial: NDArray[np.float32], above: NDArray[np.int32]
+def _sum_row(row: NDArray[np.float32], sums: NDArray[np.float32]) -> None:
+    for lane in range(row.size):
+        sums[lane] += row[lane]
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _count_row(
+    row: NDArray[np.float32], sums: NDArray[np.float32], above: NDArray[np.int32]
 ) -> None:
-    """Add one position. Counts are integers: counting in float32 gives no vector instructions."""
-    for channel in range(row.size):
-        value = row[channel]
-        partial[channel] += value
-        above[channel] += np.int32(value > 0)
+    """Counts are integers: counting in float32 gives no vector instructions."""
+    for lane in range(row.size):
+        value = row[lane]
+        sums[lane] += value
+        above[lane] += np.int32(value > 0)
 
 
 @njit(nogil=True, cache=True)
 def _raise_to_row(row: NDArray[np.float32], largest: NDArray[np.float32]) -> None:
     """Take the larger values; `max` minds NaN and gives no vector instructions."""
-    for channel in range(row.size):
-        value = row[channel]
-        largest[channel] = value if value > largest[channel] else largest[channel]  # noqa: FURB136
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"}, error_model="numpy")
-def _reduce_rows(
-    maps: NDArray[np.float32], results: NDArray[np.float32], *, want_max: bool, want_sd: bool
-) -> None:
-    """Fill (reduction, image, channel), ordered as `ORDER`, from (image, position, channel)."""
-    images, positions, channels = maps.shape
-    partial, mean = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    total, above = np.empty(channels, np.float64), np.empty(channels, np.int32)
-    for image in range(images):
-        largest = results[1, image]
-        largest[:] = maps[image, 0]
-        total[:] = 0
-        above[:] = 0
-        for first in range(0, positions, PARTIAL):
-            partial[:] = 0
-            for position in range(first, min(positions, first + PARTIAL)):
-                _add_row(maps[image, position], partial, above)
-                if want_max:
-                    _raise_to_row(maps[image, position], largest)
-            for channel in range(channels):
-                total[channel] += partial[channel]
-        for channel in range(channels):
-            mean[channel] = total[channel] / positions
-            results[3, image, channel] = above[channel] / positions
-        results[0, image] = mean
-        if want_sd:
-            _fill_sd(maps[image], mean, partial, total, results[2, image])
+    for lane in range(row.size):
+        value = row[lane]
+        largest[lane] = value if value > largest[lane] else largest[lane]  # noqa: FURB136
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _fill_sd(
-    maps: NDArray[np.float32],
-    mean: NDArray[np.float32],
+def _square_row(row: NDArray[np.float32], partial: NDArray[np.float32]) -> None:
+    """Add differences to the middle, partial[3], and their squares to partial[1] and [2]."""
+    middle, differences, squares = partial[3], partial[1], partial[2]
+    for lane in range(row.size):
+        difference = row[lane] - middle[lane]
+        differences[lane] += difference
+        squares[lane] += difference * difference
+
+
+@njit(nogil=True, cache=True)
+def _merge(count: int, mean: float, spread: float, counted: int, total: float) -> float:
+    """Return what the squared deviations grow by when values join others (Chan et al. 1979)."""
+    if counted == 0:
+        return spread
+    delta = mean - total / counted
+    return spread + delta * delta * counted * count / (counted + count)
+
+
+@njit(nogil=True, cache=True)
+def _spread_block(
+    rows: NDArray[np.float32],
+    counted: int,
     partial: NDArray[np.float32],
-    total: NDArray[np.float64],
-    result: NDArray[np.float32],
+    totals: NDArray[np.float64],
 ) -> None:
-    """Fill the standard deviations of one image, whose map is still in the cache."""
-    positions, channels = maps.shape
-    total[:] = 0
-    for first in range(0, positions, PARTIAL):
-        partial[:] = 0
-        for position in range(first, min(positions, first + PARTIAL)):
-            row = maps[position]
-            for channel in range(channels):
-                difference = row[channel] - mean[channel]
-                partial[channel] += difference * difference
-        for channel in range(channels):
-            total[channel] += partial[channel]
+    """Add the squared deviations of a block, whose sums are in partial[0], to totals[2].
+
+    Deviations are from the middle of the block and corrected by their own mean, so that maps far
+    from zero lose nothing.
+    """
+    count, lanes = rows.shape
+    for lane in range(lanes):
+        partial[3, lane] = partial[0, lane] / np.float32(count)
+    partial[1:3, :lanes] = 0
+    for row in range(count):
+        _square_row(rows[row], partial)
+    for lane in range(lanes):
+        shift = np.float64(partial[1, lane]) / count
+        mean = np.float64(partial[3, lane]) + shift
+        spread = max(0.0, np.float64(partial[2, lane]) - count * shift * shift)
+        totals[2, lane] += _merge(count, mean, spread, counted, totals[1, lane])
+        totals[1, lane] += mean * count
+
+
+@njit(nogil=True, cache=True)
+def _reduce_block(
+    rows: NDArray[np.float32], counted: int, wanted: int, stage: int, state: State
+) -> None:
+    """Add a block (row, lane) to the state of its stage; `counted` rows came before."""
+    partial, totals, largest, above = state[0], state[1][stage], state[2][stage], state[3][stage]
+    count, lanes = rows.shape
+    if counted == 0:
+        largest[:lanes] = rows[0]
+    partial[0, :lanes] = 0
+    for row in range(count):
+        if wanted & ACTIVE:
+            _count_row(rows[row], partial[0], above)
+        else:
+            _sum_row(rows[row], partial[0])
+        if wanted & MAX:
+            _raise_to_row(rows[row], largest)
+    if wanted & SD:
+        _spread_block(rows, counted, partial, totals)
+    for lane in range(lanes):
+        totals[0, lane] += partial[0, lane]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _finish(positions: int, stage: int, state: State, result: NDArray[np.float32]) -> None:
+    """Fill (reduction, channel), ordered as `ORDER`, from the lanes of one image."""
+    totals, largest, above = state[1][stage], state[2][stage], state[3][stage]
+    channels, lanes = result.shape[1], largest.size
     for channel in range(channels):
-        result[channel] = np.sqrt(total[channel] / positions)
+        total, centred, spread, active, counted = 0.0, 0.0, 0.0, 0, 0
+        high = largest[channel]
+        for lane in range(channel, lanes, channels):
+            count = (positions * channels - lane - 1) // lanes + 1
+            mean = totals[1, lane] / count
+            spread += _merge(count, mean, totals[2, lane], counted, centred)
+            total += totals[0, lane]
+            centred += totals[1, lane]
+            active += above[lane]
+            high = largest[lane] if largest[lane] > high else high  # noqa: FURB136
+            counted += count
+        result[0, channel] = total / positions
+        result[1, channel] = high
+        result[2, channel] = np.sqrt(spread / positions)
+        result[3, channel] = active / positions
 
 
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "reduce")
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def _scale_row(
+    row: NDArray[np.float32], scale: NDArray[np.float32], shift: NDArray[np.float32]
+) -> None:
+    """Multiply and add in one rounding where the processor can, as torch does."""
+    for lane in range(row.size):
+        row[lane] = row[lane] * scale[lane] + shift[lane]
 
 
-def reduce_rows(maps: torch.Tensor, reductions: tuple[Reduction, ...]) -> list[torch.Tensor]:
-    """Return several reductions of a map, each (image, channel).
+@njit(nogil=True, cache=True)
+def _add_row(row: NDArray[np.float32], other: NDArray[np.float32]) -> None:
+    for lane in range(row.size):
+        row[lane] += other[lane]
+
+
+@njit(nogil=True, cache=True)
+def _rectify_row(row: NDArray[np.float32], upper: NDArray[np.float32]) -> None:
+    """Hold values between 0 and upper; NaN stays."""
+    for lane in range(row.size):
+        value = row[lane]
+        value = np.float32(0) if value < 0 else value
+        row[lane] = upper[lane] if value > upper[lane] else value  # noqa: FURB136 - NaN stays
+
+
+@njit(nogil=True, cache=True)
+def _transform_block(
+    rows: NDArray[np.float32],
+    other: NDArray[np.float32],
+    counted: int,
+    work: Work,
+    state: State,
+) -> None:
+    """Take a block (row, lane) through the operations, in place, and reduce it at every stage."""
+    operations, numbers, wanted = work
+    for stage in range(STAGES):
+        operation = 1 << (stage - 1) if stage else 0
+        if stage and not operations & operation:
+            continue
+        if operation:
+            for row in range(rows.shape[0]):
+                if operation == SCALE:
+                    _scale_row(rows[row], numbers[0], numbers[1])
+                elif operation == ADD:
+                    _add_row(rows[row], other[row])
+                else:
+                    _rectify_row(rows[row], numbers[2])
+        if wanted[stage] >= 0:
+            _reduce_block(rows, counted, wanted[stage], stage, state)
+
+
+@njit(nogil=True, cache=True)
+def transform_images(
+    source: NDArray[np.float32],
+    result: NDArray[np.float32],
+    other: NDArray[np.float32],
+    work: Work,
+    reduced: NDArray[np.float32],
+) -> None:
+    """Take maps through operations and reduce them.
 
     Parameters
     ----------
-    maps
-        (image, position, channel), float32, contiguous, on the CPU.
-    reductions
-        Which, in order.
+    source, result, other
+        (image, value), positions after one another with their channels side by side; `result` may
+        be `source`. `other` is added.
+    work
+        Operations as bits; (3, lane): scale, shift and the largest value that rectifying leaves,
+        those of the channels repeated for every position of a row; for each stage what is wanted
+        as bits, negative where not even the mean is.
+    reduced
+        Filled, (stage, reduction, image, channel).
     """
-    rows = maps.numpy()
-    images, _, channels = rows.shape
-    results = np.empty((len(ORDER), images, channels), np.float32)
-
-    want = {"want_max": "max" in reductions, "want_sd": "sd" in reductions}
-
-    def part(bounds: tuple[int, int]) -> None:
-        start, stop = bounds
-        _reduce_rows(rows[start:stop], results[:, start:stop], **want)
-
-    threads = min(torch.get_num_threads(), images)
-    if threads == 1 or rows.size < THREADED_VALUES:
-        part((0, images))
-    else:
-        edges = [images * thread // threads for thread in range(threads + 1)]
-        list(_pool(threads).map(part, pairwise(edges)))
-    return [torch.from_numpy(results[ORDER.index(reduction)]) for reduction in reductions]
+    images, values = source.shape
+    lanes, wanted = work[1].shape[1], work[2]
+    copied = work[0] != 0 and source.ctypes.data != result.ctypes.data
+    state = (
+        np.empty((4, lanes), np.float32),
+        np.empty((STAGES, 3, lanes), np.float64),
+        np.empty((STAGES, lanes), np.float32),
+        np.empty((STAGES, lanes), np.int32),
+    )
+    step = lanes * max(1, BLOCK_VALUES // lanes)
+    whole = values // lanes * lanes
+    for image in range(images):
+        state[1][:] = 0
+        state[3][:] = 0
+        start = 0
+        while start < values:
+            stop = min(start + step, whole) if start < whole else values
+            shape = ((stop - start) // lanes, lanes) if start < whole else (1, values - whole)
+            block = result[image, start:stop]
+            if copied:
+                block[:] = source[image, start:stop]
+            added = other[image, start:stop].reshape(shape)
+            _transform_block(block.reshape(shape), added, start // lanes, work, state)
+            start = stop
+        for stage in range(STAGES):
+            if wanted[stage] >= 0:
+                _finish(values // reduced.shape[3], stage, state, reduced[stage, :, image])

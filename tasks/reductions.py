@@ -52,19 +52,25 @@ def reduce_maps(maps: torch.Tensor, reductions: tuple[Reduction, ...]) -> list[t
     On the CPU they are made in one reading of the map where its channels lie side by side, as
     they do in channels_last and in sequences; a compiler joins them itself.
     """
-    rows = maps.permute(0, 2, 3, 1)
-    at_once = (
-        maps.device.type == "cpu"
-        and maps.dtype == torch.float32
-        and rows.is_contiguous()
-        and not {"sd", "active"}.isdisjoint(reductions)
-        and not torch.compiler.is_compiling()
-    )
-    if not at_once:
+    rows = None
+    if not {"sd", "active"}.isdisjoint(reductions) and not torch.compiler.is_compiling():
+        rows = channels_last_rows(maps)
+    if rows is None:
         return [REDUCTIONS[reduction](maps) for reduction in reductions]
-    from activarium.tasks.reduction_kernel import reduce_rows
+    from activarium.tasks.row_transforms import reduce_rows
 
-    return reduce_rows(rows.flatten(1, 2), reductions)
+    return reduce_rows(rows, reductions)
+
+
+def channels_last_rows(maps: torch.Tensor) -> torch.Tensor | None:
+    """Return float32 maps on the CPU as a view (image, position, channel).
+
+    None where their channels do not lie side by side.
+    """
+    if maps.dim() != 4 or maps.device.type != "cpu" or maps.dtype != torch.float32:
+        return None
+    rows = maps.permute(0, 2, 3, 1)
+    return rows.flatten(1, 2) if rows.is_contiguous() else None
 
 
 def pool_map(maps: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -113,6 +119,11 @@ class Reduce(nn.Module):
         self.reductions = tuple(reductions)
         self.grid = grid
         self._count = count
+
+    @property
+    def counts(self) -> bool:
+        """Values are counted too."""
+        return self._count is not None
 
     def forward(self, output: Any, inputs: torch.Tensor) -> list[torch.Tensor]:
         """Return the reductions of a call's output; `inputs` tell how many images there are."""

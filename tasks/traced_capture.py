@@ -11,9 +11,10 @@ from torch import fx, nn
 
 from activarium.tasks.batch_norm_folding import fold
 from activarium.tasks.capture import Capture
+from activarium.tasks.elementwise_chains import fuse_chains
 from activarium.tasks.forward import AUTOCAST, run_forward
 from activarium.tasks.graph_taps import TappedGraph, tap_graph
-from activarium.tasks.separable_pooling import separate_pools
+from activarium.tasks.max_pooling import replace_pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -64,7 +65,9 @@ class TracedCapture(Capture):
         tapped = tap_graph(model, wanted.reducers(density))
         self.folded = () if unfolded is None else fold(model, tapped, unfolded=unfolded)
         if not compiled and _is_on_cpu(model):
-            separate_pools(model, tapped)
+            replace_pools(model, tapped)
+            if wanted.precision not in AUTOCAST:
+                fuse_chains(model, tapped)
         module = _module(model, tapped, wanted.precision)
         self._batch_size = batch_size if compiled else None
         self._module: Callable[[torch.Tensor], Any] = (
