@@ -13,8 +13,8 @@ import numpy as np
 from scipy import stats
 from timings import circumstances, table, take_turns
 
-from activarium.tasks.moments import class_moments
-from activarium.tasks.preference import (
+from activarium.tasks.statistics.moments import class_moments
+from activarium.tasks.statistics.preference import (
     anova,
     auroc,
     hedges_g,
@@ -23,7 +23,7 @@ from activarium.tasks.preference import (
     mann_whitney_u,
     selectivity_index,
 )
-from activarium.tasks.ranking import rank_sums
+from activarium.tasks.statistics.ranking import rank_sums
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -25,9 +25,9 @@ from gpu_pass import Images, bare_pass, captured_pass, own_capture, stored_pass
 from subjects import RESNET18, RESNET50, Architecture, place
 from timings import Times, circumstances, table
 
-from activarium.tasks.architectures import resnet18
-from activarium.tasks.capture import HookCapture, Wanted
-from activarium.tasks.engines import deviations
+from activarium.tasks.capture.capture import HookCapture, Wanted
+from activarium.tasks.capture.engines import deviations
+from activarium.tasks.models.architectures import resnet18
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,14 +15,14 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from activarium.schemas.layout import RecordingLayout, Shard
-from activarium.tasks.capture import Capture, Wanted
-from activarium.tasks.chunk_writer import Rows, write_rows
-from activarium.tasks.engines import EngineChoice, open_capture
-from activarium.tasks.feeding import PixelFeed
-from activarium.tasks.forward import forward_precision
-from activarium.tasks.normalising import normalise
-from activarium.tasks.places import Folder
-from activarium.tasks.shard_writer import FilledShard, ShardRows, ShardWriter
+from activarium.tasks.capture.capture import Capture, Wanted
+from activarium.tasks.capture.engines import EngineChoice, open_capture
+from activarium.tasks.capture.forward import forward_precision
+from activarium.tasks.recording.feeding import PixelFeed
+from activarium.tasks.recording.normalising import normalise
+from activarium.tasks.recording.shard_writer import FilledShard, ShardRows, ShardWriter
+from activarium.tasks.stores.chunk_writer import Rows, write_rows
+from activarium.tasks.stores.places import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

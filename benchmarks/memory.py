@@ -54,7 +54,7 @@ def record_once(count: int) -> None:
     """Record so many images and print the peak of this process's memory in MiB."""
     from activarium.schemas.atlas import Atlas
     from activarium.schemas.config import RunConfig
-    from activarium.tasks.checkpoints import choose_checkpoint, record_checkpoint
+    from activarium.tasks.recording.checkpoints import choose_checkpoint, record_checkpoint
 
     config = RunConfig.model_validate(
         {

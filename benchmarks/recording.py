@@ -18,16 +18,16 @@ from peers import PEERS, AbsentPeerError
 from subjects import GOOGLENET, RESNET18, Architecture, Subject, place, random_batches
 from timings import Times, circumstances, table, take_turns
 
-from activarium.tasks.capture import Wanted
-from activarium.tasks.cores import keep_freed_memory
-from activarium.tasks.engines import choose_engine, open_capture
+from activarium.tasks.capture.capture import Wanted
+from activarium.tasks.capture.engines import choose_engine, open_capture
+from activarium.tasks.recording.cores import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from activarium.schemas.config import Engine
     from activarium.schemas.layout import Reduction
-    from activarium.tasks.capture import Capture
+    from activarium.tasks.capture.capture import Capture
 
 RECORDED_IMAGES = 10_000
 """Images of the recording for which `auto` chooses."""

@@ -9,8 +9,8 @@ import torch
 import torchvision
 from torch import nn
 
-from activarium.tasks.architectures import resnet18
-from activarium.tasks.layers import ModelLayers, find_layers
+from activarium.tasks.capture.layers import ModelLayers, find_layers
+from activarium.tasks.models.architectures import resnet18
 
 if TYPE_CHECKING:
     from collections.abc import Callable

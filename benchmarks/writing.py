@@ -20,9 +20,9 @@ from timings import Times, circumstances, table, take_turns
 from zarr.codecs import Crc32cCodec
 
 from activarium.schemas.layout import BLOCK_UNITS, RecordingLayout
-from activarium.tasks.chunk_writer import Rows, write_rows
-from activarium.tasks.files import sync_file
-from activarium.tasks.places import Folder
+from activarium.tasks.stores.chunk_writer import Rows, write_rows
+from activarium.tasks.stores.files import sync_file
+from activarium.tasks.stores.places import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

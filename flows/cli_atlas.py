@@ -28,7 +28,7 @@ def list_command(
     Example: [bold]activarium list --json[/]
     """
     del verbose
-    from activarium.tasks.listing import list_recordings
+    from activarium.tasks.reporting.listing import list_recordings
 
     atlas = Atlas(root, recordings_at)
     rows = list_recordings(atlas)
@@ -55,8 +55,8 @@ def verify(
     Example: [bold]activarium verify[/]
     """
     del verbose
-    from activarium.tasks.verify import names_to_verify
-    from activarium.tasks.verify import verify as verify_recordings
+    from activarium.tasks.stores.verify import names_to_verify
+    from activarium.tasks.stores.verify import verify as verify_recordings
 
     atlas = Atlas(root, recordings_at)
     names = names_to_verify(atlas, recordings or ())
@@ -90,7 +90,7 @@ def query(
     Example: [bold]activarium query "SELECT layer, eta2_mean FROM layers ORDER BY depth"[/]
     """
     del verbose
-    from activarium.tasks.query import query as run_query
+    from activarium.tasks.reporting.query import query as run_query
 
     result = run_query(Atlas(root), sql)
     if json:

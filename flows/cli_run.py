@@ -29,7 +29,7 @@ from activarium.flows.output import (
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages, start_prefect
 from activarium.schemas.atlas import Atlas
-from activarium.tasks.atlas_check import FLOOR_BYTES, RECORD_FLOOR_BYTES, check_atlas
+from activarium.tasks.stores.atlas_check import FLOOR_BYTES, RECORD_FLOOR_BYTES, check_atlas
 
 if TYPE_CHECKING:
     from activarium.schemas.config import RunConfig
@@ -57,7 +57,7 @@ def _run(
             from activarium.flows.run_pipeline import run_pipeline
 
             receipt = run_pipeline(config, root, recordings_at)
-    from activarium.tasks.summary import summarise
+    from activarium.tasks.reporting.summary import summarise
 
     atlas = Atlas(root, recordings_at)
     summary = summarise(atlas, [each.recording for each in receipt.recordings])

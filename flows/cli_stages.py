@@ -19,7 +19,7 @@ from activarium.flows.output import err, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages
 from activarium.schemas.atlas import Atlas
-from activarium.tasks.atlas_check import FLOOR_BYTES, check_atlas
+from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
 
 app = typer.Typer()
 
@@ -134,7 +134,7 @@ def report(
     Example: [bold]activarium report two-block-cnn-epoch two-block-cnn-untrained --name digits[/]
     """
     from activarium.schemas.config import ReportConfig
-    from activarium.tasks.recording import open_recording
+    from activarium.tasks.stores.recording import open_recording
 
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     atlas = Atlas(root, recordings_at)

@@ -53,7 +53,7 @@ class RunReceipt(BaseModel):
 
 def train_stage(config: RunConfig, root: Path) -> CheckpointReceipt:
     """Train the configured model."""
-    from activarium.tasks.checkpoints import train_checkpoint
+    from activarium.tasks.recording.checkpoints import train_checkpoint
 
     return train_checkpoint(Atlas(root), config, progress=current_progress())
 
@@ -66,7 +66,7 @@ def record_stage(
     recordings_at: str | None = None,
 ) -> RecordingReceipt:
     """Record one checkpoint over the configured test set."""
-    from activarium.tasks.spreading import record_spread
+    from activarium.tasks.recording.spreading import record_spread
 
     atlas = Atlas(root, recordings_at)
     return record_spread(atlas, config, checkpoint, call=call, progress=current_progress())
@@ -76,8 +76,8 @@ def analyse_stage(
     recording: str, config: AnalyseConfig, root: Path, recordings_at: str | None = None
 ) -> TablesReceipt:
     """Compute the class-preference tables of one recording."""
-    from activarium.tasks.analyse import analyse
-    from activarium.tasks.recording import open_recording
+    from activarium.tasks.statistics.analyse import analyse
+    from activarium.tasks.stores.recording import open_recording
 
     atlas = Atlas(root, recordings_at)
     opened = open_recording(atlas, recording)
@@ -88,8 +88,8 @@ def embed_stage(
     recording: str, config: EmbedConfig, root: Path, recordings_at: str | None = None
 ) -> TablesReceipt:
     """Make the maps of one recording."""
-    from activarium.tasks.embed import embed
-    from activarium.tasks.recording import open_recording
+    from activarium.tasks.embedding.embed import embed
+    from activarium.tasks.stores.recording import open_recording
 
     atlas = Atlas(root, recordings_at)
     opened = open_recording(atlas, recording)
@@ -104,7 +104,7 @@ def report_stage(
     recordings_at: str | None = None,
 ) -> ReportReceipt:
     """Write the page of a recording and its controls."""
-    from activarium.tasks.report import write_report
+    from activarium.tasks.reporting.report import write_report
 
     with current_progress()(f"writing the report {name}", None):
         atlas = Atlas(root, recordings_at)
@@ -168,7 +168,7 @@ def obtain_checkpoint(config: RunConfig, root: Path, stages: Stages) -> Checkpoi
     """Return the configured weights, trained where that is asked."""
     if config.model.weights == "trained":
         return stages.train(config, root)
-    from activarium.tasks.checkpoints import choose_checkpoint
+    from activarium.tasks.recording.checkpoints import choose_checkpoint
 
     return choose_checkpoint(config.model)
 
@@ -180,7 +180,7 @@ def run_stages(
     checkpoint = obtain_checkpoint(config, root, stages)
     recordings = [stages.record(config, checkpoint, root, WHOLE, recordings_at)]
     if "untrained" in config.controls and config.model.weights != "untrained":
-        from activarium.tasks.checkpoints import untrained_control
+        from activarium.tasks.recording.checkpoints import untrained_control
 
         control = untrained_control(config)
         start = obtain_checkpoint(control, root, stages)

@@ -1,1 +1,1 @@
-"""What is done: one module per unit of work, pure kernels first. Imports `schemas`, never `flows`."""
+"""What is done: a package per subject, pure kernels first. Imports `schemas`, never `flows`."""

@@ -66,7 +66,7 @@ def test_wheel__holds_activarium_alone_with_page_and_type_marker(tmp_path):
     }
     assert shipped <= set(names)
     assert "activarium/py.typed" in names
-    assert "activarium/tasks/report_page/page.html.jinja" in names
+    assert "activarium/tasks/reporting/report_page/page.html.jinja" in names
 
 
 def test_pages__written_from_schemas_are_up_to_date():

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from activarium.tasks.places import place_at
+from activarium.tasks.stores.places import place_at
 
 from .conftest import program
 

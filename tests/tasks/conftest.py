@@ -16,11 +16,16 @@ from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.layers import Layer
 from activarium.schemas.layout import RecordingLayout
 from activarium.schemas.receipts import ShardReceipt
-from activarium.tasks.analyse import WRITTEN, analyse
-from activarium.tasks.parquet_files import read_table
-from activarium.tasks.places import place_at
-from activarium.tasks.recording import Recording
-from activarium.tasks.recording_store import create_store, finalise, write_receipt, write_shard
+from activarium.tasks.statistics.analyse import WRITTEN, analyse
+from activarium.tasks.stores.parquet_files import read_table
+from activarium.tasks.stores.places import place_at
+from activarium.tasks.stores.recording import Recording
+from activarium.tasks.stores.recording_store import (
+    create_store,
+    finalise,
+    write_receipt,
+    write_shard,
+)
 
 LAYERS = (
     Layer("conv1", "conv", 0, 6, 8, 8, "relu"),

@@ -10,10 +10,10 @@ import pytest
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
-from activarium.tasks import analyse as analysis
 from activarium.tasks import scheduling
-from activarium.tasks.analyse import analyse
 from activarium.tasks.scheduling import run_pieces
+from activarium.tasks.statistics import analyse as analysis
+from activarium.tasks.statistics.analyse import analyse
 
 
 @pytest.fixture(scope="module")

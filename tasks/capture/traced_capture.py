@@ -1,0 +1,115 @@
+"""Capture by the traced graph of a model, its batch norms folded, compiled where that pays."""
+
+from __future__ import annotations
+
+import copy
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import fx, nn
+
+from activarium.tasks.capture.batch_norm_folding import fold
+from activarium.tasks.capture.capture import Capture
+from activarium.tasks.capture.elementwise_chains import fuse_chains
+from activarium.tasks.capture.forward import AUTOCAST, run_forward
+from activarium.tasks.capture.graph_taps import TappedGraph, tap_graph
+from activarium.tasks.capture.max_pooling import replace_pools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from types import TracebackType
+
+    from activarium.schemas.config import Precision
+    from activarium.tasks.capture.capture import Wanted
+    from activarium.tasks.capture.density import DensityCounter
+
+
+class TracedCapture(Capture):
+    """Captures inside the model's graph.
+
+    Parameters
+    ----------
+    model
+        The model, in evaluation mode, on its device.
+    wanted
+        What is captured.
+    density
+        Counts activations; such a graph is not compiled.
+    unfolded
+        Convolutions whose batch norm is not folded; None folds nothing.
+    batch_size
+        Images of a full batch. A compiled graph runs smaller batches filled up to it, because it
+        would be compiled anew for every other size.
+    compiled
+        Compile the graph.
+
+    Raises
+    ------
+    UntraceableError
+        If the model cannot be traced, or a layer is not in its graph.
+    """
+
+    def __init__(  # noqa: PLR0913 - a capture's settings
+        self,
+        model: nn.Module,
+        wanted: Wanted,
+        density: DensityCounter | None = None,
+        *,
+        unfolded: Collection[str] | None = (),
+        batch_size: int | None = None,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__(wanted, density)
+        self.engine = "compiled" if compiled else "traced"
+        tapped = tap_graph(model, wanted.reducers(density))
+        self.folded = () if unfolded is None else fold(model, tapped, unfolded=unfolded)
+        if not compiled and _is_on_cpu(model):
+            replace_pools(model, tapped)
+            if wanted.precision not in AUTOCAST:
+                fuse_chains(model, tapped)
+        module = _module(model, tapped, wanted.precision)
+        self._batch_size = batch_size if compiled else None
+        self._module: Callable[[torch.Tensor], Any] = (
+            torch.compile(module, dynamic=False) if compiled else module
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    def _run(self, images: torch.Tensor) -> torch.Tensor:
+        count = len(images)
+        if self._batch_size is not None and count < self._batch_size:
+            fill = images[-1:].expand(self._batch_size - count, -1, -1, -1)
+            layout = torch.channels_last
+            images = torch.cat([images, fill]).contiguous(memory_format=layout)
+        result: torch.Tensor = run_forward(self._module, images)
+        return result[:count]
+
+
+def _is_on_cpu(model: nn.Module) -> bool:
+    return all(parameter.device.type == "cpu" for parameter in model.parameters())
+
+
+def _module(model: nn.Module, tapped: TappedGraph, precision: Precision) -> fx.GraphModule:
+    """Return the graph as a module; the model itself stays as it is."""
+    parts: dict[str, Any] = dict(tapped.modules)
+    for node in tapped.graph.nodes:
+        target = str(node.target)
+        if node.op in ("call_module", "get_attr") and target not in parts:
+            parts[target] = attrgetter(target)(model)
+    dtype = AUTOCAST.get(precision)
+    if dtype is not None:
+        # Autocast would convert these weights in every batch.
+        for path, part in parts.items():
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                parts[path] = copy.deepcopy(part).to(dtype)
+    return fx.GraphModule(parts, tapped.graph).eval()

@@ -1,0 +1,1 @@
+"""Embedding: maps of the images by their features, and how far they can be trusted."""

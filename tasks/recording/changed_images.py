@@ -1,0 +1,58 @@
+"""Tells when a begun recording was of other images than the ones that are there now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from activarium.tasks.images.labelled_images import TestSet
+
+SAME = ("model", "checkpoint", "weights_sha256", "test_set", "split")
+"""Attributes of a recording that agree where only the images have changed."""
+
+
+def describe_change(
+    name: str,
+    begun: Mapping[str, Any],
+    begun_ids: Iterable[str],
+    planned: Mapping[str, Any],
+    test_set: TestSet,
+) -> str | None:
+    """Return one line for the user where a begun recording waits for images that have changed.
+
+    Parameters
+    ----------
+    name
+        Name of the other recording.
+    begun
+        Its attributes.
+    begun_ids
+        Ids of its images.
+    planned
+        Attributes of the recording that is about to begin.
+    test_set
+        The images that are there now.
+
+    Returns
+    -------
+    None where the other recording is complete, or is of something else than these images before
+    they changed.
+    """
+    is_other = any(begun.get(key) != planned.get(key) for key in SAME)
+    same_images = begun.get("images_sha256") == planned.get("images_sha256")
+    if begun.get("status") == "complete" or is_other or same_images:
+        return None
+    before, now = set(begun_ids), set(test_set.ids)
+    parts = [
+        f"{len(images):,} {what} (first {min(images)!r})"
+        for images, what in ((now - before, "new"), (before - now, "gone"))
+        if images
+    ]
+    change = ", ".join(parts) or "the same names, other sizes, labels or content"
+    return (
+        f"{name} was begun with {len(before):,} images and is not finished; {test_set.name} now has "
+        f"{len(now):,}: {change}. This is another recording and starts anew; put the images back to "
+        "finish that one, or delete it"
+    )

@@ -1,0 +1,88 @@
+"""Free space: how much a recording needs, asked before it starts and before each shard."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from activarium.schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from activarium.schemas.layout import RecordingLayout, Shard
+    from activarium.tasks.recording.shard_writer import ShardWriter
+    from activarium.tasks.stores.places import Place
+
+MEBIBYTE = 2**20
+
+RESERVED_BYTES = MEBIBYTE // 4
+"""Left for receipts and metadata, without which nothing of a recording counts."""
+
+BLOCK_BYTES = 4_096
+"""A file system gives room to a file in blocks of this size."""
+
+
+def shard_bytes(layout: RecordingLayout) -> int:
+    """Return the bytes that one shard takes at most: its chunks are stored in full."""
+    blocks = 0
+    for array in layout.shard_arrays():
+        sizes = zip(array.shape[1:], array.chunks[1:], strict=True)
+        files = [-(-size // length) for size, length in sizes]
+        folders = sum(math.prod(files[:depth]) for depth in range(len(files)))
+        chunk = math.prod(array.chunks) * np.dtype(array.spec.dtype).itemsize
+        blocks += folders + math.prod(files) * (chunk // BLOCK_BYTES + 1)
+    return blocks * BLOCK_BYTES
+
+
+def check_room(place: Place, layout: RecordingLayout, shards: int) -> None:
+    """Refuse to begin what does not fit.
+
+    Parameters
+    ----------
+    place
+        The recording's store.
+    layout
+        Its sizes.
+    shards
+        How many shards are still to be stored.
+
+    Raises
+    ------
+    UserError
+        If less is free than they take.
+    """
+    free = place.free_bytes()
+    needed = shards * shard_bytes(layout) + RESERVED_BYTES
+    if free is not None and free < needed:
+        raise UserError(
+            f"recording {place.name.removesuffix('.zarr')} needs {_mebibytes(needed)}, "
+            f"{_mebibytes(free)} are free at {place}: free some or use another --root"
+        )
+
+
+def check_shard_fits(
+    place: Place, layout: RecordingLayout, shard: Shard, writer: ShardWriter
+) -> None:
+    """Stop before a shard that does not fit, while the writer stores the one before.
+
+    Raises
+    ------
+    UserError
+        If too little is left.
+    """
+    free, needed = place.free_bytes(), shard_bytes(layout) + RESERVED_BYTES
+    if free is None or free >= needed + shard_bytes(layout):
+        return
+    writer.finish()
+    free = place.free_bytes()
+    if free is not None and free < needed:
+        raise UserError(
+            f"stopped before shard {shard.index} of {place}: it needs {_mebibytes(needed)}, "
+            f"{_mebibytes(free)} are free; free some, then run the same command again to go on "
+            "from the last receipt"
+        )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / MEBIBYTE:,.1f} MiB"

@@ -1,0 +1,81 @@
+"""Records one checkpoint by as many processes as were asked for: one, several, or a cluster's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from activarium.schemas.errors import UserError
+from activarium.tasks.progress import silent
+from activarium.tasks.recording.devices import device_per_process
+from activarium.tasks.recording.share import Share, parse_part
+
+if TYPE_CHECKING:
+    from activarium.schemas.atlas import Atlas
+    from activarium.schemas.config import RecordCall, RunConfig
+    from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
+    from activarium.tasks.progress import Progress
+
+
+def record_spread(
+    atlas: Atlas,
+    config: RunConfig,
+    checkpoint: CheckpointReceipt,
+    *,
+    call: RecordCall,
+    progress: Progress = silent,
+) -> RecordingReceipt:
+    """Record one checkpoint, or finish what was begun.
+
+    Parameters
+    ----------
+    atlas
+        Where the recording goes.
+    config
+        The run; `record.devices` are the processes of this machine.
+    checkpoint
+        The weights.
+    call
+        What this call makes of the recording, and whether a cluster does it.
+    progress
+        One bar for all processes.
+
+    Raises
+    ------
+    UserError
+        If the recording cannot be made, or the options do not go together.
+    """
+    part, parts = parse_part(call.part)
+    devices = config.record.devices or ()
+    if call.dask is not None:
+        from activarium.tasks.recording.record_cluster import record_on_cluster
+
+        if parts > 1 or devices:
+            raise UserError(
+                "--dask spreads over the workers of the cluster: leave out --part and --devices"
+            )
+        return record_on_cluster(
+            atlas, config, checkpoint, address=call.dask, repair=call.repair, progress=progress
+        )
+    each = device_per_process(devices) if devices else ()
+    if len(each) > 1:
+        from activarium.tasks.recording.record_processes import record_on_devices
+
+        return record_on_devices(
+            atlas,
+            config,
+            checkpoint,
+            devices=each,
+            part=part,
+            parts=parts,
+            repair=call.repair,
+            progress=progress,
+        )
+    from activarium.tasks.recording.checkpoints import record_checkpoint
+
+    if each:
+        record = config.record.model_copy(update={"device": each[0], "devices": None})
+        config = config.model_copy(update={"record": record})
+    share = Share(part=part, parts=parts, workers=parts)
+    return record_checkpoint(
+        atlas, config, checkpoint, progress=progress, share=share, repair=call.repair
+    )

@@ -1,0 +1,1 @@
+"""Reporting: what people see of an atlas: page, summary, list, and SQL."""

@@ -1,0 +1,58 @@
+"""Listing: what an atlas holds."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from activarium.schemas.errors import UserError
+from activarium.schemas.layout import FORMAT_VERSION
+from activarium.schemas.tables import RECORDINGS, TABLES
+from activarium.tasks.stores.parquet_files import read_table
+from activarium.tasks.stores.places import place_at, recording_names
+from activarium.tasks.stores.recording_store import read_attributes, receipt_keys
+
+if TYPE_CHECKING:
+    from activarium.schemas.atlas import Atlas
+    from activarium.tasks.stores.places import Place
+
+
+def list_recordings(atlas: Atlas) -> list[dict[str, Any]]:
+    """Return one row per recording: id, state, sizes, accuracy and which tables there are."""
+    return [_describe(atlas, name) for name in recording_names(atlas)]
+
+
+def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
+    place = place_at(atlas.recording(name))
+    tables = [
+        table.name
+        for table in TABLES.values()
+        if any(atlas.partition(table, name).glob("*.parquet"))
+    ]
+    row: dict[str, Any] = {"recording": name, "status": "damaged", "tables": tables}
+    row |= {"images": None, "units": None, "accuracy": None}
+    try:
+        attributes = read_attributes(place)
+    except UserError:
+        if _has_other_format(place):
+            row["status"] = "other format"
+        return row
+    row["status"] = attributes["status"]
+    row |= {key: attributes[key] for key in ("model", "checkpoint", "test_set", "split")}
+    row["shards"] = len(receipt_keys(place))
+    if RECORDINGS.name in tables:
+        columns = ("images", "units", "accuracy")
+        # `verify` names a damaged table; the other recordings are listed all the same.
+        with suppress(UserError):
+            row |= read_table(atlas.table_file(RECORDINGS, name), columns).to_pylist()[0]
+    return row
+
+
+def _has_other_format(place: Place) -> bool:
+    """Return whether a store that cannot be read tells the format version of another program."""
+    try:
+        version = json.loads(place.read("zarr.json"))["attributes"]["format_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return isinstance(version, int) and version != FORMAT_VERSION

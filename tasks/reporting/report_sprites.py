@@ -1,0 +1,170 @@
+"""The report page's thumbnails: many small images in one JPEG, within a size limit."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+import zarr
+from PIL import Image
+
+from activarium.tasks.reporting.report_packing import packed_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from activarium.tasks.stores.places import Place
+
+EXEMPLAR_BYTES = 1_450_000
+"""Size at most of the exemplars' sprite."""
+
+HOVER_BYTES = 450_000
+"""Size at most of the second sprite, for the points of the maps."""
+
+HOVER_IMAGES = 2_000
+"""Images at most in the second sprite."""
+
+# Multiples of eight: a thumbnail then covers whole JPEG blocks and does not bleed into the next.
+_PLANS = (
+    *((8, side) for side in (64, 48, 32, 24)),
+    *((ranks, 24) for ranks in (6, 4, 3)),
+    *((ranks, 16) for ranks in (8, 6, 4, 3, 2, 1)),
+    (1, 8),
+)
+_BYTES_PER_PIXEL_AT_LEAST = 0.12
+_QUALITY = 74
+_BLOCK = 4_096
+
+
+class Thumbnails(Protocol):
+    """Where thumbnails come from: a Zarr array (image, row, column, colour) of uint8."""
+
+    shape: tuple[int, ...]
+    oindex: Any
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """Thumbnails side by side, row by row."""
+
+    images: NDArray[np.int64]
+    """Image index of each place."""
+    side: int
+    columns: int
+    jpeg: bytes
+
+    def payload(self) -> dict[str, Any]:
+        """Return the sprite as the page reads it."""
+        return {
+            "images": packed_codes(self.images),
+            "side": self.side,
+            "columns": self.columns,
+            "jpeg": base64.b64encode(self.jpeg).decode("ascii"),
+        }
+
+
+def open_thumbnails(place: Place) -> Thumbnails | None:
+    """Return the thumbnails of a recording; nothing where it was recorded without any."""
+    if place.size("zarr.json") is None:
+        return None
+    found = zarr.open_group(place.zarr_store(read_only=True), mode="r").get("thumbnail")
+    if not isinstance(found, zarr.Array) or min(found.shape) == 0:
+        return None
+    return cast("Thumbnails", found)
+
+
+def exemplar_sprite(
+    thumbnails: Thumbnails, needed: Callable[[int], NDArray[np.int64]], *, limit: int
+) -> tuple[Sprite, int] | None:
+    """Return the largest sprite within the limit, and the exemplar ranks whose images it holds.
+
+    Parameters
+    ----------
+    needed
+        Gives the images, sorted, that the first so many ranks show.
+    limit
+        Bytes.
+    """
+    density = _BYTES_PER_PIXEL_AT_LEAST
+    for ranks, wished in _PLANS:
+        images, side = needed(ranks), _side_within(wished, thumbnails)
+        pixels = len(images) * side * side
+        # Spares the reading and encoding of what cannot fit; small thumbnails compress worse.
+        if pixels == 0 or pixels * density > limit:
+            continue
+        sprite = _sprite(thumbnails, images, side)
+        if len(sprite.jpeg) <= limit:
+            return sprite, ranks
+        density = len(sprite.jpeg) / pixels
+    return None
+
+
+def hover_sprite(thumbnails: Thumbnails, images: NDArray[np.int64], *, limit: int) -> Sprite | None:
+    """Return a sprite of at most `HOVER_IMAGES` of the images, evenly chosen, within the limit."""
+    chosen = thinned(images, HOVER_IMAGES)
+    made = exemplar_sprite(thumbnails, lambda _: chosen, limit=limit)
+    return made[0] if made is not None else None
+
+
+def thinned(values: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return at most so many of the values, evenly spaced.
+
+    >>> thinned(np.arange(10), 4)
+    array([0, 2, 5, 7])
+    """
+    if len(values) <= most:
+        return values
+    return values[np.arange(most) * len(values) // most]
+
+
+def _side_within(wished: int, thumbnails: Thumbnails) -> int:
+    native = -(-max(thumbnails.shape[1:3]) // 8) * 8
+    return min(wished, native)
+
+
+def _sprite(thumbnails: Thumbnails, images: NDArray[np.int64], side: int) -> Sprite:
+    blocks = (images[start : start + _BLOCK] for start in range(0, len(images), _BLOCK))
+    tiles = np.concatenate([_tiles(thumbnails.oindex[block], side) for block in blocks])
+    columns = int(np.ceil(np.sqrt(len(images))))
+    return Sprite(images, side, columns, _jpeg(_sheet(tiles, columns)))
+
+
+def _tiles(images: Sequence[Any] | NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    pixels = np.asarray(images, dtype=np.uint8)
+    height, width, colours = pixels.shape[1:]
+    scale = min(1.0, side / max(height, width))
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    if scale < 1.0:
+        resized = (
+            Image.fromarray(image[..., 0] if colours == 1 else image).resize(
+                (columns, rows), Image.Resampling.LANCZOS
+            )
+            for image in pixels
+        )
+        pixels = np.stack([np.asarray(image).reshape(rows, columns, colours) for image in resized])
+    tiles = np.zeros((len(pixels), side, side, colours), dtype=np.uint8)
+    top, left = (side - rows) // 2, (side - columns) // 2
+    tiles[:, top : top + rows, left : left + columns] = pixels
+    return tiles
+
+
+def _sheet(tiles: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    count, side, _, colours = tiles.shape
+    rows = -(-count // columns)
+    full = np.zeros((rows * columns, side, side, colours), dtype=np.uint8)
+    full[:count] = tiles
+    grid = full.reshape(rows, columns, side, side, colours).swapaxes(1, 2)
+    return grid.reshape(rows * side, columns * side, colours)
+
+
+def _jpeg(sheet: NDArray[np.uint8]) -> bytes:
+    image = Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
+    out = io.BytesIO()
+    # Not `optimize`: Pillow's buffer for it is too small for noisy images.
+    image.save(out, format="JPEG", quality=_QUALITY, subsampling=0)
+    return out.getvalue()

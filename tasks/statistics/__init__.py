@@ -1,0 +1,1 @@
+"""Statistics: which classes each unit prefers, how strongly, and is it more than chance."""

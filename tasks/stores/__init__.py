@@ -1,0 +1,1 @@
+"""Stores: the places and files where results lie; written whole, checked, repaired."""

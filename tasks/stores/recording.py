@@ -1,0 +1,149 @@
+"""A finished recording, opened for reading: its layers, labels and columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import zarr
+
+from activarium.schemas.errors import IncompleteRecordingError, UserError
+from activarium.schemas.layers import Layer
+from activarium.tasks.stores.places import place_at, recording_names
+from activarium.tasks.stores.recording_store import read_attributes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from activarium.schemas.atlas import Atlas
+    from activarium.tasks.stores.places import Place
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One complete recording; everything is read when it is asked for."""
+
+    place: Place
+
+    @property
+    def name(self) -> str:
+        """The recording's id."""
+        return self.place.name.removesuffix(".zarr")
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Fingerprint, provenance and settings."""
+        return read_attributes(self.place)
+
+    @cached_property
+    def group(self) -> zarr.Group:
+        """The Zarr group, read-only."""
+        return zarr.open_group(self.place.zarr_store(read_only=True), mode="r")
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of everything the recording depends on."""
+        return str(self.attributes["fingerprint"])
+
+    def has(self, array: str) -> bool:
+        """Return whether the recording holds the array."""
+        return array in self.group
+
+    def read(self, array: str) -> NDArray[Any]:
+        """Return a whole array."""
+        return self._checked(array, (slice(None),))
+
+    def columns(self, array: str, start: int, stop: int) -> NDArray[Any]:
+        """Return the columns from start to stop of an (image, column) array."""
+        return self._checked(array, (slice(None), slice(start, stop)))
+
+    def _checked(self, array: str, selection: tuple[slice, ...]) -> NDArray[Any]:
+        try:
+            return np.asarray(cast("zarr.Array[Any]", self.group[array])[selection])
+        except KeyError as error:
+            raise UserError(f"recording {self.name} has no array {array!r}") from error
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"{self.place}/{array} cannot be read ({error}): `activarium verify` names the "
+                "damaged shard, `activarium record --repair` makes it again"
+            ) from error
+
+    def text(self, array: str) -> list[str]:
+        """Return an array of strings as a list."""
+        return [str(value) for value in self.read(array)]
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in the order of the codes."""
+        return tuple(self.text("class"))
+
+    @cached_property
+    def labels(self) -> NDArray[np.int32]:
+        """Class code per image; -1 where there is none."""
+        return self.read("label").astype(np.int32)
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        """Whether each image could be decoded."""
+        return self.read("valid").astype(bool)
+
+    @cached_property
+    def image_names(self) -> list[str]:
+        """Stable id per image."""
+        return self.text("image")
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The recorded layers in order."""
+        columns = [
+            self.text("layer"),
+            self.text("layer_kind"),
+            self.read("layer_depth").tolist(),
+            self.read("layer_size").tolist(),
+            self.read("layer_height").tolist(),
+            self.read("layer_width").tolist(),
+            self.text("layer_activation"),
+        ]
+        return tuple(Layer(*row) for row in zip(*columns, strict=True))
+
+    @cached_property
+    def layer_slices(self) -> dict[str, slice]:
+        """Columns of each layer's units."""
+        stops = np.cumsum([layer.units for layer in self.layers]).tolist()
+        starts = [0, *stops[:-1]]
+        pairs = zip(self.layers, starts, stops, strict=True)
+        return {layer.name: slice(start, stop) for layer, start, stop in pairs}
+
+    @property
+    def units(self) -> int:
+        """Number of units of all layers."""
+        return sum(layer.units for layer in self.layers)
+
+
+def open_recording(atlas: Atlas, name: str) -> Recording:
+    """Return a complete recording by its id, or by the beginning of it where that is enough.
+
+    Raises
+    ------
+    UserError
+        If there is none, or more than one.
+    IncompleteRecordingError
+        If it is not complete.
+    """
+    names = recording_names(atlas)
+    matches = [each for each in names if each == name] or [
+        each for each in names if each.startswith(name)
+    ]
+    if len(matches) != 1:
+        what = f"{len(matches)} recordings begin" if matches else "no recording begins"
+        shown = ", ".join((matches or names)[:5]) or "none"
+        raise UserError(f"{what} with {name!r} in {atlas.recordings}; there are: {shown}")
+    recording = Recording(place_at(atlas.recording(matches[0])))
+    if recording.attributes.get("status") != "complete":
+        raise IncompleteRecordingError(
+            f"recording {matches[0]} is not complete: run `activarium record` with its "
+            "configuration again, it goes on from the last receipt"
+        )
+    return recording

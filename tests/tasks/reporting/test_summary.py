@@ -1,0 +1,62 @@
+"""The few numbers of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from activarium.schemas.config import AnalyseConfig
+from activarium.schemas.errors import UserError
+from activarium.tasks.reporting.query import query
+from activarium.tasks.reporting.summary import strongest_units, summarise
+from activarium.tasks.statistics.analyse import analyse
+from activarium.tasks.stores.parquet_files import read_table
+
+
+def test_summarise__tells_what_the_tables_hold(analysed):
+    found = summarise(analysed.atlas, ["toy", "untrained"])
+    assert (found["recording"], found["controls"]) == ("toy", ["untrained"])
+    assert (found["images"], found["units"], found["fdr"]) == (61, 20, 0.05)
+    assert found["invalid_images"] == ["set/0005.png", "set/0059.png"]
+    row = query(analysed.atlas, "SELECT accuracy FROM recordings WHERE recording = 'toy'")
+    assert found["accuracy"] == row.to_pylist()[0]["accuracy"]
+    assert [layer["layer"] for layer in found["layers"]] == ["conv1", "layer1.0", "fc:2"]
+
+
+def test_summarise__layers_stand_beside_their_controls(analysed):
+    sql = "SELECT eta2_mean FROM layers WHERE recording = 'untrained' ORDER BY depth"
+    expected = query(analysed.atlas, sql).column("eta2_mean").to_pylist()
+    found = summarise(analysed.atlas, ["toy", "untrained"])["layers"]
+    assert [layer["controls"] for layer in found] == [{"untrained": value} for value in expected]
+    assert "controls" not in summarise(analysed.atlas, ["toy"])["layers"][0]
+
+
+def test_summarise__is_plain_json(analysed):
+    found = summarise(analysed.atlas, ["toy", "untrained"])
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_strongest_units__are_the_largest_aurocs_in_order(analysed):
+    table = read_table(analysed.files[0]).to_pandas()
+    found = strongest_units(analysed.atlas, "toy", 5)
+    assert [unit["auroc"] for unit in found] == sorted(table.auroc, reverse=True)[:5]
+    assert strongest_units(analysed.atlas, "toy", 0) == []
+    assert len(strongest_units(analysed.atlas, "toy", 999)) == 20
+
+
+def test_summarise__without_tables_says_what_to_run(atlas, make_raw, write_recording):
+    write_recording(atlas, make_raw())
+    with pytest.raises(UserError, match="run `activarium analyse`"):
+        summarise(atlas, ["toy"])
+
+
+def test_summarise__counts_outputs_and_classes(atlas, analysed, make_raw, write_recording):
+    found = summarise(analysed.atlas, ["toy"])
+    assert (found["outputs"], found["classes"]) == (5, 5)
+    raw = make_raw()
+    recording = write_recording(atlas, replace(raw, logits=raw.logits[:, :3]))
+    analyse(atlas, recording, config=AnalyseConfig(scheduler="synchronous"))
+    found = summarise(atlas, ["toy"])
+    assert (found["outputs"], found["classes"], found["accuracy"]) == (3, 5, None)

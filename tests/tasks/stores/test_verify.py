@@ -1,0 +1,162 @@
+"""Verification: whatever byte is wrong, it is found and named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from activarium.schemas.atlas import Atlas
+from activarium.schemas.errors import UserError
+from activarium.tasks.stores.verify import names_to_verify, verify
+
+
+@pytest.fixture(scope="module")
+def whole(analysed, tmp_path_factory):
+    """Return a copy of the analysed atlas; each test puts back what it damages."""
+    root = tmp_path_factory.mktemp("verified") / "atlas"
+    shutil.copytree(analysed.atlas.root, root)
+    return Atlas(root)
+
+
+def faults(atlas, name="toy"):
+    return {fault.object: fault.problem for fault in verify(atlas, [name]).faults}
+
+
+def stored_files(atlas):
+    store = Path(atlas.recording("toy"))
+    tables = sorted(atlas.tables.glob("*/recording=toy/*"))
+    tables += sorted(atlas.checksums.glob("*/recording=toy/*"))
+    return [file for file in sorted(store.rglob("*")) if file.is_file()] + tables
+
+
+def test_verify__sound_atlas_has_no_fault(whole):
+    found = verify(whole, ["toy", "untrained"])
+    assert (found.recordings, found.faults) == (2, ())
+    tables_and_checksums = 12
+    assert found.objects == 2 * (len(stored_files(whole)) - tables_and_checksums + 6)
+
+
+def test_verify__one_flipped_bit_in_any_file_is_found(whole):
+    for file in stored_files(whole):
+        content = file.read_bytes()
+        for place in {0, len(content) // 3, len(content) - 2}:
+            damaged = bytearray(content)
+            damaged[place] ^= 0x04
+            file.write_bytes(damaged)
+            assert faults(whole), (file, place)
+        file.write_bytes(content)
+    assert not faults(whole)
+
+
+def test_verify__any_missing_file_is_found(whole):
+    for file in stored_files(whole):
+        content = file.read_bytes()
+        file.unlink()
+        assert faults(whole), file
+        file.write_bytes(content)
+    assert not faults(whole)
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("channel_mean/c/1/0", "missing"),
+        ("label/c/0", "missing"),
+        ("receipts/shard-00001.json", "missing"),
+        ("receipts/store.json", "missing"),
+    ],
+)
+def test_verify__missing_object_is_named(key, problem, whole):
+    file = Path(whole.recording("toy")) / key
+    content = file.read_bytes()
+    file.unlink()
+    assert faults(whole) == {key: problem}
+    file.write_bytes(content)
+
+
+def test_verify__truncated_chunk_tells_the_sizes(whole):
+    file = Path(whole.recording("toy")) / "pooled/c/0/0"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    size = len(content)
+    assert faults(whole) == {"pooled/c/0/0": f"expected {size} bytes, found {size - 1}"}
+    file.write_bytes(content)
+
+
+def test_verify__flipped_bit_in_a_chunk_is_named_with_its_recording(whole):
+    file = Path(whole.recording("toy")) / "logits/c/2/0"
+    content = file.read_bytes()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    (fault,) = verify(whole, ["untrained", "toy"]).faults
+    assert (fault.recording, fault.object) == ("toy", "logits/c/2/0")
+    assert fault.problem == "the content differs from its checksum"
+    file.write_bytes(content)
+
+
+def test_verify__unreadable_receipt_is_named_once(whole):
+    file = Path(whole.recording("toy")) / "receipts/shard-00000.json"
+    content = file.read_bytes()
+    file.write_bytes(b"{")
+    assert list(faults(whole)) == ["receipts/shard-00000.json"]
+    file.write_bytes(content)
+
+
+def test_verify__damaged_table_and_lost_table_are_named(whole):
+    file = whole.tables / "units/recording=toy/units.parquet"
+    key = "tables/units/recording=toy/units.parquet"
+    content = file.read_bytes()
+    file.write_bytes(content[:-4] + b"PAR2")
+    assert faults(whole) == {key: "the content differs from its sha256"}
+    file.unlink()
+    assert faults(whole) == {key: "missing"}
+    file.write_bytes(content)
+    assert faults(whole) == {}
+
+
+def test_verify__incomplete_recording_says_how_far_it_is(atlas, make_raw, write_recording):
+    recording = write_recording(atlas, make_raw(), complete=False)
+    (recording.place.path / "receipts" / "shard-00002.json").unlink()
+    expected = "the recording is not complete: 50 images have receipts"
+    assert faults(atlas) == {"zarr.json": expected}
+
+
+def test_verify__receipt_of_another_recording_is_named(atlas, make_raw, write_recording):
+    write_recording(atlas, make_raw(), "other")
+    recording = write_recording(atlas, make_raw(), complete=False)
+    name = "receipts/shard-00000.json"
+    shutil.copy(Path(atlas.recording("other")) / name, recording.place.path / name)
+    assert faults(atlas)[name] == "the receipt belongs to another recording"
+
+
+def test_verify__no_recording_is_a_fault_not_a_crash(atlas):
+    assert "no recording at" in faults(atlas)["zarr.json"]
+
+
+def test_names__atlas_without_recordings_names_the_folder(atlas):
+    with pytest.raises(UserError, match=f"no recordings in {atlas.recordings}"):
+        names_to_verify(atlas)
+
+
+def test_names__prefixes_choose_and_one_that_fits_none_is_refused(whole):
+    assert names_to_verify(whole) == ["toy", "untrained"]
+    assert names_to_verify(whole, ["unt", "untr"]) == ["untrained"]
+    with pytest.raises(UserError, match="no recording begins with 'x'"):
+        names_to_verify(whole, ["toy", "x"])
+
+
+def test_verify__tables_whose_recording_is_gone_are_checked(whole, tmp_path):
+    root = tmp_path / "atlas"
+    shutil.copytree(whole.root, root)
+    copy = Atlas(root)
+    shutil.rmtree(Path(copy.recording("toy")))
+    assert names_to_verify(copy) == ["toy", "untrained"]
+    found = verify(copy, names_to_verify(copy))
+    assert (found.faults, found.tables_only) == ((), ("toy",))
+    (copy.tables / "units/recording=toy/units.parquet").write_bytes(b"half")
+    key = "tables/units/recording=toy/units.parquet"
+    assert faults(copy) == {key: "the content differs from its sha256"}
+    shutil.rmtree(copy.tables)
+    assert names_to_verify(copy) == ["toy", "untrained"]
+    assert faults(copy)[key] == "missing"
