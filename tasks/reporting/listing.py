@@ -41,12 +41,22 @@ def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
     row["status"] = attributes["status"]
     row |= {key: attributes[key] for key in ("model", "checkpoint", "test_set", "split")}
     row["shards"] = len(receipt_keys(place))
+    row |= _sizes(place, attributes["reductions"][0])
     if RECORDINGS.name in tables:
         columns = ("images", "units", "accuracy")
         # `verify` names a damaged table; the other recordings are listed all the same.
         with suppress(UserError):
             row |= read_table(atlas.table_file(RECORDINGS, name), columns).to_pylist()[0]
     return row
+
+
+def _sizes(place: Place, reduction: str) -> dict[str, int]:
+    """Return the shape of a recording, as one of its arrays tells it; nothing where that is damaged."""
+    try:
+        images, units = json.loads(place.read(f"channel_{reduction}/zarr.json"))["shape"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {"images": images, "units": units}
 
 
 def _has_other_format(place: Place) -> bool:
