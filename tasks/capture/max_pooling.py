@@ -20,6 +20,7 @@ from activarium.tasks.capture.openmp import (
     pack,
     pointer,
     region,
+    region_threads,
     run_on_own_threads,
     thread_number,
 )
@@ -80,11 +81,11 @@ def _body() -> Any:
 
     @compiler.cfunc(REGION_BODY, cache=True)  # type: ignore[untyped-decorator]
     def body(packed: Any) -> None:
-        given = carray(packed, (12,))
+        given = carray(packed, (11,))
         images, channels = given[2], given[5]
         source = carray(pointer(given[0]), (images, given[3], given[4], channels), np.float32)
         result = carray(pointer(given[1]), (images, given[6], given[7], channels), np.float32)
-        thread, threads = thread_number(), given[11]
+        thread, threads = thread_number(), region_threads()
         first, last = images * thread // threads, images * (thread + 1) // threads
         window = (given[8], given[9], given[10])
         _pool_images(source[first:last], result[first:last], window)
@@ -119,7 +120,7 @@ class MaxPool(nn.Module):
         if threads == 1:
             _pool_images(source, target, self._window)
         elif in_region is not None:
-            sizes = (*source.shape, *target.shape[1:3], *self._window, threads)
+            sizes = (*source.shape, *target.shape[1:3], *self._window)
             in_region(_body(), pack((source, target), sizes), threads)
         else:
             run_on_own_threads(

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 LIBRARY = "libgomp.so.1"
 """GNU OpenMP, which torch comes with on Linux."""
 
-THREAD_NUMBER = "omp_get_thread_num"
+THREAD_NUMBER, THREADS = "omp_get_thread_num", "omp_get_num_threads"
 
 compiler: Any = numba
 """numba, whose decorators and types mypy does not know."""
 
 thread_number: Any = compiler.types.ExternalFunction(THREAD_NUMBER, compiler.types.int32())
 """Number of the thread that calls it, in compiled code within a region."""
+
+region_threads: Any = compiler.types.ExternalFunction(THREADS, compiler.types.int32())
+"""Threads of the region, in compiled code within it; limits may make them fewer than asked for."""
 
 REGION_BODY: Any = compiler.types.void(compiler.types.CPointer(compiler.types.int64))
 """Signature of what each thread of a region does: it takes the packed arguments."""
@@ -62,13 +65,14 @@ def region() -> Callable[[Any, NDArray[np.int64], int], None] | None:
     try:
         # The one that this process has loaded already, never another.
         library = ctypes.CDLL(LIBRARY, mode=getattr(os, "RTLD_NOLOAD", 0) | os.RTLD_NOW)
-        parallel, number = library.GOMP_parallel, library[THREAD_NUMBER]
+        parallel = library.GOMP_parallel
+        for name in (THREAD_NUMBER, THREADS):
+            address = ctypes.cast(library[name], ctypes.c_void_p).value
+            llvmlite.binding.add_symbol(name, address)
     except (OSError, AttributeError):
         return None
     parallel.restype = None
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-    address = ctypes.cast(number, ctypes.c_void_p).value
-    llvmlite.binding.add_symbol(THREAD_NUMBER, address)
 
     def run(body: Any, packed: NDArray[np.int64], threads: int) -> None:
         parallel(body.address, packed.ctypes.data, threads, 0)

@@ -13,6 +13,7 @@ from activarium.tasks.capture.openmp import (
     pack,
     pointer,
     region,
+    region_threads,
     run_on_own_threads,
     thread_number,
 )
@@ -50,7 +51,7 @@ def transform_on_threads(
     if in_region is not None:
         operations, numbers, wanted = work
         arrays: tuple[NDArray[Any], ...] = (*maps, numbers, wanted, reduced)
-        sizes = (*maps[0].shape, numbers.shape[1], reduced.shape[3], operations, threads)
+        sizes = (*maps[0].shape, numbers.shape[1], reduced.shape[3], operations)
         in_region(_body(), pack(arrays, sizes), threads)
         return
 
@@ -69,7 +70,7 @@ def _body() -> Any:
 
     @compiler.cfunc(REGION_BODY, cache=True)  # type: ignore[untyped-decorator]
     def body(packed: Any) -> None:
-        given = carray(packed, (12,))
+        given = carray(packed, (11,))
         images, values, lanes, channels = given[6], given[7], given[8], given[9]
         source = carray(pointer(given[0]), (images, values), np.float32)
         result = carray(pointer(given[1]), (images, values), np.float32)
@@ -78,7 +79,7 @@ def _body() -> Any:
         wanted = carray(pointer(given[4]), (stages,), np.int64)
         shape = (stages, reductions, images, channels)
         reduced = carray(pointer(given[5]), shape, np.float32)
-        thread, threads = thread_number(), given[11]
+        thread, threads = thread_number(), region_threads()
         first, last = images * thread // threads, images * (thread + 1) // threads
         transform_images(
             source[first:last],
