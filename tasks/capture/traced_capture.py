@@ -11,10 +11,8 @@ from torch import fx, nn
 
 from activarium.tasks.capture.batch_norm_folding import fold
 from activarium.tasks.capture.capture import Capture
-from activarium.tasks.capture.elementwise_chains import fuse_chains
 from activarium.tasks.capture.forward import AUTOCAST, run_forward
 from activarium.tasks.capture.graph_taps import TappedGraph, tap_graph
-from activarium.tasks.capture.max_pooling import replace_pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -65,9 +63,7 @@ class TracedCapture(Capture):
         tapped = tap_graph(model, wanted.reducers(density))
         self.folded = () if unfolded is None else fold(model, tapped, unfolded=unfolded)
         if not compiled and _is_on_cpu(model):
-            replace_pools(model, tapped)
-            if wanted.precision not in AUTOCAST:
-                fuse_chains(model, tapped)
+            _use_kernels(model, tapped, wanted.precision)
         module = _module(model, tapped, wanted.precision)
         self._batch_size = batch_size if compiled else None
         self._module: Callable[[torch.Tensor], Any] = (
@@ -97,6 +93,18 @@ class TracedCapture(Capture):
 
 def _is_on_cpu(model: nn.Module) -> bool:
     return all(parameter.device.type == "cpu" for parameter in model.parameters())
+
+
+def _use_kernels(model: nn.Module, tapped: TappedGraph, precision: Precision) -> None:
+    """Let kernels for the CPU do what they can of the graph."""
+    try:
+        from activarium.tasks.capture.elementwise_chains import fuse_chains
+        from activarium.tasks.capture.max_pooling import replace_pools
+    except ModuleNotFoundError:  # the benchmark of GPUs runs without numba
+        return
+    replace_pools(model, tapped)
+    if precision not in AUTOCAST:
+        fuse_chains(model, tapped)
 
 
 def _module(model: nn.Module, tapped: TappedGraph, precision: Precision) -> fx.GraphModule:
