@@ -94,16 +94,16 @@ class Capture(ABC):
         self.columns: Mapping[str, slice] = wanted.columns()
         self._density = density
 
-    @abstractmethod
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    @abstractmethod
-    def __exit__(
+    def __exit__(  # noqa: B027 - hooks alone have something to undo
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        """End the capture."""
 
     @abstractmethod
     def _run(self, images: torch.Tensor) -> torch.Tensor: ...

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from activarium.tasks.capture.reduction_kernel import STAGES
 from activarium.tasks.capture.reductions import channels_last_rows
 from activarium.tasks.capture.row_transforms import Operations, transform_rows
 
@@ -53,7 +54,7 @@ class Chain(nn.Module):
         self._wanted = [
             {each for place, reducer in reducers if place == stage for each in reducer.reductions}
             or None
-            for stage in range(4)
+            for stage in range(STAGES)
         ]
 
     def forward(

@@ -155,8 +155,10 @@ class _Search:
 
     def _step(self, node: fx.Node, chain: _Found) -> _Step | None:
         """Return the node as the chain's next operation; None if it cannot be one."""
+        if node in self._taken:
+            return None
         step = self._norm(node) or self._addition(node, chain.end) or self._rectifier(node)
-        if step is None or node in self._taken or step.stage <= chain.stage:
+        if step is None or step.stage <= chain.stage:
             return None
         if step.in_place and not chain.steps and not chain.owned:
             return None

@@ -19,9 +19,8 @@ from activarium.tasks.capture.openmp import (
     compiler,
     pack,
     pointer,
-    region,
     region_threads,
-    run_on_own_threads,
+    run_on_threads,
     thread_number,
 )
 from activarium.tasks.capture.reductions import channels_last_rows
@@ -115,19 +114,15 @@ class MaxPool(nn.Module):
         size = self._pool(torch.empty_like(maps, device="meta")).shape
         result = torch.empty(size, memory_format=torch.channels_last)
         source, target = (each.permute(0, 2, 3, 1).numpy() for each in (maps, result))
+
+        def run(part: slice) -> None:
+            _pool_images(source[part], target[part], self._window)
+
+        def packed() -> NDArray[np.int64]:
+            return pack((source, target), (*source.shape, *target.shape[1:3], *self._window))
+
         threads = min(torch.get_num_threads(), len(maps))
-        in_region = region()
-        if threads == 1:
-            _pool_images(source, target, self._window)
-        elif in_region is not None:
-            sizes = (*source.shape, *target.shape[1:3], *self._window)
-            in_region(_body(), pack((source, target), sizes), threads)
-        else:
-            run_on_own_threads(
-                lambda part: _pool_images(source[part], target[part], self._window),
-                len(maps),
-                threads,
-            )
+        run_on_threads(run, len(maps), threads, body=_body, packed=packed)
         return result
 
 

@@ -80,11 +80,37 @@ def region() -> Callable[[Any, NDArray[np.int64], int], None] | None:
     return run
 
 
-def run_on_own_threads(run: Callable[[slice], None], images: int, threads: int) -> None:
-    """Hand images to as many threads of our own, for machines without such a library."""
+def run_on_threads(
+    run: Callable[[slice], None],
+    images: int,
+    threads: int,
+    *,
+    body: Callable[[], Any],
+    packed: Callable[[], NDArray[np.int64]],
+) -> None:
+    """Share images among threads: torch's, or our own on machines without such a library.
+
+    Parameters
+    ----------
+    run
+        Does the work for some of the images.
+    images
+        How many there are.
+    threads
+        At most as many as images; with one, this thread does all of it.
+    body, packed
+        The same work as a region's body, compiled when it is first asked for, and its arguments.
+    """
+    in_region = region() if threads > 1 else None
+    if in_region is not None:
+        in_region(body(), packed(), threads)
+        return
     edges = [images * thread // threads for thread in range(threads + 1)]
     parts = [slice(first, last) for first, last in pairwise(edges)]
-    list(_pool(threads).map(run, parts))
+    if threads == 1:
+        run(parts[0])
+    else:
+        list(_pool(threads).map(run, parts))
 
 
 @cache

@@ -12,9 +12,8 @@ from activarium.tasks.capture.openmp import (
     compiler,
     pack,
     pointer,
-    region,
     region_threads,
-    run_on_own_threads,
+    run_on_threads,
     thread_number,
 )
 from activarium.tasks.capture.reduction_kernel import ORDER, STAGES, transform_images
@@ -44,22 +43,18 @@ def transform_on_threads(
     threads
         At most as many as images.
     """
-    if threads == 1:
-        transform_images(*maps, work, reduced)
-        return
-    in_region = region()
-    if in_region is not None:
-        operations, numbers, wanted = work
-        arrays: tuple[NDArray[Any], ...] = (*maps, numbers, wanted, reduced)
-        sizes = (*maps[0].shape, numbers.shape[1], reduced.shape[3], operations)
-        in_region(_body(), pack(arrays, sizes), threads)
-        return
 
     def run(part: slice) -> None:
         source, result, other = (each[part] for each in maps)
         transform_images(source, result, other, work, reduced[:, :, part])
 
-    run_on_own_threads(run, len(maps[0]), threads)
+    def packed() -> NDArray[np.int64]:
+        operations, numbers, wanted = work
+        arrays: tuple[NDArray[Any], ...] = (*maps, numbers, wanted, reduced)
+        sizes = (*maps[0].shape, numbers.shape[1], reduced.shape[3], operations)
+        return pack(arrays, sizes)
+
+    run_on_threads(run, len(maps[0]), threads, body=_body, packed=packed)
 
 
 @cache

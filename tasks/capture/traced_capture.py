@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
@@ -16,7 +16,6 @@ from activarium.tasks.capture.graph_taps import TappedGraph, tap_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from types import TracebackType
 
     from activarium.schemas.config import Precision
     from activarium.tasks.capture.capture import Wanted
@@ -69,17 +68,6 @@ class TracedCapture(Capture):
         self._module: Callable[[torch.Tensor], Any] = (
             torch.compile(module, dynamic=False) if compiled else module
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
         count = len(images)

@@ -18,21 +18,23 @@ from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.entry_points import load_entry_point, one_line
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.models.model_sources import ModelSource, agreed_colours, seeded
-from activarium.tasks.models.model_weights import draw_anew
+from activarium.tasks.models.model_sources import (
+    DEFAULT,
+    RESTARTED,
+    ReadyModelSource,
+    agreed_colours,
+    seeded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-DEFAULT = "DEFAULT"
-RESTARTED = "restarted"
-
 LIBRARIES = ("torch", "torchvision", "timm")
 """Packages whose code is told by their version, not by its text."""
 
 
-class EntryPointModel(ModelSource):
+class EntryPointModel(ReadyModelSource):
     """The model that a function of the user returns, called with `model.options`."""
 
     @cached_property
@@ -122,13 +124,6 @@ class EntryPointModel(ModelSource):
             )
         model = self._model
         del self._model
-        return model
-
-    def load(self) -> nn.Module:
-        """Return the model as the function returns it, or with all weights drawn anew."""
-        model = self.build(classes=0, colours=0, size=(0, 0))
-        if self.config.weights == RESTARTED:
-            draw_anew(model, self.config.seed)
         return model
 
     def control(self) -> dict[str, object]:

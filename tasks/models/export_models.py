@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.models.export_files import ExportFile, read_export_file
-from activarium.tasks.models.model_sources import ModelSource, agreed_colours
-from activarium.tasks.models.model_weights import draw_anew
+from activarium.tasks.models.model_sources import (
+    DEFAULT,
+    RESTARTED,
+    ReadyModelSource,
+    agreed_colours,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
 PREFIX = "export:"
-DEFAULT = "DEFAULT"
-RESTARTED = "restarted"
 
 
-class ExportedModelFile(ModelSource):
+class ExportedModelFile(ReadyModelSource):
     """A program of `torch.export` with its weights, as `export:<path>`."""
 
     @property
@@ -81,13 +83,6 @@ class ExportedModelFile(ModelSource):
             raise UserError(f"model.outputs: {self.path.name} has its own; leave the setting out")
         model = self._file.model
         del self._file
-        return model
-
-    def load(self) -> nn.Module:
-        """Return the model as it was exported, or with all weights drawn anew."""
-        model = self.build(classes=0, colours=0, size=(0, 0))
-        if self.config.weights == RESTARTED:
-            draw_anew(model, self.config.seed)
         return model
 
     def control(self) -> dict[str, object]:

@@ -10,6 +10,7 @@ import torch
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.fingerprint import fingerprint
+from activarium.tasks.models.model_weights import draw_anew
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from activarium.schemas.config import ModelConfig, PreprocessingConfig
+
+DEFAULT = "DEFAULT"
+"""Configured for the weights that a source brings."""
+
+RESTARTED = "restarted"
+"""Configured for a ready model whose weights are all drawn anew."""
 
 IMAGE_COLOURS = (1, 3)
 """Colours that images can have as inputs: grey, and red, green and blue."""
@@ -97,6 +104,17 @@ class ModelSource(ABC):
                 f"model.options are keyword arguments of a model's function; "
                 f"{self.config.architecture} takes none: leave them out"
             )
+
+
+class ReadyModelSource(ModelSource):
+    """A source that gives a model with its weights, not an architecture to be filled."""
+
+    def load(self) -> nn.Module:
+        """Return the model as the source gives it, or with all weights drawn anew."""
+        model = self.build(classes=0, colours=0, size=(0, 0))
+        if self.config.weights == RESTARTED:
+            draw_anew(model, self.config.seed)
+        return model
 
 
 @contextmanager

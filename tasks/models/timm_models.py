@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.entry_points import one_line
-from activarium.tasks.models.model_sources import ModelSource, agreed_colours, seeded
+from activarium.tasks.models.model_sources import DEFAULT, ModelSource, agreed_colours, seeded
 
 if TYPE_CHECKING:
     from torch import nn
 
 PREFIX = "timm:"
-DEFAULT = "DEFAULT"
 COLOURS = 3
 USUAL_CROP = 0.875
 """Share of the resized side that timm crops where the configuration does not say."""

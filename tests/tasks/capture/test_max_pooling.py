@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from activarium.schemas.layers import KINDS
-from activarium.tasks.capture import max_pooling
+from activarium.tasks.capture import openmp
 from activarium.tasks.capture.capture import HookCapture, Wanted
 from activarium.tasks.capture.graph_taps import tap_graph
 from activarium.tasks.capture.layers import find_layers
@@ -41,7 +41,7 @@ def test_max_pool__is_pytorchs_bit_by_bit(shape, layout, pool, threads):
 
 def test_max_pool__threads_of_our_own_give_the_same(monkeypatch):
     maps = torch.randn(5, 8, 9, 9).contiguous(memory_format=torch.channels_last)
-    monkeypatch.setattr(max_pooling, "region", lambda: None)
+    monkeypatch.setattr(openmp, "region", lambda: None)
     with torch_threads(2):
         assert torch.equal(MaxPool(SQUARES[1])(maps), SQUARES[1](maps))
 

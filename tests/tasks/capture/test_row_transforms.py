@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activarium.tasks.capture import reduction_threads
+from activarium.tasks.capture import openmp
 from activarium.tasks.capture.openmp import region
 from activarium.tasks.capture.row_transforms import Operations, reduce_rows, transform_rows
 from activarium.tasks.recording.cores import torch_threads
@@ -100,7 +100,7 @@ def test_transform_rows__operations_in_order_and_reductions_at_every_stage(
 @pytest.mark.parametrize("own_threads", [True, False])
 def test_transform_rows__threads_change_nothing(own_threads, monkeypatch):
     if own_threads:
-        monkeypatch.setattr(reduction_threads, "region", lambda: None)
+        monkeypatch.setattr(openmp, "region", lambda: None)
     rows = torch.randn(7, 700, 64)
     results = []
     for threads in (1, 2, 3):
