@@ -15,6 +15,7 @@ import torch
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import ShardReceipt
 from activarium.tasks.capture.forward import is_out_of_memory
+from activarium.tasks.capture.unsound_call import first_unsound_call
 from activarium.tasks.images.decoding import UndecodableImageError
 from activarium.tasks.images.preprocessing import thumbnails
 from activarium.tasks.progress import no_advance
@@ -196,7 +197,7 @@ class _Run:
         filled.rows.put(first, captured, batch.valid, small)
         filled.conversions.update(batch.conversions)
         if not self._is_checked:
-            self._check_first(filled, batch)
+            self._check_first(filled, batch, inputs)
         self._last = time.perf_counter()
         filled.forward_seconds += self._last - began
         images = batch.stop - batch.start
@@ -226,12 +227,18 @@ class _Run:
         self._filled = None
         self._upcoming.finish()
 
-    def _check_first(self, filled: FilledShard, batch: Batch) -> None:
+    def _check_first(self, filled: FilledShard, batch: Batch, inputs: torch.Tensor) -> None:
         """Tell of NaN after the first batch, not after the first shard."""
+        session = self._session
+
+        def origin(row: int) -> str | None:
+            return first_unsound_call(session.subject.model, inputs[row : row + 1])
+
         filled.rows.wait()
         start = filled.shard.start
         values = filled.rows.values(batch.start - start, batch.stop - start)
-        check_finite(self._session.plan, self._session.subject.test_set, values, first=batch.start)
+        test_set = session.subject.test_set
+        check_finite(session.plan, test_set, values, first=batch.start, origin=origin)
         self._is_checked = True
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from activarium.schemas.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def check_finite(
-    plan: RecordPlan, test_set: TestSet, values: Mapping[str, NDArray[Any]], *, first: int
+    plan: RecordPlan,
+    test_set: TestSet,
+    values: Mapping[str, NDArray[Any]],
+    *,
+    first: int,
+    origin: Callable[[int], str | None] = lambda _: None,
 ) -> None:
     """Refuse NaN and infinity in the rows of images that could be decoded.
 
@@ -32,6 +37,8 @@ def check_finite(
         Rows (image, ...) per array.
     first
         The image of the first row.
+    origin
+        Given a row, names the call of the model that went wrong first, if that can be found.
 
     Raises
     ------
@@ -45,16 +52,20 @@ def check_finite(
     if unsound.any():
         column = int(np.argmax(unsound.any(axis=0)))
         place = int(np.searchsorted(plan.model_layers.offsets(), column, side="right")) - 1
-        what = f"layer {plan.model_layers.layers[place].name!r} is the first that is recorded"
+        name = plan.model_layers.layers[place].name
+        what = f"layer {name!r} is the first that is recorded"
         row = int(np.argmax(unsound[:, column]))
     else:
+        name = ""
         unsound = ~np.isfinite(logits) & valid[:, None]
         what = "the model's output, and no recorded layer, is the first"
         row = int(np.argmax(unsound.any(axis=1)))
+    call = origin(row)
+    earlier = f" (before it, {call!r} is so)" if call not in {None, name} else ""
     is_exact = plan.attributes["precision"] == "float32"
     raise UserError(
-        f"{what} to be NaN or infinite, for image {test_set.ids[first + row]!r}: check the weights "
-        f"and the preprocessing{'' if is_exact else ', or use record.precision float32'}"
+        f"{what} to be NaN or infinite{earlier}, for image {test_set.ids[first + row]!r}: check the "
+        f"weights and the preprocessing{'' if is_exact else ', or use record.precision float32'}"
     )
 
 

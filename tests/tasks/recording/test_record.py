@@ -561,6 +561,20 @@ def test_record__nan_weights_name_their_layer(atlas):
         run(atlas, model=model)
 
 
+def test_record__nan_names_the_module_too_where_none_of_it_is_recorded(atlas):
+    class NormNet(TinyNet):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(1)
+            self.norm.running_var.fill_(-1)
+
+        def forward(self, images):
+            return super().forward(self.norm(images))
+
+    with pytest.raises(UserError, match=r"layer 'conv1' .* infinite \(before it, 'norm' is so\)"):
+        run(atlas, model=make_model(NormNet))
+
+
 def test_record__nan_in_the_first_batch_is_told_at_once(atlas):
     images = make_set(low=100)
     images.pixels[1] = 0
