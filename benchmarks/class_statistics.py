@@ -23,7 +23,7 @@ from activarium.tasks.statistics.preference import (
     mann_whitney_u,
     selectivity_index,
 )
-from activarium.tasks.statistics.ranking import rank_sums
+from activarium.tasks.statistics.ranking import rank_units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +35,7 @@ SCIPY_UNITS = 8
 def statistics(responses: NDArray[np.float32], label: NDArray[np.int64], classes: int) -> None:
     """Compute every statistic of the class tables."""
     moments = class_moments(responses, label, classes)
-    ranks, ties = rank_sums(responses, label, classes)
+    ranks, ties = rank_units(responses, label, classes)[:2]
     u = mann_whitney_u(ranks, moments.count)
     mann_whitney_p(u, moments.count, ties)
     kruskal_wallis(ranks, moments.count, ties)

@@ -133,47 +133,70 @@ def class_codes(
     return label.astype(np.int64)
 
 
-# Sums may be reassociated, which lets the compiler use vector registers; NaN and infinity keep
-# their meaning.
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _mean_and_m2(value: NDArray[np.float64], start: int, stop: int) -> tuple[float, float]:
-    size = stop - start
+def by_class(
+    responses: NDArray[np.float32], code: NDArray[np.int64], n_classes: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the responses with the images in order of class, and where each class starts.
+
+    Parameters
+    ----------
+    responses
+        Responses, shape (unit, image).
+    code
+        Class codes, shape (image,).
+    n_classes
+        Number of classes.
+
+    Returns
+    -------
+    Contiguous responses, the same array where the images are in order already, and `start`, shape
+    (class + 1,): class c holds the images start[c] to start[c + 1].
+    """
+    start = np.concatenate(([0], np.cumsum(np.bincount(code, minlength=n_classes))))
+    if (code[1:] < code[:-1]).any():
+        responses = responses[:, np.argsort(code, kind="stable")]
+    return np.ascontiguousarray(responses), start
+
+
+# Sums may be reassociated, which lets the compiler use vector registers, and NaN does not occur;
+# infinity keeps its meaning.
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nnan"})
+def _mean_and_m2(value: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """Return mean, sum of squared deviations, smallest and largest of one class of one unit."""
     total = 0.0
-    for i in range(start, stop):
-        total += value[i]
-    mean = total / size
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    for i in range(value.size):
+        total += np.float64(value[i])
+        low = min(low, value[i])
+        high = max(high, value[i])
+    mean = total / value.size
     squares = 0.0
     residue = 0.0
-    for i in range(start, stop):
-        deviation = value[i] - mean
+    for i in range(value.size):
+        deviation = np.float64(value[i]) - mean
         squares += deviation * deviation
         residue += deviation
     # The rounded mean leaves a residue; taking it out is the corrected two-pass algorithm.
-    return mean, max(squares - residue * residue / size, 0.0)
+    m2 = max(squares - residue * residue / value.size, 0.0)
+    return mean, m2, float(low), float(high)
 
 
 @njit(nogil=True, cache=True)
 def _moments(
-    responses: NDArray[np.float32], order: NDArray[np.int64], start: NDArray[np.int64]
+    responses: NDArray[np.float32], start: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean, m2, low and high; class c holds the images order[start[c] : start[c + 1]]."""
-    units, images = responses.shape
+    """Return mean, m2, low and high; class c holds the images start[c] to start[c + 1]."""
+    units = responses.shape[0]
     mean = np.full((units, start.size - 1), np.nan)
     m2 = np.zeros((units, start.size - 1))
-    low = np.empty(units)
-    high = np.empty(units)
-    value = np.empty(images, np.float64)
+    low, high = np.full(units, np.inf), np.full(units, -np.inf)
     for unit in range(units):
-        smallest, largest = np.inf, -np.inf
-        for i in range(images):
-            x = np.float64(responses[unit, order[i]])
-            value[i] = x
-            smallest = min(smallest, x)
-            largest = max(largest, x)
-        low[unit], high[unit] = smallest, largest
         for c in range(start.size - 1):
             if start[c + 1] > start[c]:
-                mean[unit, c], m2[unit, c] = _mean_and_m2(value, start[c], start[c + 1])
+                part = responses[unit, start[c] : start[c + 1]]
+                mean[unit, c], m2[unit, c], smallest, largest = _mean_and_m2(part)
+                low[unit] = min(low[unit], smallest)
+                high[unit] = max(high[unit], largest)
     return mean, m2, low, high
 
 
@@ -187,7 +210,8 @@ def class_moments(
     Parameters
     ----------
     responses
-        Finite responses, shape (unit, image), float32.
+        Finite responses, shape (unit, image), float32. Images in order of their classes save a
+        copy.
     label
         Class code of each image, shape (image,), in 0 .. n_classes - 1.
     n_classes
@@ -208,10 +232,8 @@ def class_moments(
     the corrected two-pass algorithm.
     """
     code = class_codes(label, responses, n_classes)
-    count = np.bincount(code, minlength=n_classes)
-    start = np.concatenate(([0], np.cumsum(count)))
-    order = np.argsort(code, kind="stable")
-    return ClassMoments(count, *_moments(np.ascontiguousarray(responses), order, start))
+    ordered, start = by_class(responses, code, n_classes)
+    return ClassMoments(np.diff(start), *_moments(ordered, start))
 
 
 def combine_moments(first: ClassMoments, second: ClassMoments) -> ClassMoments:

@@ -1,196 +1,247 @@
-"""Rank sums per class: one radix ranking of each unit, shared by every rank test."""
+"""One ranking of every unit over all images, shared by every statistic that is made of ranks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from activarium.tasks.statistics.moments import class_codes
+from activarium.tasks.statistics.moments import by_class, class_codes
+from activarium.tasks.statistics.placements import place_images, sum_placements
+from activarium.tasks.statistics.response_keys import key_range, pack, response_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-_DIGIT_BITS = 11
-_PASSES = 3
-_SIGN = np.int32(-(2**31))
-_WORD = np.uint64(32)
-_LOW_WORD = np.uint64(0xFFFFFFFF)
+GROUP = 16
+"""Units that are sorted side by side: few enough that their keys stay in the cache."""
+MOST_IMAGES = 4_000_000
+"""Beyond it the whole numbers of DeLong's variance may pass 64 bits."""
 
 
-@njit(nogil=True, cache=True)
-def _pack(
-    bits: NDArray[np.int32],
-    code: NDArray[np.int64],
-    packed: NDArray[np.uint64],
-    lowest: NDArray[np.int64],
-) -> tuple[int, int]:
-    """Fill `packed` with (key - smallest key) << 32 | class, without the smallest responses.
+class Ranks(NamedTuple):
+    """What the order of the images by each unit's response says of the classes."""
 
-    Those are only counted per class, in `lowest`: they share one rank, and after a ReLU they are
-    the zeros, half of all images. Return the number packed and the width of their keys in bits.
-    """
-    images = bits.size
-    low = np.int64(2**32)
-    high = np.int64(-1)
-    for i in range(images):
-        v = bits[i]
-        # -0.0 equals +0.0 and must share its rank.
-        v = np.int32(0) if v == _SIGN else v
-        # Flip the sign bit of positive and all bits of negative floats: order as unsigned integers.
-        key = np.int64(np.uint32(v ^ ((v >> np.int32(31)) | _SIGN)))
-        low = min(low, key)
-        high = max(high, key)
-        packed[i] = np.uint64(key)
-    smallest = np.uint64(low)
-    size = 0
-    lowest[:] = 0
-    for i in range(images):
-        offset = packed[i] - smallest
-        above = int(offset != np.uint64(0))
-        packed[size] = (offset << _WORD) | np.uint64(code[i])
-        size += above
-        lowest[code[i]] += 1 - above
-    width = 0
-    while (high - low) >> width > 0:
-        width += 1
-    return size, width
+    rank_sum: NDArray[np.float64]
+    """Sum of the midranks (1 .. image) of the images of each class, shape (unit, class)."""
+    tie_sum: NDArray[np.float64]
+    """Sum of t^3 - t over the groups of t equal responses, shape (unit,)."""
+    auroc_variance: NDArray[np.float64]
+    """DeLong's variance of each class's AUROC against the rest, shape (unit, class); NaN where the
+    class or the rest has fewer than two images."""
+    joint: NDArray[np.int64]
+    """Images by bin of equally many responses and class, shape (unit, bin, class); equal responses
+    stay together, in the bin of the lowest of their ranks."""
+    quantile: NDArray[np.float64]
+    """Quantiles of the responses, shape (unit, quantile), interpolated linearly."""
+    top: NDArray[np.float64]
+    """Images of each class among the top ones, shape (unit, class); images that equal the last of
+    them count by the share of them that is taken."""
 
 
-@njit(nogil=True, cache=True)
-def _count_digits(
-    packed: NDArray[np.uint64], passes: int, digit: int, histogram: NDArray[np.int32]
-) -> None:
-    mask = np.uint64((1 << digit) - 1)
-    step = np.uint64(digit)
-    for p in range(passes):
-        histogram[p, : 1 << digit] = 0
-    for i in range(packed.size):
-        rest = packed[i] >> _WORD
-        for p in range(passes):
-            histogram[p, rest & mask] += np.int32(1)
-            rest >>= step
+def rank_units(  # noqa: PLR0913 - three independent summaries of one order
+    responses: NDArray[np.float32],
+    label: NDArray[np.integer],
+    n_classes: int,
+    *,
+    bins: int = 10,
+    quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+    top_images: int = 60,
+) -> Ranks:
+    """Rank every unit once over all images, and sum up by class.
 
-
-@njit(nogil=True, cache=True)
-def _sort(
-    packed: NDArray[np.uint64],
-    spare: NDArray[np.uint64],
-    histogram: NDArray[np.int32],
-    width: int,
-) -> NDArray[np.uint64]:
-    """Sort by key, least significant digit first; return the buffer that holds the result."""
-    if width == 0:
-        return packed
-    # As few passes as the range of this unit's keys needs, of equal width.
-    passes = (width + _DIGIT_BITS - 1) // _DIGIT_BITS
-    digit = (width + passes - 1) // passes
-    mask = np.uint64((1 << digit) - 1)
-    _count_digits(packed, passes, digit, histogram)
-    for p in range(passes):
-        position = np.int32(0)
-        for m in range(1 << digit):
-            count = histogram[p, m]
-            histogram[p, m] = position
-            position += count
-        shift = np.uint64(32 + p * digit)
-        for i in range(packed.size):
-            x = packed[i]
-            d = (x >> shift) & mask
-            o = histogram[p, d]
-            histogram[p, d] = o + np.int32(1)
-            spare[o] = x
-        packed, spare = spare, packed
-    return packed
-
-
-@njit(nogil=True, cache=True)
-def _midranks(
-    ordered: NDArray[np.uint64], lowest: NDArray[np.int64], twice: NDArray[np.int64]
-) -> float:
-    """Fill `twice` with twice the rank sums; return the sum of t^3 - t over groups of ties."""
-    below = lowest.sum()
-    # Twice a midrank is an integer, so the sums are exact.
-    for c in range(lowest.size):
-        twice[c] = lowest[c] * (below + 1)
-    t = np.float64(below)
-    ties = t * t * t - t
-    i = 0
-    while i < ordered.size:
-        key = ordered[i] >> _WORD
-        stop = i + 1
-        while stop < ordered.size and (ordered[stop] >> _WORD) == key:
-            stop += 1
-        if stop - i > 1:
-            t = np.float64(stop - i)
-            ties += t * t * t - t
-        for m in range(i, stop):
-            twice[ordered[m] & _LOW_WORD] += 2 * below + i + stop + 1
-        i = stop
-    return ties
-
-
-@njit(nogil=True, cache=True)
-def _rank_units(
-    bits: NDArray[np.int32],
-    code: NDArray[np.int64],
-    rank_sum: NDArray[np.float64],
-    tie_sum: NDArray[np.float64],
-) -> None:
-    units, images = bits.shape
-    packed = np.empty(images, np.uint64)
-    spare = np.empty(images, np.uint64)
-    histogram = np.empty((_PASSES, 1 << _DIGIT_BITS), np.int32)
-    lowest = np.empty(rank_sum.shape[1], np.int64)
-    twice = np.empty(rank_sum.shape[1], np.int64)
-    for unit in range(units):
-        size, width = _pack(bits[unit], code, packed, lowest)
-        ordered = _sort(packed[:size], spare[:size], histogram, width)
-        tie_sum[unit] = _midranks(ordered, lowest, twice)
-        rank_sum[unit] = 0.5 * twice
-
-
-def rank_sums(
-    responses: NDArray[np.float32], label: NDArray[np.integer], n_classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sum of midranks of every class and the tie sum of every unit.
-
-    Each unit is ranked once over all images by a radix sort on the bits of its responses; equal
-    responses (-0.0 and +0.0 too) share their mean rank. The kernel holds no lock and keeps its
-    scratch memory to itself, so threads run it side by side.
+    Responses and classes are packed into integers, which NumPy sorts; equal responses (-0.0 and
+    +0.0 too) share their mean rank. All sums are of whole numbers, so nothing depends on the order
+    of the images. The kernels hold no lock and keep their scratch memory to themselves, so threads
+    run them side by side.
 
     Parameters
     ----------
     responses
-        Finite responses, shape (unit, image), float32; drop images with NaN first.
+        Finite responses, shape (unit, image), float32; drop images with NaN first. Images in order
+        of their classes save a copy.
     label
         Class code of each image, shape (image,), in 0 .. n_classes - 1.
     n_classes
         Number of classes.
-
-    Returns
-    -------
-    rank_sum
-        Sum of the midranks (1 .. image) of the images of each class, shape (unit, class).
-    tie_sum
-        Sum of t^3 - t over the groups of t equal responses, shape (unit,).
+    bins
+        Bins of `joint`.
+    quantiles
+        Levels of `quantile`, from 0 to 1.
+    top_images
+        Images that `top` counts; all where there are fewer.
 
     Raises
     ------
     ValueError
-        Where a class code is out of range, or shapes or types do not fit.
+        Where a class code is out of range, shapes or types do not fit, or there are more than
+        4,000,000 images.
 
     References
     ----------
-    Kruskal and Wallis (1952), Use of ranks in one-criterion variance analysis:
-    midranks for ties.
+    Kruskal and Wallis (1952), Use of ranks in one-criterion variance analysis: midranks for ties;
+    DeLong, DeLong and Clarke-Pearson (1988), Comparing the areas under two or more correlated
+    receiver operating characteristic curves, equations 4 to 6.
     """
     code = class_codes(label, responses, n_classes)
     units, images = responses.shape
-    rank_sum = np.zeros((units, n_classes))
+    if images > MOST_IMAGES:
+        msg = f"expected at most {MOST_IMAGES:,} images, got {images:,}"
+        raise ValueError(msg)
+    ordered, start = by_class(responses, code, n_classes)
+    sums = np.zeros((units, n_classes, 3), np.int64)
     tie_sum = np.zeros(units)
+    joint = np.zeros((units, bins, n_classes), np.int64)
+    top = np.zeros((units, n_classes))
+    at, between = _quantile_places(quantiles, images)
+    low, high = (np.zeros((units, len(quantiles)), np.float32) for _ in range(2))
     if images:
-        bits = np.ascontiguousarray(responses).view(np.int32)
-        _rank_units(bits, code, rank_sum, tie_sum)
-    return rank_sum, tie_sum
+        edges = np.ceil(np.arange(1, bins + 1) * images / bins).astype(np.int64)
+        summary = (edges, max(images - top_images, 0), at, np.minimum(at + 1, images - 1))
+        results = (sums, tie_sum, joint, top, low, high)
+        _rank(ordered.view(np.int32), start, summary, results)
+    quantile = low + (high.astype(np.float64) - low) * between
+    count = np.diff(start)
+    return Ranks(
+        sums[:, :, 0] / 2.0 + count * (count + 1) / 2.0,
+        tie_sum,
+        _delong_variance(sums, count),
+        np.diff(joint, axis=1, prepend=0),
+        quantile if images else np.full_like(quantile, np.nan),
+        top,
+    )
+
+
+def _quantile_places(
+    quantiles: Sequence[float], images: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    exact = np.asarray(quantiles, np.float64) * max(images - 1, 0)
+    below = np.floor(exact)
+    return below.astype(np.int64), exact - below
+
+
+def _rank(
+    bits: NDArray[np.int32],
+    start: NDArray[np.int64],
+    summary: tuple[NDArray[np.int64], int, NDArray[np.int64], NDArray[np.int64]],
+    results: tuple[NDArray[np.generic], ...],
+) -> None:
+    units, images = bits.shape
+    class_bits = max(int(start.size - 2).bit_length(), 1)
+    narrow, wide = (np.empty((GROUP, images), kind) for kind in (np.uint32, np.uint64))
+    at_lowest = np.empty((GROUP, start.size - 1), np.int64)
+    size = np.empty(GROUP, np.int64)
+    for first in range(0, units, GROUP):
+        block = bits[first : first + GROUP]
+        ranges, widest = _ranges(block)
+        packed = narrow if widest + class_bits <= 32 else wide
+        _pack_group(block, start, class_bits, ranges, packed, at_lowest, size)
+        for row, filled in zip(packed[: len(block)], size, strict=False):
+            row[:filled].sort()
+        part = slice(first, first + len(block))
+        _place_group_of_units(
+            packed,
+            size,
+            class_bits,
+            start,
+            at_lowest,
+            ranges,
+            summary,
+            tuple(r[part] for r in results),
+        )
+
+
+@njit(nogil=True, cache=True)
+def _ranges(block: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:
+    """Return the numbers that make a unit's keys, and the bits of the widest."""
+    ranges = np.empty((block.shape[0], 3), np.int64)
+    largest = 0
+    for unit in range(block.shape[0]):
+        lowest, negatives, base, most = key_range(block[unit])
+        ranges[unit, 0], ranges[unit, 1], ranges[unit, 2] = lowest, negatives, base
+        largest = max(largest, int(most))
+    widest = 0
+    while largest >> widest > 0:
+        widest += 1
+    return ranges, widest
+
+
+@njit(nogil=True, cache=True)
+def _pack_group(  # noqa: PLR0913, PLR0917 - a group of units and their scratch memory
+    block: NDArray[np.int32],
+    start: NDArray[np.int64],
+    class_bits: int,
+    ranges: NDArray[np.int64],
+    packed: NDArray[np.unsignedinteger],
+    at_lowest: NDArray[np.int64],
+    size: NDArray[np.int64],
+) -> None:
+    for unit in range(block.shape[0]):
+        # Element by element: unpacked at once they would keep the loops from being vectorised.
+        lowest, negatives, base = ranges[unit, 0], ranges[unit, 1], ranges[unit, 2]
+        size[unit] = pack(
+            block[unit], start, class_bits, lowest, negatives, base, packed[unit], at_lowest[unit]
+        )
+
+
+@njit(nogil=True, cache=True)
+def _place_group_of_units(  # noqa: PLR0913, PLR0917 - a group of units and their results
+    packed: NDArray[np.unsignedinteger],
+    size: NDArray[np.int64],
+    class_bits: int,
+    start: NDArray[np.int64],
+    at_lowest: NDArray[np.int64],
+    ranges: NDArray[np.int64],
+    summary: tuple[NDArray[np.int64], int, NDArray[np.int64], NDArray[np.int64]],
+    results: tuple[NDArray[np.generic], ...],
+) -> None:
+    edges, top_rank, at, after = summary
+    sums, tie_sum, joint, top, low, high = results
+    place = np.empty(packed.shape[1], np.int32)
+    tied_squares = np.empty(start.size - 1, np.int64)
+    for unit in range(tie_sum.size):
+        row = packed[unit, : size[unit]]
+        tie_sum[unit] = place_images(
+            row,
+            class_bits,
+            start,
+            at_lowest[unit],
+            edges,
+            top_rank,
+            place,
+            tied_squares,
+            joint[unit],
+            top[unit],
+        )
+        sum_placements(place, start, tied_squares, sums[unit])
+        below = place.size - row.size
+        lowest, negatives, base = ranges[unit, 0], ranges[unit, 1], ranges[unit, 2]
+        for q in range(at.size):
+            for rank, found in ((at[q], low), (after[q], high)):
+                compact = int(row[rank - below]) >> class_bits if rank >= below else 0
+                found[unit, q] = response_of(compact, lowest, negatives, base)
+
+
+def _delong_variance(sums: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return DeLong's variance of AUROC from `sum_placements`, shape (unit, class)."""
+    rest = count.sum() - count
+    defined = (count > 1) & (rest > 1)
+    n, m = np.where(defined, count, 2), np.where(defined, rest, 2)
+    total = sums[:, :, 0]
+    own = _centred(sums[:, :, 1], total, n) / (4.0 * m * m * (n - 1.0) * n)
+    others = _centred(sums[:, :, 2], 2 * n * m - total, m) / (4.0 * n * n * (m - 1.0) * m)
+    variance: NDArray[np.float64] = np.where(defined, own + others, np.nan)
+    return variance
+
+
+def _centred(
+    squares: NDArray[np.int64], total: NDArray[np.int64], count: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return squares - total^2 / count without losing a digit: 64-bit integers wrap around alike."""
+    quotient, rest = np.divmod(total, count)
+    whole = squares - quotient * quotient * count - 2 * quotient * rest
+    centred: NDArray[np.float64] = np.maximum(whole - rest.astype(np.float64) ** 2 / count, 0.0)
+    return centred

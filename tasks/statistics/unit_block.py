@@ -28,7 +28,7 @@ from activarium.tasks.statistics.preference import (
     preferred_classes,
     selectivity_index,
 )
-from activarium.tasks.statistics.ranking import rank_sums
+from activarium.tasks.statistics.ranking import rank_units
 from activarium.tasks.stores.files import replacing
 from activarium.tasks.stores.recording import Recording
 
@@ -140,7 +140,7 @@ def block_tables(data: BlockData, block: Block) -> dict[str, Columns]:
     if not labelled.all():
         responses = np.ascontiguousarray(responses[:, labelled])
     moments = class_moments(responses, data.label[labelled], n_classes)
-    ranks = rank_sums(responses, data.label[labelled], n_classes)
+    ranks = rank_units(responses, data.label[labelled], n_classes)[:2]
     return {
         "units": units | _preferences(data, moments, *ranks),
         "unit_classes": _class_rows(data, moments, *ranks),

@@ -24,7 +24,7 @@ from activarium.tasks.statistics.preference import (
     preferred_classes,
     selectivity_index,
 )
-from activarium.tasks.statistics.ranking import rank_sums
+from activarium.tasks.statistics.ranking import rank_units
 
 CLASSES = 5
 EMPTY = 3
@@ -32,7 +32,7 @@ EMPTY = 3
 
 def statistics(responses, label, n_classes=CLASSES):
     """Every statistic by name, for comparing two ways to the same numbers."""
-    rank_sum, tie_sum = rank_sums(responses, label, n_classes)
+    rank_sum, tie_sum = rank_units(responses, label, n_classes)[:2]
     moments = class_moments(responses, label, n_classes)
     u = mann_whitney_u(rank_sum, moments.count)
     return {
