@@ -70,7 +70,7 @@ def place_images(  # noqa: C901, PLR0913, PLR0917 - one walk; the arrays that it
         _fill_top(top, start, following, tied, top_rank / lowest)
     for code in range(start.size - 1):
         _place_group(code, 0, lowest, tied, following, place, tied_squares)
-    ties = float(lowest) ** 3 - lowest
+    ties: float = float(lowest) ** 3 - lowest
     edge, i = 0, 0
     while True:
         # Groups begin in order, so all that is placed by now began below an edge just passed.
