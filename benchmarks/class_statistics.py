@@ -21,9 +21,9 @@ from activarium.tasks.statistics.preference import (
     kruskal_wallis,
     mann_whitney_p,
     mann_whitney_u,
-    selectivity_index,
 )
 from activarium.tasks.statistics.ranking import rank_units
+from activarium.tasks.statistics.selectivity import general_index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def statistics(responses: NDArray[np.float32], label: NDArray[np.int64], classes
     mann_whitney_p(u, moments.count, ties)
     kruskal_wallis(ranks, moments.count, ties)
     auroc(ranks, moments.count)
-    anova(moments), selectivity_index(moments), hedges_g(moments)
+    anova(moments), general_index(moments), hedges_g(moments)
 
 
 def by_scipy(responses: NDArray[np.float32], label: NDArray[np.int64], classes: int) -> None:

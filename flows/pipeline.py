@@ -76,7 +76,7 @@ def analyse_stage(
     recording: str, config: AnalyseConfig, root: Path, recordings_at: str | None = None
 ) -> TablesReceipt:
     """Compute the class-preference tables of one recording."""
-    from activarium.tasks.statistics.analyse import analyse
+    from activarium.tasks.analysis.analyse import analyse
     from activarium.tasks.stores.recording import open_recording
 
     atlas = Atlas(root, recordings_at)

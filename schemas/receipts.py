@@ -96,6 +96,8 @@ class TablesReceipt(Receipt):
     made: bool
     """False where they were there already."""
     seconds: float = 0.0
+    notices: tuple[str, ...] = ()
+    """What the user should know."""
 
 
 class ReportReceipt(Receipt):

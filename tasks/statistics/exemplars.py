@@ -35,9 +35,10 @@ def _insert(value: float, image: int, best: NDArray[np.float32], ranked: NDArray
 
 
 @njit(nogil=True, cache=True)
-def _scan(
+def _scan(  # noqa: PLR0913, PLR0917 - the matrix, its labels and order, and what to fill
     responses: NDArray[np.float32],
     label: NDArray[np.int64],
+    order: NDArray[np.int64],
     sign: float,
     overall: NDArray[np.int64],
     by_class: NDArray[np.int64],
@@ -46,7 +47,8 @@ def _scan(
     best = np.empty(overall.shape[1], np.float32)
     class_best = np.empty(by_class.shape[1:], np.float32)
     for unit in range(units):
-        for image in range(images):
+        for k in range(images):
+            image = order[k]
             value = sign * responses[unit, image]
             _insert(value, image, best, overall[unit])
             if label[image] >= 0:
@@ -59,13 +61,14 @@ def extreme_images(  # noqa: PLR0913 - the two numbers of ranks are independent
     label: NDArray[np.integer],
     n_classes: int,
     *,
+    order: NDArray[np.int64] | None = None,
     ranks: int,
     class_ranks: int,
     least: bool = False,
 ) -> Extremes:
     """Return the images with the largest (or smallest) response of each unit.
 
-    Equal responses are ranked by position, the first image first.
+    Equal responses are ranked by `order`, the first image first.
 
     Parameters
     ----------
@@ -75,6 +78,9 @@ def extreme_images(  # noqa: PLR0913 - the two numbers of ranks are independent
         Class code per image, shape (image,); -1 leaves it out of the classes.
     n_classes
         Number of classes.
+    order
+        Positions of all images, the ones that come first among equals first; by default as they
+        are, shape (image,).
     ranks, class_ranks
         Images kept per unit, overall and within each class.
     least
@@ -84,5 +90,6 @@ def extreme_images(  # noqa: PLR0913 - the two numbers of ranks are independent
     overall = np.full((units, ranks), -1, np.int64)
     by_class = np.full((units, n_classes, class_ranks), -1, np.int64)
     sign = -1.0 if least else 1.0
-    _scan(responses, label.astype(np.int64), sign, overall, by_class)
+    sequence = np.arange(len(label)) if order is None else order
+    _scan(responses, label.astype(np.int64), sequence, sign, overall, by_class)
     return Extremes(overall, by_class)

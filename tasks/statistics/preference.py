@@ -1,7 +1,7 @@
 """How a unit's response differs between classes: tests and effect sizes from moments and ranks.
 
 Arguments have the same names everywhere: `rank_sum` (unit, class) and `tie_sum` (unit,) from
-`rank_sums`, `moments` from `class_moments`, and `count` (class,), the images per class, the same
+`rank_units`, `moments` from `class_moments`, and `count` (class,), the images per class, the same
 for all units. A class without images and a unit that never changes give defined results, stated in
 each function.
 """
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from activarium.tasks.statistics.moments import rest_moments
+from activarium.tasks.statistics.negative_responses import negative_shift
+from activarium.tasks.statistics.ratio import ratio
 from activarium.tasks.statistics.tail_probabilities import (
     chi2_log10_sf,
     f_log10_sf,
@@ -58,14 +60,6 @@ class PreferredClasses(NamedTuple):
 
     preferred: NDArray[np.int64]
     runner_up: NDArray[np.int64]
-
-
-def _ratio(numerator: Array, denominator: Array, otherwise: float) -> Array:
-    """Return numerator / denominator, and `otherwise` where the denominator is 0."""
-    numerator, denominator = np.broadcast_arrays(numerator, denominator)
-    result = np.full(numerator.shape, otherwise)
-    np.divide(numerator, denominator, out=result, where=denominator != 0)
-    return result
 
 
 def mann_whitney_u(rank_sum: Array, count: Codes) -> Array:
@@ -114,7 +108,7 @@ def auroc(rank_sum: Array, count: Codes) -> Array:
     Hanley and McNeil (1982), The meaning and use of the area under a ROC curve.
     """
     pairs = (count * (count.sum() - count)).astype(np.float64)
-    return _ratio(mann_whitney_u(rank_sum, count), pairs, otherwise=0.5)
+    return ratio(mann_whitney_u(rank_sum, count), pairs, otherwise=0.5)
 
 
 def mann_whitney_p(u: Array, count: Codes, tie_sum: Array) -> PValue:
@@ -146,7 +140,7 @@ def mann_whitney_p(u: Array, count: Codes, tie_sum: Array) -> PValue:
     sd = np.sqrt(pairs / 12.0 * tied)
     # Below half a step the continuity correction would pass the centre, where p is 1.
     distance = np.maximum(np.abs(u - pairs / 2.0) - 0.5, 0.0)
-    log10_p = normal_two_sided_log10_p(_ratio(distance, sd, otherwise=0.0))
+    log10_p = normal_two_sided_log10_p(ratio(distance, sd, otherwise=0.0))
     return PValue(10.0**log10_p, log10_p)
 
 
@@ -181,7 +175,7 @@ def kruskal_wallis(rank_sum: Array, count: Codes, tie_sum: Array) -> KruskalWall
     centred = np.compress(filled, rank_sum, axis=1) / n - (images + 1.0) / 2.0
     cube = images * images * images - images
     between = 12.0 * (images - 1.0) * (centred**2 * n).sum(axis=1)
-    h = _ratio(between, cube - tie_sum, otherwise=0.0)
+    h = ratio(between, cube - tie_sum, otherwise=0.0)
     if n.size < 2:
         h = np.zeros_like(h)
     log10_p = chi2_log10_sf(h, max(n.size - 1, 1))
@@ -210,44 +204,11 @@ def anova(moments: ClassMoments) -> Anova:
         return Anova(zero, zero + 1.0, zero.copy(), zero.copy())
     between = np.where(moments.is_constant, 0.0, moments.between_m2)
     within = moments.within_m2
-    f = _ratio(between / between_df, within / within_df, otherwise=np.inf)
+    f = ratio(between / between_df, within / within_df, otherwise=np.inf)
     f = np.where(moments.is_constant, 0.0, f)
-    eta2 = _ratio(between, between + within, otherwise=0.0)
+    eta2 = ratio(between, between + within, otherwise=0.0)
     log10_p = f_log10_sf(f, between_df, within_df)
     return Anova(f, 10.0**log10_p, log10_p, eta2)
-
-
-def _shift(moments: ClassMoments) -> Array:
-    """Return what is taken off the responses so that none is negative, shape (unit, 1)."""
-    return np.minimum(moments.low, 0.0)[:, None]
-
-
-def selectivity_index(moments: ClassMoments) -> Array:
-    """Return how much more a unit responds to its best class than to the others.
-
-    (best - rest) / (best + rest), with the largest class mean and the unweighted mean of the
-    other classes' means. The index is made for responses that are not negative: where a unit's
-    smallest response is below 0, it is first subtracted from all. 0 for constant units and for
-    fewer than two classes with images.
-
-    Returns
-    -------
-    Index, shape (unit,), in [0, 1].
-
-    References
-    ----------
-    Morcos et al. (2018), On the importance of single directions for generalization: class selectivity.
-    """
-    mean = np.compress(moments.count > 0, moments.mean - _shift(moments), axis=1)
-    if mean.shape[1] < 2:
-        return np.zeros(moments.low.shape)
-    best = mean.max(axis=1)
-    others = mean.copy()
-    # Blanked and summed, not subtracted from the sum: small means survive beside a large one.
-    np.put_along_axis(others, mean.argmax(axis=1)[:, None], 0.0, axis=1)
-    rest = others.sum(axis=1) / (mean.shape[1] - 1)
-    index = np.clip(_ratio(best - rest, best + rest, otherwise=0.0), 0.0, 1.0)
-    return np.where(moments.is_constant, 0.0, index)
 
 
 def preferred_classes(mean: Array, count: Codes) -> PreferredClasses:
@@ -303,7 +264,7 @@ def class_z(mean: Array) -> Array:
     centred = np.where(filled, mean - first, 0.0)
     centred = np.where(filled, centred - centred.sum(axis=1, keepdims=True) / classes, 0.0)
     sd = np.sqrt((centred**2).sum(axis=1, keepdims=True) / classes)
-    return np.where(filled, _ratio(centred, sd, otherwise=0.0), np.nan)
+    return np.where(filled, ratio(centred, sd, otherwise=0.0), np.nan)
 
 
 def hedges_g(moments: ClassMoments) -> Array:
@@ -330,7 +291,7 @@ def hedges_g(moments: ClassMoments) -> Array:
     both = (moments.count > 0) & (rest_count > 0)
     difference = np.where(both, moments.mean - rest_mean, 0.0)
     pooled = np.where(both, np.sqrt((moments.m2 + rest_m2) / degrees), 0.0)
-    d = _ratio(difference, pooled, otherwise=0.0)
+    d = ratio(difference, pooled, otherwise=0.0)
     d = np.where((pooled == 0) & (difference != 0), np.copysign(np.inf, difference), d)
     g: Array = np.where(moments.is_constant[:, None], 0.0, d * (1.0 - 3.0 / (4.0 * degrees - 1.0)))
     return g
@@ -355,8 +316,8 @@ def lifetime_sparseness(moments: ClassMoments) -> Array:
     images = moments.images
     if images < 2:
         return np.zeros(moments.low.shape)
-    mean = moments.overall_mean - _shift(moments)[:, 0]
+    mean = moments.overall_mean - negative_shift(moments)
     m2 = np.where(moments.is_constant, 0.0, moments.overall_m2)
     # With mean(r^2) = mean^2 + m2 / N the numerator is m2 / N over mean(r^2): no subtraction.
-    sparseness = _ratio(m2 / (images - 1), mean**2 + m2 / images, otherwise=0.0)
+    sparseness = ratio(m2 / (images - 1), mean**2 + m2 / images, otherwise=0.0)
     return np.clip(sparseness, 0.0, 1.0)

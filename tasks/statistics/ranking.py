@@ -9,15 +9,14 @@ from numba import njit
 
 from activarium.tasks.statistics.moments import by_class, class_codes
 from activarium.tasks.statistics.placements import place_images, sum_placements
-from activarium.tasks.statistics.response_keys import key_range, pack, response_of
+from activarium.tasks.statistics.response_keys import response_of
+from activarium.tasks.statistics.sorted_keys import sorted_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-GROUP = 16
-"""Units that are sorted side by side: few enough that their keys stay in the cache."""
 MOST_IMAGES = 4_000_000
 """Beyond it the whole numbers of DeLong's variance may pass 64 bits."""
 
@@ -129,61 +128,16 @@ def _rank(
     summary: tuple[NDArray[np.int64], int, NDArray[np.int64], NDArray[np.int64]],
     results: tuple[NDArray[np.generic], ...],
 ) -> None:
-    units, images = bits.shape
-    class_bits = max(int(start.size - 2).bit_length(), 1)
-    narrow, wide = (np.empty((GROUP, images), kind) for kind in (np.uint32, np.uint64))
-    at_lowest = np.empty((GROUP, start.size - 1), np.int64)
-    size = np.empty(GROUP, np.int64)
-    for first in range(0, units, GROUP):
-        block = bits[first : first + GROUP]
-        ranges, widest = _ranges(block)
-        packed = narrow if widest + class_bits <= 32 else wide
-        _pack_group(block, start, class_bits, ranges, packed, at_lowest, size)
-        for row, filled in zip(packed[: len(block)], size, strict=False):
-            row[:filled].sort()
-        part = slice(first, first + len(block))
+    for group in sorted_groups(bits, start):
         _place_group_of_units(
-            packed,
-            size,
-            class_bits,
+            group.packed,
+            group.size,
+            group.class_bits,
             start,
-            at_lowest,
-            ranges,
+            group.at_lowest,
+            group.ranges,
             summary,
-            tuple(r[part] for r in results),
-        )
-
-
-@njit(nogil=True, cache=True)
-def _ranges(block: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:
-    """Return the numbers that make a unit's keys, and the bits of the widest."""
-    ranges = np.empty((block.shape[0], 3), np.int64)
-    largest = 0
-    for unit in range(block.shape[0]):
-        lowest, negatives, base, most = key_range(block[unit])
-        ranges[unit, 0], ranges[unit, 1], ranges[unit, 2] = lowest, negatives, base
-        largest = max(largest, int(most))
-    widest = 0
-    while largest >> widest > 0:
-        widest += 1
-    return ranges, widest
-
-
-@njit(nogil=True, cache=True)
-def _pack_group(  # noqa: PLR0913, PLR0917 - a group of units and their scratch memory
-    block: NDArray[np.int32],
-    start: NDArray[np.int64],
-    class_bits: int,
-    ranges: NDArray[np.int64],
-    packed: NDArray[np.unsignedinteger],
-    at_lowest: NDArray[np.int64],
-    size: NDArray[np.int64],
-) -> None:
-    for unit in range(block.shape[0]):
-        # Element by element: unpacked at once they would keep the loops from being vectorised.
-        lowest, negatives, base = ranges[unit, 0], ranges[unit, 1], ranges[unit, 2]
-        size[unit] = pack(
-            block[unit], start, class_bits, lowest, negatives, base, packed[unit], at_lowest[unit]
+            tuple(result[group.units] for result in results),
         )
 
 

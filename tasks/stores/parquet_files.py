@@ -129,15 +129,20 @@ def write_table(path: Path, table: pa.Table) -> Path:
     return path
 
 
-def is_current(path: Path, inputs: str) -> bool:
-    """Return whether the file was computed from exactly these inputs, and is whole."""
+def inputs_of(path: Path) -> str:
+    """Return the fingerprint of what a file was computed from; empty where it is not whole."""
     if not path.exists() or not checksum_file(path).exists():
-        return False
+        return ""
     try:
         metadata = pq.read_schema(path).metadata or {}
     except UNREADABLE:
-        return False
-    return bool(metadata.get(INPUTS_KEY, b"").decode() == inputs)
+        return ""
+    return str(metadata.get(INPUTS_KEY, b"").decode())
+
+
+def is_current(path: Path, inputs: str) -> bool:
+    """Return whether the file was computed from exactly these inputs, and is whole."""
+    return inputs_of(path) == inputs
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

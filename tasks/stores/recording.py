@@ -12,7 +12,7 @@ import zarr
 from activarium.schemas.errors import IncompleteRecordingError, UserError
 from activarium.schemas.layers import Layer
 from activarium.tasks.stores.places import place_at, recording_names
-from activarium.tasks.stores.recording_store import read_attributes
+from activarium.tasks.stores.recording_store import read_attributes, read_receipts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +59,14 @@ class Recording:
         """Return the columns from start to stop of an (image, column) array."""
         return self._checked(array, (slice(None), slice(start, stop)))
 
+    def block(self, array: str, rows: slice, columns: slice) -> NDArray[Any]:
+        """Return some rows and columns of an (image, column) array."""
+        return self._checked(array, (rows, columns))
+
+    def chunk_rows(self, array: str) -> int:
+        """Return the images of one chunk of an array."""
+        return int(cast("zarr.Array[Any]", self.group[array]).chunks[0])
+
     def _checked(self, array: str, selection: tuple[slice, ...]) -> NDArray[Any]:
         try:
             return np.asarray(cast("zarr.Array[Any]", self.group[array])[selection])
@@ -88,6 +96,17 @@ class Recording:
     def valid(self) -> NDArray[np.bool_]:
         """Whether each image could be decoded."""
         return self.read("valid").astype(bool)
+
+    @cached_property
+    def stored_rows(self) -> NDArray[np.bool_]:
+        """Whether each image's shard is there: all are, but in a recording that is not complete."""
+        images = len(self.read("label"))
+        if self.attributes.get("status") == "complete":
+            return np.ones(images, bool)
+        stored = np.zeros(images, bool)
+        for receipt in read_receipts(self.place):
+            stored[receipt.start : receipt.stop] = True
+        return stored
 
     @cached_property
     def image_names(self) -> list[str]:
@@ -122,15 +141,24 @@ class Recording:
         return sum(layer.units for layer in self.layers)
 
 
-def open_recording(atlas: Atlas, name: str) -> Recording:
-    """Return a complete recording by its id, or by the beginning of it where that is enough.
+def open_recording(atlas: Atlas, name: str, *, partial: bool = False) -> Recording:
+    """Return a recording by its id, or by the beginning of it where that is enough.
+
+    Parameters
+    ----------
+    atlas
+        Where recordings lie.
+    name
+        The id, or its beginning.
+    partial
+        Take one that is not complete too.
 
     Raises
     ------
     UserError
         If there is none, or more than one.
     IncompleteRecordingError
-        If it is not complete.
+        If it is not complete; the message names the shards that are missing.
     """
     names = recording_names(atlas)
     matches = [each for each in names if each == name] or [
@@ -141,9 +169,23 @@ def open_recording(atlas: Atlas, name: str) -> Recording:
         shown = ", ".join((matches or names)[:5]) or "none"
         raise UserError(f"{what} with {name!r} in {atlas.recordings}; there are: {shown}")
     recording = Recording(place_at(atlas.recording(matches[0])))
-    if recording.attributes.get("status") != "complete":
+    if recording.attributes.get("status") != "complete" and not partial:
         raise IncompleteRecordingError(
-            f"recording {matches[0]} is not complete: run `activarium record` with its "
-            "configuration again, it goes on from the last receipt"
+            f"recording {matches[0]} is not complete ({_missing_shards(recording)}): run `activarium "
+            "record` with its configuration again, it goes on from the last receipt; `activarium "
+            "analyse --partial` takes what is there"
         )
     return recording
+
+
+def _missing_shards(recording: Recording) -> str:
+    size = int(recording.attributes["shard_images"])
+    shards = -(-len(recording.read("label")) // size)
+    there = {receipt.shard for receipt in read_receipts(recording.place)}
+    missing = [shard for shard in range(shards) if shard not in there]
+    shown = ", ".join(str(shard) for shard in missing[:10]) + (" ..." if len(missing) > 10 else "")
+    return (
+        f"{len(missing)} of {shards} shards are missing: {shown}"
+        if missing
+        else "all shards are there"
+    )

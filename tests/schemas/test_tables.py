@@ -16,12 +16,19 @@ RELIED_ON = {
     "recordings": "model checkpoint test_set split images units accuracy fingerprint",
     "images": "image label class predicted confidence margin entropy loss correct valid",
     "layers": "layer depth kind units dead_fraction selective_fraction knn_purity "
-    "effective_dimension",
+    "effective_dimension redundant_fraction probe_accuracy within_similarity between_similarity "
+    "permanova_r2 permanova_p silhouette anosim_r",
+    "depth_trends": "measure spearman_rho spearman_p jonckheere_z jonckheere_p",
+    "class_pairs": "layer class other_class centroid_cosine centroid_distance fisher_ratio "
+    "best_auroc best_unit separating_units",
     "units": "layer channel unit depth response_mean response_sd response_min response_max "
     "active_fraction is_dead preferred_class runner_up_class selectivity auroc anova_f anova_p "
-    "kruskal_h kruskal_p q_value eta2 epsilon2 sparseness",
-    "unit_classes": "layer channel unit class n response_mean response_sd z auroc u p_value "
-    "q_value hedges_g",
+    "kruskal_h kruskal_p q_value eta2 epsilon2 sparseness redundancy_group permutation_p fwer_p "
+    "mutual_information omega2 welch_f welch_p top_precision ccmas",
+    "unit_classes": "layer channel unit class n response_mean response_sd z auroc auroc_low auroc_high u "
+    "p_value q_value hedges_g hedges_g_low hedges_g_high class_rank",
+    "unit_targets": "layer channel unit target n spearman_rho spearman_p q_value "
+    "distance_correlation",
     "exemplars": "layer channel unit class exemplar_rank image response",
     "embeddings": "layer method image x y z",
     "embedding_quality": "layer method trustworthiness knn_purity",

@@ -16,7 +16,7 @@ from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.layers import Layer
 from activarium.schemas.layout import RecordingLayout
 from activarium.schemas.receipts import ShardReceipt
-from activarium.tasks.statistics.analyse import WRITTEN, analyse
+from activarium.tasks.analysis.analyse import WRITTEN, analyse
 from activarium.tasks.stores.parquet_files import read_table
 from activarium.tasks.stores.places import place_at
 from activarium.tasks.stores.recording import Recording

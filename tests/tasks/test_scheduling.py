@@ -11,9 +11,9 @@ from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks import scheduling
+from activarium.tasks.analysis import analyse as analysis
+from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.scheduling import run_pieces
-from activarium.tasks.statistics import analyse as analysis
-from activarium.tasks.statistics.analyse import analyse
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from activarium.schemas.config import AnalyseConfig
+from activarium.tasks.analysis.analyse import WRITTEN, analyse
 from activarium.tasks.reporting.listing import list_recordings
-from activarium.tasks.statistics.analyse import analyse
 
 ANALYSE = AnalyseConfig(scheduler="synchronous")
 
@@ -24,7 +24,7 @@ def test_list__analysed_recording_tells_sizes_and_tables(analysed):
     assert 0 <= first["accuracy"] <= 1
     assert (first["model"], first["checkpoint"]) == ("toy", "toy")
     assert (first["test_set"], first["split"]) == ("made-up", "test")
-    expected = {"recordings", "images", "layers", "units", "unit_classes", "exemplars"}
+    expected = {table.name for table in WRITTEN}
     assert set(first["tables"]) == expected
 
 

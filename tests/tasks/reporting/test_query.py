@@ -7,8 +7,8 @@ import pytest
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.reporting.query import query
-from activarium.tasks.statistics.analyse import analyse
 
 ANALYSE = AnalyseConfig(scheduler="synchronous")
 
@@ -45,7 +45,7 @@ def test_query__missing_values_are_null(analysed):
     [
         ("SELEC 1", "syntax error"),
         ("SELECT nothing FROM units", "nothing"),
-        ("SELECT * FROM embeddings", r"embeddings.*\(tables in .*: exemplars, images, layers"),
+        ("SELECT * FROM embeddings", r"embeddings.*\(tables in .*exemplars, images, layers"),
     ],
 )
 def test_query__fault_is_one_line_that_lists_the_tables(sql, message, analysed):

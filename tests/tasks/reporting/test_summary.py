@@ -9,9 +9,9 @@ import pytest
 
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.reporting.query import query
 from activarium.tasks.reporting.summary import strongest_units, summarise
-from activarium.tasks.statistics.analyse import analyse
 from activarium.tasks.stores.parquet_files import read_table
 
 

@@ -22,9 +22,9 @@ from activarium.tasks.statistics.preference import (
     mann_whitney_p,
     mann_whitney_u,
     preferred_classes,
-    selectivity_index,
 )
 from activarium.tasks.statistics.ranking import rank_units
+from activarium.tasks.statistics.selectivity import general_index
 
 CLASSES = 5
 EMPTY = 3
@@ -41,7 +41,7 @@ def statistics(responses, label, n_classes=CLASSES):
         "mann_whitney": mann_whitney_p(u, moments.count, tie_sum),
         "kruskal": kruskal_wallis(rank_sum, moments.count, tie_sum),
         "anova": anova(moments),
-        "selectivity": selectivity_index(moments),
+        "selectivity": general_index(moments),
         "z": class_z(moments.mean),
         "g": hedges_g(moments),
         "sparseness": lifetime_sparseness(moments),
@@ -258,20 +258,6 @@ def test_tests__beyond_a_double_have_p_zero_and_a_finite_logarithm():
     for test, low in (("anova", -4e4), ("kruskal", -4e3), ("mann_whitney", -4e3)):
         assert np.all(got[test].p == 0)
         assert np.all((got[test].log10_p < -1000) & (got[test].log10_p > 2 * low))
-
-
-def test_selectivity_index__negative_responses_are_shifted_first():
-    label = np.array([0, 0, 1, 1])
-    shifted = selectivity_index(class_moments(row([-2, 0, 2, 4]), label, 2))
-    np.testing.assert_allclose(
-        shifted, selectivity_index(class_moments(row([0, 2, 4, 6]), label, 2))
-    )
-    np.testing.assert_allclose(shifted, [(5 - 1) / (5 + 1)])
-
-
-def test_selectivity_index__one_class_alone_is_one():
-    moments = class_moments(row([0, 0, 0, 1e30, 1e30]), np.array([0, 1, 2, 3, 3]), CLASSES)
-    np.testing.assert_array_equal(selectivity_index(moments), [1])
 
 
 def test_lifetime_sparseness__one_image_alone_is_one():

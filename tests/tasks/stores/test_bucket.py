@@ -16,8 +16,8 @@ from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import ROOT
+from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.reporting.listing import list_recordings
-from activarium.tasks.statistics.analyse import analyse
 from activarium.tasks.stores.bucket import Bucket
 from activarium.tasks.stores.places import Folder, place_at, recording_names
 from activarium.tasks.stores.recording import Recording, open_recording

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special, stats
 
-from activarium.tasks.statistics.image_answers import answers
+from activarium.tasks.analysis.image_answers import answers
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import logsumexp
 
-from activarium.tasks.statistics.unit_block import named
+from activarium.tasks.analysis.names import named
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

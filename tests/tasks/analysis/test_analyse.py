@@ -11,8 +11,9 @@ import pytest
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
-from activarium.tasks.statistics import analyse as module
-from activarium.tasks.statistics.analyse import analyse
+from activarium.tasks.analysis import analyse as module
+from activarium.tasks.analysis.analyse import analyse
+from activarium.tasks.analysis.merging import Parts
 
 SYNCHRONOUS = AnalyseConfig(scheduler="synchronous")
 
@@ -215,24 +216,25 @@ def test_analyse__killed_analysis_goes_on_from_its_blocks(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_merge", killed)
+        patch.setattr(module, "Parts", killed)
         with pytest.raises(KeyboardInterrupt):
             analyse(atlas, recording, config=SYNCHRONOUS)
     (work,) = atlas.work.iterdir()
     parts = sorted(work.iterdir())
-    assert len(parts) == 6
-    parts[0].unlink()
-    (work / f".{parts[1].name}.12345678.partial").write_bytes(b"half")
-    kept = {part: part.stat().st_mtime_ns for part in parts if "-0000256-" in part.name}
-    run_blocks, seen = module._run_blocks, {}
+    lost = next(part for part in parts if part.name.startswith("units-0000000"))
+    lost.unlink()
+    (work / f".{lost.name}.12345678.partial").write_bytes(b"half")
+    kept = {part: part.stat().st_mtime_ns for part in parts if "-0000000-" not in part.name}
+    seen = {}
 
     def watched(*given):
-        blocks = run_blocks(*given)
         seen.update({part: part.stat().st_mtime_ns for part in kept})
-        return blocks
+        return Parts(*given)
 
-    monkeypatch.setattr(module, "_run_blocks", watched)
+    monkeypatch.setattr(module, "Parts", watched)
     assert analyse(atlas, recording, config=SYNCHRONOUS).made
+    assert len(kept) > 4
+    del kept[work / "choice.npz"], seen[work / "choice.npz"]
     assert seen == kept
     assert_same_tables(expected, stored(atlas).tables())
     assert not work.exists()

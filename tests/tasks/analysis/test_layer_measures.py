@@ -7,8 +7,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from activarium.schemas.config import AnalyseConfig
-from activarium.tasks.statistics.analyse import analyse
-from activarium.tasks.statistics.layer_measures import effective_dimension, measure_layer
+from activarium.tasks.analysis.analyse import analyse
 
 
 def test_layers__summaries_are_means_over_their_units(toy):
@@ -56,26 +55,14 @@ def test_layers__effective_dimension_is_the_participation_ratio(toy):
         assert row.effective_dimension == pytest.approx(expected, rel=1e-6)
 
 
-def test_measure_layer__declares_the_neighbours_it_could_find(atlas, make_raw, write_recording):
+def test_layers__declare_the_neighbours_that_could_be_found(
+    atlas, make_raw, write_recording, stored
+):
     raw = make_raw()
     raw.label[6:] = -1
     labelled = int((raw.label[raw.valid] >= 0).sum())
-    found = measure_layer(write_recording(atlas, raw).place, "fc:2", 10, 2_000, 0)
-    assert (found.neighbours, found.queries) == (labelled - 1, labelled)
-    assert 0 <= found.knn_purity <= 1
-
-
-@pytest.mark.parametrize("shape", [(40, 6), (6, 40)])
-def test_effective_dimension__does_not_depend_on_place_or_scale(shape):
-    responses = np.random.default_rng(0).normal(size=shape)
-    expected = effective_dimension(responses)
-    assert 1 <= expected <= 6
-    assert effective_dimension(1e3 + 7 * responses) == pytest.approx(expected, rel=1e-9)
-
-
-def test_effective_dimension__by_hand():
-    line = np.arange(5.0)[:, None]
-    assert effective_dimension(np.hstack([line, 2 * line])) == pytest.approx(1)
-    corners = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], float)
-    assert effective_dimension(corners) == pytest.approx(2)
-    assert np.isnan(effective_dimension(np.full((4, 3), 0.1, np.float32)))
+    analyse(atlas, write_recording(atlas, raw), config=AnalyseConfig(scheduler="synchronous"))
+    frame = stored(atlas).frame("layers")
+    assert set(frame.knn_neighbours) == {labelled - 1}
+    assert set(frame.knn_queries) == set(frame.knn_images) == {labelled}
+    assert frame.knn_purity.between(0, 1).all()

@@ -1,0 +1,182 @@
+"""The tables of units: how each responds over the images, and to each class."""
+
+from __future__ import annotations
+
+from activarium.schemas.columns import Table, flag, integer, log10_p, p_value, real, share, text
+
+LAYER = text("layer", "module path of the layer")
+CHANNEL = integer("channel", "channel within the layer")
+UNIT = text("unit", "name of the unit: <layer>/<channel>")
+
+UNITS = Table(
+    "units",
+    "recording x layer x unit",
+    "How each unit responds over the test set, and which class it prefers.",
+    (
+        LAYER,
+        CHANNEL,
+        UNIT,
+        integer("depth", "place of the layer in the order of execution"),
+        real("response_mean", "mean over images of the channel mean", "activation"),
+        real("response_sd", "standard deviation over images (n - 1)", "activation", low=0),
+        real("response_min", "smallest channel mean", "activation"),
+        real("response_p05", "5 % quantile of the channel means", "activation"),
+        real("response_p25", "25 % quantile", "activation"),
+        real("response_median", "median", "activation"),
+        real("response_p75", "75 % quantile", "activation"),
+        real("response_p95", "95 % quantile", "activation"),
+        real("response_max", "largest channel mean", "activation"),
+        share("active_fraction", "share of positions of all images above zero", nullable=True),
+        flag(
+            "is_dead",
+            "constant over all images, or feeding a ReLU and never above zero at any position",
+        ),
+        share("sparseness", "lifetime sparseness (Vinje and Gallant 2000)"),
+        share("treves_rolls", "lifetime sparseness 1 - mean^2 / mean square (Treves, Rolls 1991)"),
+        integer("redundancy_group", "channel of the unit that stands for its group of copies"),
+        text("copies_unit", "the unit that this one copies; null where none", nullable=True),
+        real("copies_r", "Pearson correlation with it", low=-1, high=1, nullable=True),
+        text("preferred_class", "class of the largest mean response", nullable=True),
+        text("runner_up_class", "class of the second largest mean response", nullable=True),
+        share(
+            "selectivity",
+            "class selectivity (best - rest) / (best + rest) of class means, after a shift to zero "
+            "where responses are negative",
+            nullable=True,
+        ),
+        share(
+            "selectivity_morcos",
+            "the same as published (Morcos et al. 2018), without a shift; null where a response is "
+            "negative",
+            nullable=True,
+        ),
+        share(
+            "ccmas",
+            "the same with the mean over all images of other classes as the rest (Zhou et al. 2018)",
+            nullable=True,
+        ),
+        share("auroc", "largest one-against-rest AUROC over the classes", nullable=True),
+        text("auroc_class", "class of the largest AUROC", nullable=True),
+        share(
+            "top_precision",
+            "share of the most frequent class among the top images (Zhou et al. 2015)",
+            nullable=True,
+        ),
+        text("top_class", "that class; null where several are as frequent", nullable=True),
+        real(
+            "mutual_information",
+            "with the class, of the response in bins of equally many images, with Miller and "
+            "Madow's correction",
+            "nat",
+            low=0,
+            nullable=True,
+        ),
+        real("anova_f", "one-way ANOVA F", low=0, nullable=True),
+        p_value("anova_p", "p-value of F", nullable=True),
+        log10_p("anova_log10p", "anova_p", nullable=True),
+        share("eta2", "share of variance explained by the class", nullable=True),
+        real("omega2", "the same, corrected for chance (Hays 1963)", high=1, nullable=True),
+        real(
+            "welch_f",
+            "Welch's F, which allows for unequal variances; null where a class has none",
+            low=0,
+            nullable=True,
+        ),
+        p_value("welch_p", "p-value of Welch's F", nullable=True),
+        log10_p("welch_log10p", "welch_p", nullable=True),
+        real("kruskal_h", "Kruskal-Wallis H with tie correction", low=0, nullable=True),
+        p_value("kruskal_p", "p-value of H (chi-squared)", nullable=True),
+        log10_p("kruskal_log10p", "kruskal_p", nullable=True),
+        share("epsilon2", "rank-based effect size H (N + 1) / (N^2 - 1)", nullable=True),
+        p_value("permutation_p", "p-value of F by permuted labels", nullable=True),
+        p_value(
+            "q_value",
+            "Benjamini-Hochberg q of kruskal_p over all units of the recording",
+            nullable=True,
+        ),
+        log10_p("q_log10", "q_value", nullable=True),
+        p_value(
+            "by_q_value", "the same by Benjamini and Yekutieli, under any dependence", nullable=True
+        ),
+        p_value(
+            "fwer_p",
+            "family-wise p over all units of the recording (Westfall-Young step-down max-T of F)",
+            nullable=True,
+        ),
+    ),
+    sort=("depth", "layer", "channel"),
+)
+
+UNIT_CLASSES = Table(
+    "unit_classes",
+    "recording x layer x unit x class",
+    "How each unit responds to each class, and how well it tells that class from the rest.",
+    (
+        LAYER,
+        CHANNEL,
+        UNIT,
+        text("class", "class name"),
+        integer("n", "valid images of the class"),
+        real("response_mean", "mean response to the class", "activation", nullable=True),
+        real(
+            "response_sd",
+            "standard deviation (n - 1); null below two images",
+            "activation",
+            low=0,
+            nullable=True,
+        ),
+        integer("class_rank", "1 for the class of the largest mean; 0 without images"),
+        real("z", "class mean as a z-score across the unit's class means", "sd", nullable=True),
+        share("auroc", "probability that an image of the class gets the larger response"),
+        share("auroc_low", "lower end of its confidence interval (DeLong)", nullable=True),
+        share("auroc_high", "upper end", nullable=True),
+        real("u", "Mann-Whitney U of the class against the rest", low=0),
+        p_value("p_value", "two-sided p-value of U (normal, tie and continuity corrected)"),
+        log10_p("log10p", "p_value"),
+        p_value(
+            "q_value", "Benjamini-Hochberg q of p_value over all units and classes of the recording"
+        ),
+        real("hedges_g", "class against rest, in pooled sd, bias corrected", "sd", nullable=True),
+        real("hedges_g_low", "lower end of its confidence interval", "sd", nullable=True),
+        real("hedges_g_high", "upper end", "sd", nullable=True),
+    ),
+)
+
+UNIT_TARGETS = Table(
+    "unit_targets",
+    "recording x layer x unit",
+    "How each unit follows a number per image; written by `analyse --target`.",
+    (
+        LAYER,
+        CHANNEL,
+        UNIT,
+        integer("depth", "place of the layer in the order of execution"),
+        text("target", "what the number is"),
+        integer("n", "images that have it"),
+        real("spearman_rho", "Spearman's rank correlation", low=-1, high=1),
+        p_value("spearman_p", "its two-sided p-value (t approximation)"),
+        log10_p("spearman_log10p", "spearman_p"),
+        p_value("q_value", "Benjamini-Hochberg q of spearman_p over all units"),
+        share("distance_correlation", "distance correlation (Szekely et al. 2007)"),
+        p_value("distance_p", "p-value of its bias-corrected form (Szekely and Rizzo 2013)"),
+        log10_p("distance_log10p", "distance_p"),
+    ),
+    sort=("depth", "layer", "channel"),
+)
+
+EXEMPLARS = Table(
+    "exemplars",
+    "recording x layer x unit x rank",
+    "The images that each unit answers most and least, over all images and within each class.",
+    (
+        LAYER,
+        CHANNEL,
+        UNIT,
+        text("extreme", "most or least"),
+        text("class", "class within which the images are ranked; null over all", nullable=True),
+        integer("exemplar_rank", "1 is the most extreme", low=1),
+        integer("image_index", "row of the image in the recording"),
+        text("image", "stable id of the image"),
+        real("response", "channel mean of the image", "activation"),
+    ),
+)

@@ -1,0 +1,249 @@
+"""Analyse: from one recording to its tables of class preference.
+
+Blocks of units and layers are independent Dask tasks that read their own columns; what needs all
+units at once (false discovery rates, layer summaries) follows when they are done.
+"""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from activarium.schemas.columns import FORMAT_VERSION
+from activarium.schemas.layout import BLOCK_UNITS
+from activarium.schemas.receipts import TablesReceipt
+from activarium.schemas.tables import (
+    CLASS_PAIRS,
+    DEPTH_TRENDS,
+    EXEMPLARS,
+    IMAGES,
+    LAYERS,
+    RECORDINGS,
+    UNIT_CLASSES,
+    UNIT_TARGETS,
+    UNITS,
+)
+from activarium.tasks.analysis.layer_measures import measure_layer
+from activarium.tasks.analysis.layer_summary import (
+    groupings,
+    layer_rows,
+    trend_rows,
+    unit_slices,
+    untrained_columns,
+)
+from activarium.tasks.analysis.merging import (
+    Parts,
+    columns_of,
+    false_discovery_columns,
+    permutation_columns,
+    redundancy_columns,
+)
+from activarium.tasks.analysis.recording_rows import recording_row
+from activarium.tasks.analysis.selected import select, selection_text, table_name
+from activarium.tasks.analysis.target_block import correlate_block, target_rows
+from activarium.tasks.analysis.unit_block import CHOICE, TARGET, Block, analyse_block
+from activarium.tasks.analysis.untrained import untrained_layers, untrained_recording
+from activarium.tasks.fingerprint import fingerprint
+from activarium.tasks.progress import silent
+from activarium.tasks.scheduling import run_pieces
+from activarium.tasks.statistics.multiple_testing import benjamini_hochberg
+from activarium.tasks.stores.files import replacing, sweep_partial_files
+from activarium.tasks.stores.locking import only_process
+from activarium.tasks.stores.parquet_files import inputs_of, is_current
+from activarium.tasks.stores.table_writing import write_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from activarium.schemas.atlas import Atlas
+    from activarium.schemas.columns import Table
+    from activarium.schemas.config import AnalyseConfig
+    from activarium.tasks.analysis.selected import Selected
+    from activarium.tasks.progress import Progress
+    from activarium.tasks.stores.recording import Recording
+
+STATISTICS_VERSION = 2
+"""Raised when a statistic changes, so that tables made before are made again."""
+
+WRITTEN = (
+    UNITS,
+    UNIT_CLASSES,
+    CLASS_PAIRS,
+    DEPTH_TRENDS,
+    EXEMPLARS,
+    LAYERS,
+    IMAGES,
+    RECORDINGS,
+)
+"""Tables of an analysis by classes."""
+WRITTEN_OF_TARGET = (UNIT_TARGETS, IMAGES, RECORDINGS)
+"""Tables of an analysis by a number."""
+
+_PLACES = {"scheduler", "classes", "where", "target", "name", "controls"}
+"""Settings that change no number themselves, or are said otherwise."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One analysis under way."""
+
+    atlas: Atlas
+    recording: Recording
+    selected: Selected
+    work: Path
+    config: AnalyseConfig
+    progress: Progress
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Blocks of units, as the recording is chunked."""
+        units = self.recording.units
+        return [
+            Block(start, min(start + BLOCK_UNITS, units)) for start in range(0, units, BLOCK_UNITS)
+        ]
+
+    def run(self, what: str, task: Callable[..., None], *arguments: Sequence[Any]) -> None:
+        """Run a task for each set of arguments after the store and the work folder."""
+        place, work = self.recording.place.absolute(), self.work.absolute()
+        pieces = [(place, work, *each) for each in zip(*arguments, strict=True)]
+        with self.progress(f"{what} {self.selected.name}", len(pieces)) as advance:
+            run_pieces(task, pieces, scheduler=self.config.scheduler, advance=advance)
+
+
+def analysis_inputs(atlas: Atlas, recording: Recording, config: AnalyseConfig) -> str:
+    """Return the fingerprint of everything that the tables of an analysis depend on."""
+    untrained = untrained_recording(config)
+    return fingerprint(
+        {
+            "recording": recording.fingerprint,
+            "stored": int(recording.stored_rows.sum()),
+            "settings": config.model_dump(mode="json", exclude=_PLACES),
+            "selection": selection_text(config),
+            "shuffle": "shuffle" in config.controls,
+            "untrained": untrained and inputs_of(atlas.table_file(LAYERS, untrained)),
+            "columns": FORMAT_VERSION,
+            "statistics": STATISTICS_VERSION,
+        }
+    )
+
+
+def analyse(
+    atlas: Atlas, recording: Recording, *, config: AnalyseConfig, progress: Progress = silent
+) -> TablesReceipt:
+    """Compute the tables of one recording, or of a selection of it, unless they are current.
+
+    Parameters
+    ----------
+    atlas
+        Where the tables go.
+    recording
+        A recording.
+    config
+        Selection, levels, controls, exemplars, and where the tasks run.
+    progress
+        Shows how far it is.
+
+    Returns
+    -------
+    The files; `made` is false where all were there already.
+
+    Raises
+    ------
+    UserError
+        If the recording is damaged or holds no valid image, the selection does not fit it, the
+        scheduler cannot be reached, or the disk is full.
+    """
+    began = time.perf_counter()
+    name = table_name(recording.name, config)
+    inputs = analysis_inputs(atlas, recording, config)
+    written = WRITTEN if config.target is None else WRITTEN_OF_TARGET
+    files = tuple(atlas.table_file(table, name) for table in written)
+    if all(is_current(path, inputs) for path in files):
+        return TablesReceipt(recording=name, files=files, made=False)
+    with only_process(atlas.lock(f"{name}.tables"), f"tabulating {name}"):
+        selected = select(recording, config)
+        work = atlas.work / f"{name}-{inputs[:12]}"
+        _sweep(atlas, name, work, written)
+        selected.chosen.save(work / CHOICE)
+        job = _Job(atlas, recording, selected, work, config, progress)
+        tables = _class_tables(job) if config.target is None else _target_tables(job)
+        tables["images"] = selected.images
+        tables["recordings"] = recording_row(recording, selected)
+        for table in written:
+            write_columns(atlas.table_file(table, name), table, tables[table.name], inputs=inputs)
+        shutil.rmtree(work, ignore_errors=True)
+    seconds = time.perf_counter() - began
+    return TablesReceipt(
+        recording=name, files=files, made=True, seconds=seconds, notices=selected.notices
+    )
+
+
+def _sweep(atlas: Atlas, name: str, work: Path, written: Sequence[Table]) -> None:
+    """Delete what killed analyses of this recording left, but for blocks that still count."""
+    for folder in atlas.work.glob(f"{glob.escape(name)}-*"):
+        if folder != work:
+            shutil.rmtree(folder, ignore_errors=True)
+    for table in written:
+        sweep_partial_files(atlas.partition(table, name))
+    work.mkdir(parents=True, exist_ok=True)
+
+
+def _class_tables(job: _Job) -> dict[str, dict[str, Any]]:
+    blocks, layers = job.blocks, job.recording.layers
+    job.run("analysing", analyse_block, blocks, [job.config] * len(blocks))
+    places = range(len(layers))
+    job.run("measuring the layers of", measure_layer, places, [job.config] * len(layers))
+    parts = Parts(job.work, blocks, layers)
+    tables = _unit_tables(parts, layers)
+    tables["layers"] = _layer_table(job, parts, tables["units"])
+    tables["depth_trends"] = trend_rows(layers, tables["units"])
+    tables["class_pairs"] = columns_of(parts.class_pairs())
+    known = {column.name for column in UNITS.columns}
+    tables["units"] = {key: value for key, value in tables["units"].items() if key in known}
+    return tables
+
+
+def _unit_tables(parts: Parts, layers: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """Return the tables of units, with what needs all units."""
+    units = columns_of(parts.table("units"))
+    units |= false_discovery_columns(units)
+    observed = units["observed_effect"].to_numpy() if "observed_effect" in units else None
+    units |= permutation_columns(observed, parts.permuted(), len(units["unit"]))
+    units |= redundancy_columns(parts.redundancy(), layers, units["unit"].to_pylist())
+    pairs = columns_of(parts.table("unit_classes"))
+    if pairs:
+        pairs["q_value"] = benjamini_hochberg(pairs["p_value"].to_numpy())
+    exemplars = columns_of(parts.table("exemplars"))
+    return {"units": units, "unit_classes": pairs, "exemplars": exemplars}
+
+
+def _layer_table(job: _Job, parts: Parts, units: dict[str, Any]) -> dict[str, Any]:
+    layers, chosen = job.recording.layers, job.selected.chosen
+    grouping = groupings(
+        layers,
+        units["observed_effect"].to_numpy() if "observed_effect" in units else None,
+        parts.permuted(),
+        images=chosen.labelled,
+        classes=len(np.unique(chosen.code)),
+    )
+    rows = layer_rows(layers, units, parts.layer_measures(), grouping, job.config)
+    eta2 = units["eta2"].to_numpy()
+    untrained = untrained_recording(job.config)
+    control = untrained_layers(job.atlas, untrained) if untrained else None
+    return rows | untrained_columns(rows, [eta2[each] for each in unit_slices(layers)], control)
+
+
+def _target_tables(job: _Job) -> dict[str, dict[str, Any]]:
+    if job.selected.target is None:
+        raise ValueError("a target is needed")
+    name, values = job.selected.target
+    with replacing(job.work / TARGET) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
+    job.run("correlating", correlate_block, job.blocks)
+    return {"unit_targets": target_rows(job.work, job.blocks, name)}

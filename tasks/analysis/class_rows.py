@@ -1,0 +1,65 @@
+"""Rows of the table `unit_classes`: how each unit responds to each class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from activarium.tasks.analysis.names import named
+from activarium.tasks.statistics.auroc_interval import delong_interval
+from activarium.tasks.statistics.class_ranks import class_rank
+from activarium.tasks.statistics.hedges_interval import hedges_g_interval
+from activarium.tasks.statistics.preference import (
+    auroc,
+    class_z,
+    hedges_g,
+    mann_whitney_p,
+    mann_whitney_u,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from activarium.tasks.analysis.unit_block import BlockData
+    from activarium.tasks.statistics.moments import ClassMoments
+    from activarium.tasks.statistics.ranking import Ranks
+
+
+def class_rows(
+    data: BlockData, moments: ClassMoments, ranks: Ranks, *, confidence: float
+) -> dict[str, Any]:
+    """Return one row per unit and class, still without q-values."""
+    count, units, classes = moments.count, len(data.channel), len(moments.count)
+    u = mann_whitney_u(ranks.rank_sum, count)
+    test = mann_whitney_p(u, count, ranks.tie_sum)
+    area = auroc(ranks.rank_sum, count)
+    area_ends = delong_interval(area, ranks.auroc_variance, count, level=confidence)
+    g_ends = hedges_g_interval(moments, level=confidence)
+    every_class = np.tile(np.arange(classes), units)
+    return {
+        "layer": _repeated(data.layer, classes),
+        "channel": np.repeat(data.channel, classes),
+        "unit": _repeated(data.unit, classes),
+        "class": named(every_class, data.chosen.class_names),
+        "n": np.tile(count, units),
+        "response_mean": moments.mean.ravel(),
+        "response_sd": moments.class_sd.ravel(),
+        "class_rank": class_rank(moments.mean, count).ravel(),
+        "z": class_z(moments.mean).ravel(),
+        "auroc": area.ravel(),
+        "auroc_low": area_ends.low.ravel(),
+        "auroc_high": area_ends.high.ravel(),
+        "u": u.ravel(),
+        "p_value": test.p.ravel(),
+        "log10p": test.log10_p.ravel(),
+        "hedges_g": hedges_g(moments).ravel(),
+        "hedges_g_low": g_ends.low.ravel(),
+        "hedges_g_high": g_ends.high.ravel(),
+    }
+
+
+def _repeated(names: Sequence[str], times: int) -> pa.Array:
+    """Return each name several times, as text."""
+    return pa.array(names, pa.string()).take(np.repeat(np.arange(len(names)), times))

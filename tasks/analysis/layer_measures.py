@@ -1,0 +1,167 @@
+"""Measures of a whole layer: how its images group by class, and how many dimensions it uses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import feather
+
+from activarium.tasks.analysis.chosen_images import load_choice
+from activarium.tasks.analysis.layer_pairs import pair_rows
+from activarium.tasks.analysis.stored_rows import layer_rows
+from activarium.tasks.analysis.unit_block import CHOICE
+from activarium.tasks.embedding.neighbours import nearest_neighbours, sample_queries
+from activarium.tasks.statistics.class_similarity import class_similarity
+from activarium.tasks.statistics.layer_moments import column_moments, standardised
+from activarium.tasks.statistics.linear_probe import probe_accuracy
+from activarium.tasks.statistics.redundancy import redundancy_groups
+from activarium.tasks.statistics.separation import separation
+from activarium.tasks.statistics.spectrum import (
+    covariance,
+    effective_dimension,
+    sufficient_dimensions,
+)
+from activarium.tasks.stores.files import replacing
+from activarium.tasks.stores.recording import Recording
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from activarium.schemas.config import AnalyseConfig
+    from activarium.tasks.statistics.layer_moments import ColumnMoments
+    from activarium.tasks.statistics.layer_rows import LayerRows
+    from activarium.tasks.stores.places import Place
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class LayerMeasures:
+    """What is measured over all units of a layer together; NaN where it is not defined."""
+
+    effective_dimension: float
+    sufficient_dimensions: int
+    within_similarity: float = NAN
+    between_similarity: float = NAN
+    anosim_r: float = NAN
+    silhouette: float = NAN
+    sampled_images: int = 0
+    knn_purity: float = NAN
+    knn_purity_shuffled: float = NAN
+    knn_neighbours: int = 0
+    knn_queries: int = 0
+    knn_images: int = 0
+    probe_accuracy: float = NAN
+    probe_accuracy_shuffled: float = NAN
+    probe_chance: float = NAN
+
+
+def layer_part(work: Path, name: str, depth: int) -> Path:
+    """Return where a layer's rows of a table are kept until all layers are done."""
+    return work / f"{name}-layer-{depth:05d}.arrow"
+
+
+def measure_layer(place: Place, work: Path, index: int, config: AnalyseConfig) -> None:
+    """Measure one layer of a recording by its channel means; keep the rows in the work folder.
+
+    Parameters
+    ----------
+    place
+        The recording's store.
+    work
+        The folder, with the choice of images.
+    index
+        Place of the layer among the recording's.
+    config
+        Sizes of samples, thresholds, controls.
+    """
+    done = layer_part(work, "layers", index)
+    if done.exists():
+        return
+    recording, chosen = Recording(place), load_choice(work / CHOICE)
+    layer = recording.layers[index].name
+    rows = layer_rows(recording, layer, np.sort(chosen.row))
+    moments = column_moments(rows)
+    spread = covariance(rows, moments=moments)
+    groups = redundancy_groups(spread, threshold=config.redundancy)
+    measures: dict[str, Any] = {
+        "effective_dimension": effective_dimension(spread),
+        "sufficient_dimensions": sufficient_dimensions(spread),
+    }
+    if chosen.labelled:
+        by_row = np.argsort(chosen.row[: chosen.labelled])
+        if chosen.labelled < len(chosen.row):
+            rows = layer_rows(recording, layer, chosen.row[by_row])
+            moments = column_moments(rows)
+        code, shuffled = chosen.code[by_row], chosen.shuffled[by_row]
+        if "shuffle" not in config.controls:
+            shuffled = np.zeros(0, np.int64)
+        classes = len(chosen.class_names)
+        measures |= _class_measures(rows, moments, (code, shuffled), classes, config)
+        _keep(layer_part(work, "class_pairs", index), pair_rows(recording, layer, chosen, config))
+    _keep(layer_part(work, "redundancy", index), groups._asdict())
+    row = asdict(LayerMeasures(**measures))
+    _keep(done, {name: [value] for name, value in row.items()})
+
+
+def _keep(path: Path, columns: dict[str, object]) -> None:
+    with replacing(path) as temporary:
+        feather.write_feather(pa.table(columns), temporary, compression="lz4")
+
+
+def _class_measures(
+    rows: LayerRows,
+    moments: ColumnMoments,
+    codes: tuple[NDArray[np.int64], NDArray[np.int64]],
+    classes: int,
+    config: AnalyseConfig,
+) -> dict[str, Any]:
+    code, shuffled = codes
+    similarity = class_similarity(rows, code, classes, moments=moments)
+    probe = probe_accuracy(rows, code, classes, moments=moments)
+    sample = sample_queries(len(code), most=config.sample_images, seed=config.seed)
+    apart = separation(standardised(rows.take(sample), moments), code[sample])
+    found = {
+        "within_similarity": similarity.within,
+        "between_similarity": similarity.between,
+        "anosim_r": apart.anosim_r,
+        "silhouette": apart.silhouette,
+        "sampled_images": len(sample),
+        "probe_accuracy": probe.accuracy,
+        "probe_chance": probe.chance,
+        **_knn_measures(rows, codes, config),
+    }
+    if len(shuffled):
+        control = probe_accuracy(rows, shuffled, classes, moments=moments)
+        found["probe_accuracy_shuffled"] = control.accuracy
+    return found
+
+
+def _knn_measures(
+    rows: LayerRows, codes: tuple[NDArray[np.int64], NDArray[np.int64]], config: AnalyseConfig
+) -> dict[str, Any]:
+    """Return the class purity of nearest neighbours, looked up once for both sets of classes."""
+    code, shuffled = codes
+    if len(code) < 2:
+        return {}
+    taken = sample_queries(len(code), most=config.knn_images, seed=config.seed)
+    queries = sample_queries(len(taken), most=config.knn_queries, seed=config.seed)
+    k = min(config.knn_neighbours, len(taken) - 1)
+    near = nearest_neighbours(rows.take(taken), k=k, queries=queries)
+
+    def purity(of: NDArray[np.int64]) -> float:
+        known = of[taken]
+        return float((known[near] == known[queries, None]).mean())
+
+    found = {
+        "knn_purity": purity(code),
+        "knn_neighbours": k,
+        "knn_queries": len(queries),
+        "knn_images": len(taken),
+    }
+    return found | ({"knn_purity_shuffled": purity(shuffled)} if len(shuffled) else {})

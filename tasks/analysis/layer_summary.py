@@ -1,0 +1,216 @@
+"""Rows of the tables `layers` and `depth_trends`: units summed up by layer, beside the controls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from activarium.schemas.layer_tables import CONTROLLED
+from activarium.tasks.statistics.bootstrap import MeanInterval, bootstrap_mean_interval
+from activarium.tasks.statistics.depth_trend import jonckheere_terpstra, spearman_trend
+from activarium.tasks.statistics.multiple_testing import benjamini_hochberg
+from activarium.tasks.statistics.permutation_tests import Permanova, permanova
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from activarium.schemas.config import AnalyseConfig
+    from activarium.schemas.layers import Layer
+
+    Columns = dict[str, Any]
+
+BEYOND = 0.05
+"""Level of the two verdicts, and of the family-wise share."""
+RESAMPLES = 1_999
+"""Resamples of the bootstrap interval of a layer's mean selectivity."""
+TRENDS = ("selectivity", "auroc", "eta2", "epsilon2", "mutual_information", "sparseness")
+"""Columns of units whose trend over depth is tested."""
+CONTROLLED_UNITS = {"selectivity_mean": "selectivity", "auroc_mean": "auroc", "eta2_mean": "eta2"}
+"""Means over units that the controls have too, and the columns that they are of."""
+
+
+def unit_slices(layers: Sequence[Layer]) -> list[slice]:
+    """Return the units of each layer among all units."""
+    stops = np.cumsum([layer.units for layer in layers]).tolist()
+    return [slice(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
+
+
+def layer_rows(
+    layers: Sequence[Layer],
+    units: Columns,
+    measures: Columns,
+    grouping: Sequence[Permanova],
+    config: AnalyseConfig,
+) -> Columns:
+    """Return the rows of `layers`, but for what the untrained model's tables say.
+
+    Parameters
+    ----------
+    layers
+        The layers in order.
+    units
+        Columns of `units`, and those of the control.
+    measures
+        Columns of `LayerMeasures`.
+    grouping
+        PERMANOVA of each layer.
+    config
+        Levels and seed.
+    """
+    slices = unit_slices(layers)
+
+    def means(values: Any) -> NDArray[np.float64]:
+        array = np.asarray(values, dtype=np.float64)
+        return np.array([array[each].mean() for each in slices])
+
+    selectivity = np.asarray(units["selectivity"], dtype=np.float64)
+    interval = [_mean_interval(selectivity[each], config) for each in slices]
+    p = np.array([each.p for each in grouping])
+    return {
+        "layer": [layer.name for layer in layers],
+        "depth": [layer.depth for layer in layers],
+        "kind": [layer.kind for layer in layers],
+        "units": [layer.units for layer in layers],
+        "height": [layer.height for layer in layers],
+        "width": [layer.width for layer in layers],
+        "dead_fraction": means(units["is_dead"]),
+        "redundant_fraction": means(~np.isnan(np.asarray(units["copies_r"], np.float64))),
+        "selective_fraction": means(_share_up_to(units["q_value"], config.fdr)),
+        "fdr": np.full(len(layers), config.fdr),
+        "familywise_fraction": means(_share_up_to(units["fwer_p"], BEYOND)),
+        "selectivity_low": np.array([each.low for each in interval]),
+        "selectivity_high": np.array([each.high for each in interval]),
+        **{name: means(units[of]) for name, of in CONTROLLED_UNITS.items()},
+        "epsilon2_mean": means(units["epsilon2"]),
+        "permanova_f": np.array([each.pseudo_f for each in grouping]),
+        "permanova_r2": np.array([each.r2 for each in grouping]),
+        "permanova_p": p,
+        "beyond_chance": [None if np.isnan(each) else bool(each <= BEYOND) for each in p],
+        **measures,
+        **_shuffled_means(units, config, means),
+    }
+
+
+def _mean_interval(values: NDArray[np.float64], config: AnalyseConfig) -> MeanInterval:
+    if np.isnan(values).any():
+        return MeanInterval(float("nan"), float("nan"))
+    return bootstrap_mean_interval(
+        values, level=config.confidence, resamples=RESAMPLES, seed=config.seed
+    )
+
+
+def _share_up_to(values: Any, level: float) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    return np.where(np.isnan(array), np.nan, array <= level)
+
+
+def _shuffled_means(units: Columns, config: AnalyseConfig, means: Any) -> Columns:
+    """Return the control of permuted labels, as far as units tell it; NaN where there is none."""
+    names = ("selective_fraction", *CONTROLLED_UNITS)
+    if "eta2_shuffled" not in units:
+        nothing = means(np.full(len(units["unit"]), np.nan))
+        return {f"{name}_shuffled": nothing for name in names}
+    q = benjamini_hochberg(np.asarray(units["kruskal_p_shuffled"], np.float64))
+    found = {
+        f"{name}_shuffled": means(units[f"{of}_shuffled"]) for name, of in CONTROLLED_UNITS.items()
+    }
+    return {"selective_fraction_shuffled": means(_share_up_to(q, config.fdr)), **found}
+
+
+def groupings(
+    layers: Sequence[Layer],
+    observed: NDArray[np.float64] | None,
+    permuted: NDArray[np.float32] | None,
+    *,
+    images: int,
+    classes: int,
+) -> list[Permanova]:
+    """Return PERMANOVA of every layer; NaN where labels were not permuted."""
+    if observed is None or permuted is None:
+        nan = float("nan")
+        return [Permanova(nan, nan, nan) for _ in layers]
+    return [
+        permanova(observed[each], permuted[each], images=images, classes=classes)
+        for each in unit_slices(layers)
+    ]
+
+
+def untrained_columns(
+    rows: Columns, eta2: Iterable[NDArray[np.float64]], control: Columns | None
+) -> Columns:
+    """Return what the untrained model's tables say of the same layers; null without them.
+
+    Parameters
+    ----------
+    rows
+        The rows of `layers`.
+    eta2
+        eta squared of the units of each layer.
+    control
+        By layer name, the control's row of `layers` and its units' eta squared.
+    """
+    names = rows["layer"]
+    found = [control.get(name) if control else None for name in names]
+    columns: Columns = {
+        f"{measure}_untrained": np.array(
+            [np.nan if each is None else _number(each["row"][measure]) for each in found]
+        )
+        for measure in CONTROLLED
+    }
+    p = np.array(
+        [
+            np.nan if each is None else _more(own, each["eta2"])
+            for own, each in zip(eta2, found, strict=True)
+        ]
+    )
+    columns["architecture_p"] = p
+    columns["beyond_architecture"] = [
+        None if np.isnan(each) else bool(each <= BEYOND) for each in p
+    ]
+    return columns
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _more(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return the p-value of `own` being no larger than `other`; NaN where either is unknown."""
+    if np.isnan(own).any() or np.isnan(other).any():
+        return float("nan")
+    if np.ptp(np.concatenate([own, other])) == 0:
+        return 1.0
+    return float(stats.mannwhitneyu(own, other, alternative="greater").pvalue)
+
+
+def trend_rows(layers: Sequence[Layer], units: Columns) -> Columns:
+    """Return the rows of `depth_trends`; none without classes."""
+    slices = unit_slices(layers)
+    depth = np.array([layer.depth for layer in layers], np.float64)
+    rows = []
+    for measure in TRENDS:
+        values = np.asarray(units[measure], dtype=np.float64)
+        if np.isnan(values).any():
+            continue
+        groups = [values[each] for each in slices]
+        rank = spearman_trend(depth, np.array([group.mean() for group in groups]))
+        trend = jonckheere_terpstra(groups)
+        rows.append(
+            {
+                "measure": measure,
+                "layers": len(layers),
+                "units": len(values),
+                "spearman_rho": rank.rho,
+                "spearman_p": rank.p,
+                "jonckheere_j": trend.j,
+                "jonckheere_z": trend.z,
+                "jonckheere_p": trend.p,
+                "jonckheere_log10p": trend.log10_p,
+            }
+        )
+    names = list(rows[0]) if rows else []
+    return {name: [row[name] for row in rows] for name in names}

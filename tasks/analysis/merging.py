@@ -1,0 +1,123 @@
+"""From the parts that blocks and layers left in the work folder to whole tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import feather
+
+from activarium.schemas.tables import CLASS_PAIRS
+from activarium.tasks.analysis.layer_measures import layer_part
+from activarium.tasks.analysis.unit_block import PARTS
+from activarium.tasks.statistics.benjamini_yekutieli import benjamini_yekutieli
+from activarium.tasks.statistics.multiple_testing import (
+    benjamini_hochberg,
+    benjamini_hochberg_log10,
+)
+from activarium.tasks.statistics.permutation_tests import max_t_p, permutation_p
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from activarium.schemas.layers import Layer
+    from activarium.tasks.analysis.unit_block import Block
+
+
+class Parts:
+    """The rows that were kept aside, read when they are asked for."""
+
+    def __init__(self, work: Path, blocks: Sequence[Block], layers: Sequence[Layer]) -> None:
+        self._work = work
+        self._blocks = blocks
+        self._layers = layers
+
+    def table(self, name: str) -> pa.Table:
+        """Return a table of units as far as blocks know it; without rows where there are none."""
+        if name not in PARTS:
+            raise KeyError(name)
+        parts = [feather.read_table(block.part(self._work, name)) for block in self._blocks]
+        filled = [part for part in parts if part.num_columns]
+        return pa.concat_tables(filled) if filled else pa.table({})
+
+    def permuted(self) -> NDArray[np.float32] | None:
+        """Return eta squared by unit and permutation; None where no labels were permuted."""
+        files = [block.part(self._work, "permuted", "npy") for block in self._blocks]
+        if not files[0].exists():
+            return None
+        return np.concatenate([np.load(file) for file in files])
+
+    def layer_measures(self) -> dict[str, NDArray[Any]]:
+        """Return the measures of all layers by name."""
+        return _arrays(self._layer_parts("layers"))
+
+    def redundancy(self) -> dict[str, NDArray[Any]]:
+        """Return group, copied channel and correlation of all units."""
+        return _arrays(self._layer_parts("redundancy"))
+
+    def class_pairs(self) -> pa.Table:
+        """Return the rows of `class_pairs`; none without labels."""
+        paths = [layer_part(self._work, "class_pairs", i) for i in range(len(self._layers))]
+        if not paths[0].exists():
+            return CLASS_PAIRS.schema().empty_table()
+        return pa.concat_tables([feather.read_table(path) for path in paths])
+
+    def _layer_parts(self, name: str) -> pa.Table:
+        paths = [layer_part(self._work, name, index) for index in range(len(self._layers))]
+        return pa.concat_tables([feather.read_table(path) for path in paths])
+
+
+def _arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
+    return {name: table.column(name).to_numpy() for name in table.column_names}
+
+
+def columns_of(table: pa.Table) -> dict[str, Any]:
+    """Return a table as columns by name."""
+    return {name: table.column(name) for name in table.column_names}
+
+
+def false_discovery_columns(units: dict[str, Any]) -> dict[str, Any]:
+    """Return the q-values of the units; NaN where there are no classes."""
+    values = units["kruskal_p"].to_numpy()
+    if np.isnan(values).any():
+        return dict.fromkeys(("q_value", "q_log10", "by_q_value"), values)
+    return {
+        "q_value": benjamini_hochberg(values),
+        "q_log10": benjamini_hochberg_log10(units["kruskal_log10p"].to_numpy()),
+        "by_q_value": benjamini_yekutieli(values),
+    }
+
+
+def permutation_columns(
+    observed: NDArray[np.float64] | None, permuted: NDArray[np.float32] | None, units: int
+) -> dict[str, Any]:
+    """Return p-values by permutation; NaN where labels were not permuted."""
+    if observed is None or permuted is None:
+        nothing = np.full(units, np.nan)
+        return {"permutation_p": nothing, "fwer_p": nothing}
+    return {
+        "permutation_p": permutation_p(observed, permuted),
+        "fwer_p": max_t_p(observed, permuted),
+    }
+
+
+def redundancy_columns(
+    found: dict[str, NDArray[Any]], layers: Sequence[Layer], unit: Sequence[str]
+) -> dict[str, Any]:
+    """Return which unit each one copies, by name."""
+    first = np.repeat(np.cumsum([0, *(each.units for each in layers[:-1])]), _sizes(layers))
+    copies = found["copies"]
+    source = pa.array(np.where(copies < 0, 0, first + copies), mask=copies < 0)
+    return {
+        "redundancy_group": found["group"],
+        "copies_unit": pa.array(unit, pa.string()).take(source),
+        "copies_r": found["copies_r"],
+    }
+
+
+def _sizes(layers: Sequence[Layer]) -> list[int]:
+    return [each.units for each in layers]

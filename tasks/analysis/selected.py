@@ -1,0 +1,138 @@
+"""What an analysis looks at: the whole recording, or a selection of its images and classes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from activarium.schemas.errors import UserError
+from activarium.schemas.tables import IMAGES
+from activarium.tasks.analysis.chosen_images import arrange_images
+from activarium.tasks.analysis.image_answers import image_rows
+from activarium.tasks.analysis.names import named
+from activarium.tasks.analysis.selection import class_groups, numeric_target, select_images
+from activarium.tasks.fingerprint import fingerprint
+from activarium.tasks.stores.files import sha256_file
+from activarium.tasks.stores.parquet_files import to_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from activarium.schemas.config import AnalyseConfig
+    from activarium.tasks.analysis.chosen_images import ChosenImages
+    from activarium.tasks.stores.recording import Recording
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The images and classes of one analysis, and what its tables are called."""
+
+    name: str
+    """Id in the tables: the recording's, or <recording>~<selection>."""
+    text: str | None
+    """What was selected, as JSON; None for the whole recording."""
+    chosen: ChosenImages
+    images: dict[str, Any]
+    """Rows of the table `images` of the images that take part or could not be decoded."""
+    target: tuple[str, NDArray[np.float64]] | None = None
+    """Name and values of a numeric target, by image of `chosen`."""
+    notices: tuple[str, ...] = ()
+
+
+def selection_text(config: AnalyseConfig) -> str | None:
+    """Return what a configuration selects, as JSON with the content of its files; None for all.
+
+    Raises
+    ------
+    UserError
+        If a file is missing.
+    """
+    if not config.is_selection:
+        return None
+    said: dict[str, str] = {}
+    for key in ("where", "classes", "target"):
+        value = getattr(config, key)
+        if value is None:
+            continue
+        said[key] = value
+        path = Path(value).expanduser()
+        if key != "where" and path.is_file():
+            said[key] = f"{path.name} (sha256 {sha256_file(path)[:16]})"
+    return json.dumps(said, sort_keys=True)
+
+
+def table_name(recording: str, config: AnalyseConfig) -> str:
+    """Return the id under which the tables of an analysis lie."""
+    text = selection_text(config)
+    if text is None:
+        return recording
+    return f"{recording}~{config.name or fingerprint({'selection': text})[:8]}"
+
+
+def select(recording: Recording, config: AnalyseConfig) -> Selected:
+    """Choose the images and classes that a configuration asks for.
+
+    Raises
+    ------
+    UserError
+        If the condition, the groups or the target do not fit the recording, or nothing is left.
+    """
+    rows, label = image_rows(recording), recording.labels
+    whole = recording.stored_rows & recording.valid
+    if not whole.any():
+        raise UserError(f"recording {recording.name} has no image that could be decoded")
+    chosen, names, notices = whole, recording.class_names, []
+    table = None
+    if config.where is not None or config.target is not None:
+        table = to_table(IMAGES, rows, inputs="")
+    if config.where is not None and table is not None:
+        chosen = chosen & select_images(table, config.where)
+    if config.classes is not None:
+        groups = class_groups(Path(config.classes).expanduser(), names)
+        label = np.where(label >= 0, groups.codes[label], -1)
+        # Classes outside the groups take no part, as images without a class do.
+        chosen, names = chosen & (label >= 0), groups.names
+        if groups.left_out:
+            notices.append(f"classes without a group are left out: {', '.join(groups.left_out)}")
+        rows |= {"label": label, "class": named(label, names)}
+    target = None
+    if config.target is not None and table is not None:
+        found = numeric_target(config.target, table)
+        chosen, label = chosen & ~np.isnan(found.values), np.full_like(label, -1)
+        target = found
+    if not chosen.any():
+        raise UserError(
+            f"the selection leaves no image of recording {recording.name} that could be decoded"
+        )
+    arranged = arrange_images(chosen, label, recording.image_names, names, seed=config.seed)
+    kept = chosen if config.is_selection else np.ones(len(whole), bool)
+    return Selected(
+        name=table_name(recording.name, config),
+        text=selection_text(config),
+        chosen=arranged,
+        images=_taken(rows, kept),
+        target=None if target is None else (target.name, target.values[arranged.row]),
+        notices=tuple(notices),
+    )
+
+
+def _taken(rows: dict[str, Any], kept: NDArray[np.bool_]) -> dict[str, Any]:
+    if kept.all():
+        return rows
+    mask = pa.array(kept)
+    return {
+        name: (values if isinstance(values, pa.Array) else pa.array(values)).filter(mask)
+        for name, values in rows.items()
+    }
+
+
+def with_controls(config: AnalyseConfig, *controls: str) -> AnalyseConfig:
+    """Return the settings with controls added."""
+    return config.model_copy(
+        update={"controls": tuple(dict.fromkeys((*config.controls, *controls)))}
+    )

@@ -1,0 +1,171 @@
+"""Rows of the table `units`: responses, sparseness, and how a unit prefers classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from activarium.tasks.analysis.names import named
+from activarium.tasks.statistics.moments import class_moments
+from activarium.tasks.statistics.mutual_information import mutual_information
+from activarium.tasks.statistics.omega_squared import omega2
+from activarium.tasks.statistics.preference import (
+    anova,
+    auroc,
+    kruskal_wallis,
+    lifetime_sparseness,
+    preferred_classes,
+)
+from activarium.tasks.statistics.ranking import rank_units
+from activarium.tasks.statistics.selectivity import ccmas, general_index, morcos_index
+from activarium.tasks.statistics.sparseness import treves_rolls
+from activarium.tasks.statistics.welch import welch_f
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from activarium.tasks.analysis.unit_block import BlockData
+    from activarium.tasks.statistics.moments import ClassMoments
+    from activarium.tasks.statistics.ranking import Ranks
+
+QUANTILES = ("response_p05", "response_p25", "response_median", "response_p75", "response_p95")
+"""Columns of the quantiles that `rank_units` gives."""
+
+
+def unit_columns(data: BlockData, overall: ClassMoments, ranks: Ranks) -> dict[str, Any]:
+    """Return what does not need classes; what does is there and null.
+
+    Parameters
+    ----------
+    data
+        The block.
+    overall
+        Moments over all images as one class.
+    ranks
+        Ranking of all images.
+    """
+    constant = overall.is_constant
+    columns: dict[str, Any] = {
+        "layer": data.layer,
+        "channel": data.channel,
+        "unit": data.unit,
+        "depth": data.depth,
+        "response_mean": overall.overall_mean,
+        "response_sd": np.nan_to_num(overall.overall_sd),
+        "response_min": overall.low,
+        "response_max": overall.high,
+        **dict(zip(QUANTILES, ranks.quantile.T, strict=True)),
+        "active_fraction": np.full(len(constant), np.nan),
+        "is_dead": constant,
+        "sparseness": lifetime_sparseness(overall),
+        "treves_rolls": treves_rolls(overall),
+    }
+    if data.active_fraction is not None:
+        columns["active_fraction"] = data.active_fraction
+        columns["is_dead"] = constant | (data.feeds_relu & (data.active_fraction == 0))
+    nothing = named(np.full(len(constant), -1), [""])
+    columns |= {name: np.full(len(constant), np.nan) for name in CLASS_COLUMNS}
+    return columns | dict.fromkeys(CLASS_NAMES, nothing)
+
+
+CLASS_COLUMNS = (
+    "selectivity",
+    "selectivity_morcos",
+    "ccmas",
+    "auroc",
+    "top_precision",
+    "mutual_information",
+    "anova_f",
+    "anova_p",
+    "anova_log10p",
+    "eta2",
+    "omega2",
+    "welch_f",
+    "welch_p",
+    "welch_log10p",
+    "kruskal_h",
+    "kruskal_p",
+    "kruskal_log10p",
+    "epsilon2",
+)
+CLASS_NAMES = ("preferred_class", "runner_up_class", "auroc_class", "top_class")
+
+
+def preference_columns(
+    class_names: Sequence[str], moments: ClassMoments, ranks: Ranks
+) -> dict[str, Any]:
+    """Return how each unit prefers classes."""
+    count = moments.count
+    preferred = preferred_classes(moments.mean, count)
+    area = np.where(count > 0, auroc(ranks.rank_sum, count), -1.0)
+    best = np.where(moments.is_constant, -1, area.argmax(axis=1))
+    f_test, welch = anova(moments), welch_f(moments)
+    h_test = kruskal_wallis(ranks.rank_sum, count, ranks.tie_sum)
+    precision, top = top_precision(ranks.top)
+    return {
+        "preferred_class": named(preferred.preferred, class_names),
+        "runner_up_class": named(preferred.runner_up, class_names),
+        "selectivity": general_index(moments),
+        "selectivity_morcos": morcos_index(moments),
+        "ccmas": ccmas(moments),
+        "auroc": area.max(axis=1),
+        "auroc_class": named(best, class_names),
+        "top_precision": precision,
+        "top_class": named(top, class_names),
+        "mutual_information": mutual_information(ranks.joint).corrected,
+        "anova_f": f_test.f,
+        "anova_p": f_test.p,
+        "anova_log10p": f_test.log10_p,
+        "eta2": f_test.eta2,
+        "omega2": omega2(moments),
+        "welch_f": welch.f,
+        "welch_p": welch.p,
+        "welch_log10p": welch.log10_p,
+        "kruskal_h": h_test.h,
+        "kruskal_p": h_test.p,
+        "kruskal_log10p": h_test.log10_p,
+        "epsilon2": h_test.epsilon2,
+    }
+
+
+def top_precision(top: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the share of the most frequent class among the top images, and its code.
+
+    The code is -1 where several classes are as frequent, as in constant units of balanced classes.
+
+    Parameters
+    ----------
+    top
+        Images of each class among the top ones, shape (unit, class).
+
+    References
+    ----------
+    Zhou et al. (2015), Object detectors emerge in deep scene CNNs: precision among the 60 images
+    of the strongest response.
+    """
+    most = top.max(axis=1)
+    # Shares of tied images are quotients: equal but for rounding.
+    alone = (top >= most[:, None] * (1 - 1e-12)).sum(axis=1) == 1
+    share = np.minimum(most / top.sum(axis=1), 1.0)
+    return share, np.where(alone, top.argmax(axis=1), -1)
+
+
+def control_columns(
+    responses: NDArray[np.float32], shuffled: NDArray[np.int64], classes: int
+) -> dict[str, Any]:
+    """Return what the layers tell of permuted labels, with names that end in `_shuffled`."""
+    order = np.argsort(shuffled, kind="stable")
+    moved, code = np.ascontiguousarray(responses[:, order]), shuffled[order]
+    moments = class_moments(moved, code, classes)
+    ranks = rank_units(moved, code, classes)
+    h_test = kruskal_wallis(ranks.rank_sum, moments.count, ranks.tie_sum)
+    area = np.where(moments.count > 0, auroc(ranks.rank_sum, moments.count), -1.0)
+    return {
+        "selectivity_shuffled": general_index(moments),
+        "auroc_shuffled": area.max(axis=1),
+        "eta2_shuffled": anova(moments).eta2,
+        "kruskal_p_shuffled": h_test.p,
+    }
