@@ -60,8 +60,9 @@ def _run(
     from activarium.tasks.reporting.summary import summarise
 
     atlas = Atlas(root, recordings_at)
-    summary = summarise(atlas, [each.recording for each in receipt.recordings])
+    summary = summarise(atlas, receipt.report.recordings)
     notices = [line for each in receipt.recordings for line in each.notices]
+    notices += [line for each in receipt.tables for line in each.notices]
     print_notices(notices)
     if json:
         more = {"made": receipt.made, "report": receipt.report.path, "notices": notices}

@@ -15,7 +15,7 @@ from activarium.flows.cli_options import (
     Root,
     Verbose,
 )
-from activarium.flows.output import err, print_receipt
+from activarium.flows.output import err, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages
 from activarium.schemas.atlas import Atlas
@@ -30,6 +30,45 @@ def analyse(
     fdr: Annotated[
         float, typer.Option(min=1e-9, max=0.5, help="False discovery rate of `selective`.")
     ] = 0.01,
+    controls: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--control",
+            metavar="shuffle|RECORDING",
+            help="What stands beside it in `layers`: permuted labels (shuffle), an analysed "
+            "recording of the untrained model; repeatable.",
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL",
+            help="Only images for which this holds, over the columns of the table images: "
+            '"correct and confidence > 0.9".',
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="CSV", help="Group classes: a file of class,group."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|CSV",
+            help="A number per image instead of classes: a column of the table images, or a file of "
+            "image,number.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the selection; its tables are <recording>~<name>.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take what is there of an unfinished recording.")
+    ] = False,
+    permutations: Annotated[
+        int, typer.Option(min=0, help="Permutations of the labels; 0 leaves their tests out.")
+    ] = 999,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of permutations and samples.")] = 0,
     exemplars: Annotated[int, typer.Option(min=1, help="Exemplars per unit and end.")] = 8,
     class_exemplars: Annotated[int, typer.Option(min=0, help="The same within each class.")] = 3,
     scheduler: Annotated[
@@ -43,17 +82,31 @@ def analyse(
 ) -> None:
     """Compute class preferences, effect sizes and tests of a recording into tables.
 
-    Example: [bold]activarium analyse two-block-cnn-epoch --fdr 0.05[/]
+    Example: [bold]activarium analyse two-block-cnn-epoch --control shuffle --where correct[/]
     """
+    from activarium.flows.configuration import parse_section
     from activarium.schemas.config import AnalyseConfig
 
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
-    config = AnalyseConfig(
-        fdr=fdr, exemplars=exemplars, class_exemplars=class_exemplars, scheduler=scheduler
-    )
+    settings = {
+        "fdr": fdr,
+        "controls": tuple(controls or ()),
+        "where": where,
+        "classes": classes,
+        "target": target,
+        "name": name,
+        "partial": partial,
+        "permutations": permutations,
+        "seed": seed,
+        "exemplars": exemplars,
+        "class_exemplars": class_exemplars,
+        "scheduler": scheduler,
+    }
+    config = parse_section(AnalyseConfig, settings, where="analyse")
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.analyse(recording, config, root, recordings_at)
+    print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"analysed {receipt.recording}")
 
 

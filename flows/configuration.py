@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Config)
 
-PATHS = (("test_set", "path"), ("model", "weights"), ("model", "architecture"))
+PATHS = (
+    ("test_set", "path"),
+    ("model", "weights"),
+    ("model", "architecture"),
+    ("analyse", "classes"),
+)
 """Settings that may name a file; in a file's own settings they are relative to that file."""
 
 WEIGHT_FILES = re.compile(r"[/\\]|\.(safetensors|pt|pt2|pth|bin|ckpt)$")
@@ -140,5 +145,5 @@ def _resolve_paths(settings: dict[str, Any], folder: Path) -> None:
             continue
         prefix, file = (EXPORT, value[len(EXPORT) :]) if value.startswith(EXPORT) else ("", value)
         is_file = bool(prefix) if key == "architecture" else WEIGHT_FILES.search(value)
-        if section == "test_set" or is_file:
+        if key in {"path", "classes"} or is_file:
             inner[key] = f"{prefix}{folder / Path(file).expanduser()}"

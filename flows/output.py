@@ -87,6 +87,7 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
     _print_outputs(summary["outputs"], summary["classes"])
     print_invalid(summary["invalid_images"])
     out.print(_layer_table(summary))
+    out.print(Text(summary["answer"], "bold"))
     out.print("strongest units:")
     for unit in summary["strongest"]:
         out.print(
@@ -124,8 +125,16 @@ def print_invalid(names: Sequence[str]) -> None:
         out.print(Text.assemble((what, "yellow"), shown))
 
 
+CONTROL_HEADINGS = {
+    "eta2_mean_shuffled": "shuffled",
+    "eta2_mean_untrained": "untrained",
+}
+"""Columns of `layers` that hold the controls' eta squared, and what they are called."""
+
+
 def _layer_table(summary: dict[str, Any]) -> Table:
-    controls = sorted(summary["layers"][0].get("controls", {}))
+    layers = summary["layers"]
+    controls = [key for key in CONTROL_HEADINGS if any(row[key] is not None for row in layers)]
     caption = (
         f"selective: share of units with a class preference at FDR {100 * summary['fdr']:g}%; "
         "eta2: share of a unit's variance that the class explains, mean over units"
@@ -139,10 +148,10 @@ def _layer_table(summary: dict[str, Any]) -> Table:
         caption_justify="left",
     )
     table.add_column("layer", no_wrap=True)
-    headings = ("units", "selective", "dead", "k-NN purity", "eta2")
-    for heading in (*headings, *(f"eta2 {name}" for name in controls)):
+    headings = ("units", "selective", "dead", "k-NN purity", "probe", "eta2")
+    for heading in (*headings, *(CONTROL_HEADINGS[key] for key in controls), "beyond"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for layer in summary["layers"]:
+    for layer in layers:
         dead = round(layer["dead_fraction"] * layer["units"])
         table.add_row(
             layer["layer"],
@@ -150,10 +159,19 @@ def _layer_table(summary: dict[str, Any]) -> Table:
             percent(layer["selective_fraction"]),
             str(dead),
             percent(layer["knn_purity"]),
+            percent(layer["probe_accuracy"]),
             percent(layer["eta2_mean"]),
-            *(percent(layer["controls"][name]) for name in controls),
+            *(percent(layer[key]) for key in controls),
+            _beyond(layer),
         )
     return table
+
+
+def _beyond(layer: dict[str, Any]) -> str:
+    """Return what a layer's class preference goes beyond."""
+    known = [key for key in ("chance", "architecture") if layer[f"beyond_{key}"] is not None]
+    said = [key for key in known if layer[f"beyond_{key}"]]
+    return ", ".join(said) or ("nothing" if known else "-")
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from activarium.flows.progress_bars import current_progress
+from activarium.schemas.analysis_config import SHUFFLE
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import (
     AnalyseConfig,
@@ -80,8 +81,12 @@ def analyse_stage(
     from activarium.tasks.stores.recording import open_recording
 
     atlas = Atlas(root, recordings_at)
-    opened = open_recording(atlas, recording)
-    return analyse(atlas, opened, config=config, progress=current_progress())
+    opened = open_recording(atlas, recording, partial=config.partial)
+    controls = tuple(
+        each if each == SHUFFLE else open_recording(atlas, each).name for each in config.controls
+    )
+    named = config.model_copy(update={"controls": controls})
+    return analyse(atlas, opened, config=named, progress=current_progress())
 
 
 def embed_stage(
@@ -186,12 +191,29 @@ def run_stages(
         start = obtain_checkpoint(control, root, stages)
         recordings.append(stages.record(control, start, root, WHOLE, recordings_at))
     names = [each.recording for each in recordings]
-    tables = [stages.analyse(name, config.analyse, root, recordings_at) for name in names]
+    tables = analyse_with_controls(config, names, root, stages, recordings_at)
+    shown = [each.recording for each in tables]
     tables.append(stages.embed(names[0], config.embed, root, recordings_at))
-    report = stages.report(names, config.name, config.report, root, recordings_at)
+    report = stages.report(shown, config.name, config.report, root, recordings_at)
     return RunReceipt(
         checkpoint=checkpoint,
         recordings=tuple(recordings),
         tables=tuple(tables),
         report=report,
     )
+
+
+def analyse_with_controls(
+    config: RunConfig,
+    names: Sequence[str],
+    root: Path,
+    stages: Stages,
+    recordings_at: str | None = None,
+) -> list[TablesReceipt]:
+    """Tabulate a recording beside its controls, which come first; return its own tables first."""
+    main, *untrained = names
+    own = {*config.analyse.controls, *({SHUFFLE} & {*config.controls})}
+    settings = config.analyse.model_copy(update={"controls": tuple(sorted(own))})
+    tables = [stages.analyse(name, settings, root, recordings_at) for name in untrained]
+    beside = settings.model_copy(update={"controls": (*settings.controls, *untrained)})
+    return [stages.analyse(main, beside, root, recordings_at), *tables]

@@ -22,6 +22,15 @@ def slug(name: str) -> str:
     return re.sub(r"-+", "-", re.sub(r"[^a-z0-9._]+", "-", name.lower())).strip("-") or "unnamed"
 
 
+SELECTION_MARK = "~"
+"""Stands between a recording's id and the name of a selection of it, in tables; no id holds it."""
+
+
+def recording_of(name: str) -> str:
+    """Return the recording of an id in the tables, which may be that of a selection."""
+    return name.partition(SELECTION_MARK)[0]
+
+
 def _unique(part: str) -> str:
     """Return a safe file name that no other part shares."""
     safe = slug(part)
@@ -76,8 +85,8 @@ class Atlas:
         return self.root / "datasets"
 
     def recording(self, recording: str) -> str:
-        """Address of the store of one recording."""
-        return f"{self.recordings.rstrip('/')}/{recording}.zarr"
+        """Address of the store of one recording; that of a selection is the recording's."""
+        return f"{self.recordings.rstrip('/')}/{recording_of(recording)}.zarr"
 
     def partition(self, table: Table, recording: str) -> Path:
         """Folder of one recording's files of a table."""

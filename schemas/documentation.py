@@ -141,7 +141,8 @@ def configuration_page() -> str:
         GENERATED,
         "",
         "A run is a YAML file with these sections (see `examples/`); `name` names the report, and "
-        "`controls` (default `[untrained]`) lists what is recorded beside the model. On the command "
+        "`controls` (default `[untrained, shuffle]`) lists what stands beside the model: a recording of the "
+        "untrained one, and the statistics of permuted labels. On the command "
         "line `--set section.key=value` overrides one setting. Relative paths in the file are "
         "relative to the file; on the command line, to the current folder. An unknown setting is an "
         "error.",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from activarium.schemas.analysis_config import SHUFFLE
 from activarium.schemas.columns import FORMAT_VERSION
 from activarium.schemas.layout import BLOCK_UNITS
 from activarium.schemas.receipts import TablesReceipt
@@ -125,7 +126,7 @@ def analysis_inputs(atlas: Atlas, recording: Recording, config: AnalyseConfig) -
             "stored": int(recording.stored_rows.sum()),
             "settings": config.model_dump(mode="json", exclude=_PLACES),
             "selection": selection_text(config),
-            "shuffle": "shuffle" in config.controls,
+            "shuffle": SHUFFLE in config.controls,
             "untrained": untrained and inputs_of(atlas.table_file(LAYERS, untrained)),
             "columns": FORMAT_VERSION,
             "statistics": STATISTICS_VERSION,

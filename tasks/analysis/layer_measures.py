@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import feather
 
+from activarium.schemas.analysis_config import SHUFFLE
 from activarium.tasks.analysis.chosen_images import load_choice
 from activarium.tasks.analysis.layer_pairs import pair_rows
 from activarium.tasks.analysis.stored_rows import layer_rows
@@ -99,7 +100,7 @@ def measure_layer(place: Place, work: Path, index: int, config: AnalyseConfig) -
             rows = layer_rows(recording, layer, chosen.row[by_row])
             moments = column_moments(rows)
         code, shuffled = chosen.code[by_row], chosen.shuffled[by_row]
-        if "shuffle" not in config.controls:
+        if SHUFFLE not in config.controls:
             shuffled = np.zeros(0, np.int64)
         classes = len(chosen.class_names)
         measures |= _class_measures(rows, moments, (code, shuffled), classes, config)

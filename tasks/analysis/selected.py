@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from activarium.schemas.atlas import SELECTION_MARK
 from activarium.schemas.errors import UserError
 from activarium.schemas.tables import IMAGES
 from activarium.tasks.analysis.chosen_images import arrange_images
 from activarium.tasks.analysis.image_answers import image_rows
 from activarium.tasks.analysis.names import named
-from activarium.tasks.analysis.selection import class_groups, numeric_target, select_images
+from activarium.tasks.analysis.selection import (
+    NumericTarget,
+    class_groups,
+    numeric_target,
+    select_images,
+)
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.stores.files import sha256_file
 from activarium.tasks.stores.parquet_files import to_table
@@ -71,7 +77,7 @@ def table_name(recording: str, config: AnalyseConfig) -> str:
     text = selection_text(config)
     if text is None:
         return recording
-    return f"{recording}~{config.name or fingerprint({'selection': text})[:8]}"
+    return f"{recording}{SELECTION_MARK}{config.name or fingerprint({'selection': text})[:8]}"
 
 
 def select(recording: Recording, config: AnalyseConfig) -> Selected:
@@ -102,7 +108,7 @@ def select(recording: Recording, config: AnalyseConfig) -> Selected:
         rows |= {"label": label, "class": named(label, names)}
     target = None
     if config.target is not None and table is not None:
-        found = numeric_target(config.target, table)
+        found = _target(config.target, table)
         chosen, label = chosen & ~np.isnan(found.values), np.full_like(label, -1)
         target = found
     if not chosen.any():
@@ -121,6 +127,13 @@ def select(recording: Recording, config: AnalyseConfig) -> Selected:
     )
 
 
+def _target(spec: str, images: pa.Table) -> NumericTarget:
+    try:
+        return numeric_target(spec, images)
+    except UserError as error:
+        raise UserError(f"--target {error}") from error
+
+
 def _taken(rows: dict[str, Any], kept: NDArray[np.bool_]) -> dict[str, Any]:
     if kept.all():
         return rows
@@ -129,10 +142,3 @@ def _taken(rows: dict[str, Any], kept: NDArray[np.bool_]) -> dict[str, Any]:
         name: (values if isinstance(values, pa.Array) else pa.array(values)).filter(mask)
         for name, values in rows.items()
     }
-
-
-def with_controls(config: AnalyseConfig, *controls: str) -> AnalyseConfig:
-    """Return the settings with controls added."""
-    return config.model_copy(
-        update={"controls": tuple(dict.fromkeys((*config.controls, *controls)))}
-    )

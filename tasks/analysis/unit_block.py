@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import feather
 
+from activarium.schemas.analysis_config import SHUFFLE
 from activarium.tasks.analysis.chosen_images import load_choice
 from activarium.tasks.analysis.class_rows import class_rows
 from activarium.tasks.analysis.column_reading import column_means, read_columns
@@ -132,7 +133,7 @@ def block_tables(data: BlockData, config: AnalyseConfig) -> dict[str, Columns]:
         everything = rank_units(data.responses, np.zeros(len(chosen.row), np.int64), 1)
     units = unit_columns(data, overall, everything)
     units |= preference_columns(chosen.class_names, moments, ranks)
-    if "shuffle" in config.controls:
+    if SHUFFLE in config.controls:
         units |= control_columns(labelled, chosen.shuffled, classes)
     return {
         "units": units,

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from activarium.schemas.analysis_config import SHUFFLE
 from activarium.schemas.errors import UserError
 from activarium.schemas.layer_tables import CONTROLLED
 from activarium.schemas.tables import LAYERS, UNITS
+from activarium.tasks.analysis.selected import table_name
 from activarium.tasks.stores.parquet_files import read_table
 
 if TYPE_CHECKING:
     from activarium.schemas.atlas import Atlas
     from activarium.schemas.config import AnalyseConfig
 
-SHUFFLE = "shuffle"
-
 
 def untrained_recording(config: AnalyseConfig) -> str | None:
-    """Return the id of the untrained model's recording among the controls; None without one.
+    """Return the id of the untrained model's tables among the controls; None without one.
 
     Raises
     ------
@@ -27,7 +27,8 @@ def untrained_recording(config: AnalyseConfig) -> str | None:
     names = [each for each in config.controls if each != SHUFFLE]
     if len(names) > 1:
         raise UserError(f"controls: expected shuffle and one recording, got {', '.join(names)}")
-    return names[0] if names else None
+    # A selection is compared with the same selection of the control.
+    return table_name(names[0], config) if names else None
 
 
 def untrained_layers(atlas: Atlas, recording: str) -> dict[str, dict[str, Any]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from activarium.schemas.atlas import SELECTION_MARK
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import FORMAT_VERSION
 from activarium.schemas.tables import RECORDINGS, TABLES
@@ -19,17 +21,43 @@ if TYPE_CHECKING:
 
 
 def list_recordings(atlas: Atlas) -> list[dict[str, Any]]:
-    """Return one row per recording: id, state, sizes, accuracy and which tables there are."""
-    return [_describe(atlas, name) for name in recording_names(atlas)]
+    """Return one row per recording: id, state, sizes, accuracy and which tables there are.
+
+    Selections, of which there are only tables, follow their recordings.
+    """
+    rows = []
+    for name in recording_names(atlas):
+        rows.append(_describe(atlas, name))
+        rows += [_describe_selection(atlas, each) for each in selections_of(atlas, name)]
+    return rows
 
 
-def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
-    place = place_at(atlas.recording(name))
-    tables = [
+def selections_of(atlas: Atlas, recording: str) -> list[str]:
+    """Return the ids of the analysed selections of a recording, sorted."""
+    pattern = f"recording={glob.escape(recording)}{SELECTION_MARK}*"
+    folders = (atlas.tables / RECORDINGS.name).glob(pattern)
+    return sorted(folder.name.removeprefix("recording=") for folder in folders)
+
+
+def _describe_selection(atlas: Atlas, name: str) -> dict[str, Any]:
+    row = {"recording": name, "status": "selection", "tables": _tables(atlas, name)}
+    with suppress(UserError):
+        columns = ("analysed_images", "units", "accuracy", "selection")
+        found = read_table(atlas.table_file(RECORDINGS, name), columns).to_pylist()[0]
+        row |= found | {"images": found["analysed_images"]}
+    return row
+
+
+def _tables(atlas: Atlas, name: str) -> list[str]:
+    return [
         table.name
         for table in TABLES.values()
         if any(atlas.partition(table, name).glob("*.parquet"))
     ]
+
+
+def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
+    place, tables = place_at(atlas.recording(name)), _tables(atlas, name)
     row: dict[str, Any] = {"recording": name, "status": "damaged", "tables": tables}
     row |= {"images": None, "units": None, "accuracy": None}
     try:

@@ -8,7 +8,6 @@ from activarium.schemas.tables import IMAGES, LAYERS, RECORDINGS, UNITS
 from activarium.tasks.stores.parquet_files import read_table
 from activarium.tasks.stores.places import place_at
 from activarium.tasks.stores.recording import Recording
-from activarium.tasks.stores.recording_store import read_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +23,14 @@ LAYER_COLUMNS = (
     "selective_fraction",
     "dead_fraction",
     "knn_purity",
+    "probe_accuracy",
     "eta2_mean",
+    "eta2_mean_shuffled",
+    "eta2_mean_untrained",
+    "permanova_p",
+    "beyond_chance",
+    "architecture_p",
+    "beyond_architecture",
 )
 UNIT_COLUMNS = ("unit", "auroc_class", "auroc", "eta2", "q_value", "q_log10")
 
@@ -50,10 +56,6 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
     main, *controls = recordings
     row = read_table(atlas.table_file(RECORDINGS, main)).to_pylist()[0]
     layers = _layers(atlas, main)
-    for control in controls:
-        name = str(read_attributes(place_at(atlas.recording(control)))["checkpoint"])
-        for layer, other in zip(layers, _layers(atlas, control), strict=True):
-            layer["controls"] = {**layer.get("controls", {}), name: other["eta2_mean"]}
     outputs, classes = _outputs_and_classes(atlas, main)
     fdr = read_table(atlas.table_file(LAYERS, main), ["fdr"]).column("fdr")[0].as_py()
     return {
@@ -67,8 +69,50 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
         "units": row["units"],
         "fdr": fdr,
         "layers": layers,
+        "answer": answer(layers),
         "strongest": strongest_units(atlas, main, strongest),
     }
+
+
+def answer(layers: Sequence[dict[str, Any]]) -> str:
+    """Return in one sentence whether there is class preference, beyond what, and how large.
+
+    Parameters
+    ----------
+    layers
+        Rows of `layers`.
+    """
+    known = [layer for layer in layers if layer["eta2_mean"] is not None]
+    if not known:
+        return "no labels: class preference cannot be told"
+    told = [
+        f"beyond {what} in {sum(each)} of {len(each)} layers"
+        for what, each in (
+            ("chance", _verdicts(known, "beyond_chance")),
+            ("architecture", _verdicts(known, "beyond_architecture")),
+        )
+        if each
+    ]
+    top = max(known, key=lambda layer: float(layer["eta2_mean"]))
+    beside = [
+        f"{100 * top[key]:.1f} % {words}"
+        for key, words in (
+            ("eta2_mean_untrained", "untrained"),
+            ("eta2_mean_shuffled", "with permuted labels"),
+        )
+        if top[key] is not None
+    ]
+    size = (
+        f"strongest in {top['layer']}, where the class explains {100 * top['eta2_mean']:.1f} % of a "
+        "unit's variance"
+    )
+    preference = f"class preference {' and '.join(told)}; " if told else ""
+    return preference + size + (f" ({', '.join(beside)})" if beside else "")
+
+
+def _verdicts(layers: Sequence[dict[str, Any]], key: str) -> list[bool]:
+    """Return the verdicts that there are."""
+    return [bool(layer[key]) for layer in layers if layer[key] is not None]
 
 
 def _outputs_and_classes(atlas: Atlas, recording: str) -> tuple[int, int]:

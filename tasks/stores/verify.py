@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from activarium.schemas.atlas import recording_of
 from activarium.schemas.errors import UserError
 from activarium.tasks.progress import silent
 from activarium.tasks.stores.parquet_files import checksum_file, checksum_line
@@ -87,8 +88,10 @@ def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = sile
     """
     faults: list[Fault] = []
     objects = 0
-    lost = _names_in_tables(atlas) - set(recording_names(atlas))
-    tables_only = tuple(name for name in recordings if name in lost)
+    there = set(recording_names(atlas))
+    lost = _names_in_tables(atlas) - there
+    # Of a selection there are only tables.
+    tables_only = tuple(n for n in recordings if n in lost and recording_of(n) not in there)
     with progress("verifying", len(recordings)) as advance:
         for name in recordings:
             found = () if name in lost else check_store(place_at(atlas.recording(name)))
@@ -100,7 +103,8 @@ def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = sile
                 if each.problem
             ]
             advance(1)
-    return Verification(len(recordings), objects, tuple(faults), tables_only)
+    checked = {recording_of(name) for name in recordings}
+    return Verification(len(checked), objects, tuple(faults), tables_only)
 
 
 def _tables(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:

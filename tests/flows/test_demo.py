@@ -32,7 +32,7 @@ def test_demo__learns_the_digits_and_finds_their_units(tmp_path):
     last, first_layer = layers["fc3"], layers["conv1"]
     assert first_layer["eta2_mean"] < 0.4
     assert last["eta2_mean"] > 0.7
-    assert last["eta2_mean"] > last["controls"]["untrained"] + 0.2
+    assert last["eta2_mean"] > last["eta2_mean_untrained"] + 0.2
     assert len(summary["strongest"]) == 3
     assert summary["strongest"][0]["auroc"] > 0.99
     page = (tmp_path / "reports" / "demo.html").read_text("utf-8")

@@ -26,7 +26,9 @@ def printed(monkeypatch):
 def test_layer_table__caption_tells_small_rates(fdr, shown):
     layer = {
         "layer": ODD, "units": 3, "selective_fraction": 0.5, "dead_fraction": 0.0,
-        "knn_purity": None, "eta2_mean": 0.1,
+        "knn_purity": None, "probe_accuracy": None, "eta2_mean": 0.1,
+        "eta2_mean_shuffled": None, "eta2_mean_untrained": None,
+        "beyond_chance": True, "beyond_architecture": None,
     }  # fmt: skip
     table = output._layer_table({"fdr": fdr, "layers": [layer]})
     assert f"at FDR {shown};" in table.caption

@@ -11,7 +11,7 @@ from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.reporting.query import query
-from activarium.tasks.reporting.summary import strongest_units, summarise
+from activarium.tasks.reporting.summary import answer, strongest_units, summarise
 from activarium.tasks.stores.parquet_files import read_table
 
 
@@ -25,12 +25,35 @@ def test_summarise__tells_what_the_tables_hold(analysed):
     assert [layer["layer"] for layer in found["layers"]] == ["conv1", "layer1.0", "fc:2"]
 
 
-def test_summarise__layers_stand_beside_their_controls(analysed):
-    sql = "SELECT eta2_mean FROM layers WHERE recording = 'untrained' ORDER BY depth"
-    expected = query(analysed.atlas, sql).column("eta2_mean").to_pylist()
-    found = summarise(analysed.atlas, ["toy", "untrained"])["layers"]
-    assert [layer["controls"] for layer in found] == [{"untrained": value} for value in expected]
-    assert "controls" not in summarise(analysed.atlas, ["toy"])["layers"][0]
+def test_summarise__layers_carry_what_the_tables_say_of_controls(analysed):
+    sql = "SELECT * FROM layers WHERE recording = 'toy' ORDER BY depth"
+    expected = query(analysed.atlas, sql).to_pylist()
+    for found, row in zip(summarise(analysed.atlas, ["toy"])["layers"], expected, strict=True):
+        assert found == {key: row[key] for key in found}
+        assert {"eta2_mean_shuffled", "eta2_mean_untrained", "beyond_chance"} <= set(found)
+
+
+LAYER = {
+    "layer": "conv1", "eta2_mean": 0.5, "eta2_mean_shuffled": 0.01, "eta2_mean_untrained": 0.2,
+    "beyond_chance": True, "beyond_architecture": False,
+}  # fmt: skip
+
+
+def test_answer__says_beyond_what_and_how_large():
+    last = {**LAYER, "layer": "fc", "eta2_mean": 0.75, "beyond_architecture": True}
+    assert answer([LAYER, last]) == (
+        "class preference beyond chance in 2 of 2 layers and beyond architecture in 1 of 2 layers; "
+        "strongest in fc, where the class explains 75.0 % of a unit's variance (20.0 % untrained, "
+        "1.0 % with permuted labels)"
+    )
+
+
+def test_answer__leaves_out_what_was_not_compared():
+    alone = dict.fromkeys(LAYER) | {"layer": "conv1", "eta2_mean": 0.5}
+    assert answer([alone]) == (
+        "strongest in conv1, where the class explains 50.0 % of a unit's variance"
+    )
+    assert answer([dict.fromkeys(LAYER)]).startswith("no labels")
 
 
 def test_summarise__is_plain_json(analysed):

@@ -1,0 +1,110 @@
+"""The settings of what is made of recordings: tables, maps and the page."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from activarium.schemas.settings import Config
+
+Method = Literal["pca", "tsne", "umap"]
+SHUFFLE = "shuffle"
+"""The control of permuted labels."""
+
+
+class AnalyseConfig(Config):
+    """Class-preference statistics."""
+
+    fdr: float = Field(default=0.01, gt=0, lt=1)
+    """False discovery rate at which a unit counts as selective."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Level of confidence intervals."""
+    permutations: int = Field(default=999, ge=0)
+    """Permutations of the labels for permutation_p, fwer_p and PERMANOVA; 0 leaves them out."""
+    controls: tuple[str, ...] = ()
+    """What stands beside the real thing in `layers`: shuffle (the same with permuted labels), and
+    the id of a recording of the untrained model, which is analysed already. `run` fills this in
+    from its own `controls`."""
+    where: str | None = None
+    """Only the images for which this holds: an SQL condition over the columns of the table `images`,
+    such as "correct and confidence > 0.9"."""
+    classes: str | None = None
+    """CSV file of class,group: classes are put together in groups; those it does not name are left
+    out."""
+    target: str | None = None
+    """Numbers instead of classes: a column of the table `images`, or a CSV file of image,number."""
+    name: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """Name of a selection; its tables carry the id <recording>~<name>. By default a fingerprint."""
+    partial: bool = False
+    """Analyse what is there of a recording that is not complete, and mark it."""
+    exemplars: int = Field(default=8, ge=1)
+    """Most and least activating images kept per unit."""
+    class_exemplars: int = Field(default=3, ge=0)
+    """Most and least activating images kept per unit within each class."""
+    top_images: int = Field(default=60, ge=1)
+    """Images of the strongest response that top_precision looks at."""
+    bins: int = Field(default=10, ge=2)
+    """Bins of equally many images in mutual_information."""
+    redundancy: float = Field(default=0.95, gt=0, le=1)
+    """Correlation in size from which on a unit counts as a copy of another of its layer."""
+    pair_classes: int = Field(default=100, ge=2)
+    """Up to so many classes all pairs are compared, of more those of nearest classes."""
+    pair_neighbours: int = Field(default=10, ge=1)
+    """Nearest classes that each class is compared with, where there are more."""
+    sample_images: int = Field(default=2_000, ge=2)
+    """Images at most in ANOSIM and silhouette: a seeded sample."""
+    knn_neighbours: int = Field(default=10, ge=1)
+    """Neighbours per image in the k-NN purity."""
+    knn_queries: int = Field(default=2_000, ge=2)
+    """Images at most whose neighbours are looked up."""
+    knn_images: int = Field(default=50_000, ge=2)
+    """Images at most among which they are looked up: a seeded sample."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of permutations, samples and bootstrap."""
+    scheduler: str = "threads"
+    """Dask scheduler: threads, processes, or the address of a running one (tcp://host:port)."""
+
+    @property
+    def is_selection(self) -> bool:
+        """Whether less than the whole recording, or something else than its classes, is looked at."""
+        return not (self.where is self.classes is self.target is None)
+
+
+class EmbedConfig(Config):
+    """Maps of the images."""
+
+    layers: tuple[str, ...] = ("auto",)
+    """Globs of layers with pooled features; auto: the first, the middle and the last of them."""
+    pixels: bool = True
+    """Embed the raw pixels (the thumbnails) too."""
+    methods: tuple[Method, ...] = ("pca", "tsne", "umap")
+    """Methods."""
+    dimensions: Literal[2, 3] = 2
+    """Dimensions of the maps."""
+    pca_dimensions: int = Field(default=50, ge=2)
+    """Dimensions that PCA leaves before t-SNE and UMAP."""
+    perplexity: float = Field(default=30.0, gt=1)
+    """Perplexity of t-SNE; lowered to the largest that fits a small set, which is recorded."""
+    neighbours: int = Field(default=15, ge=2)
+    """Neighbours of UMAP; lowered where there are fewer images, which is recorded."""
+    quality_neighbours: int = Field(default=10, ge=1)
+    """Neighbours in trustworthiness and k-NN purity."""
+    quality_queries: int = Field(default=2_000, ge=2)
+    """Images at most whose neighbours are looked up for them (among all that are embedded)."""
+    max_images: int = Field(default=10_000, ge=10)
+    """Images embedded at most: a seeded sample of larger sets."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the methods and of the sample."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of each map; by default all cores."""
+    scheduler: str = "synchronous"
+    """Dask scheduler: synchronous (one map after the other, each on all threads), processes, or
+    the address of a running one (tcp://host:port)."""
+
+
+class ReportConfig(Config):
+    """The report page."""
+
+    title: str | None = None
+    """Heading of the page; by default the model and the test set."""
