@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from activarium.schemas.config import AnalyseConfig
     from activarium.tasks.analysis.chosen_images import ChosenImages
+    from activarium.tasks.statistics.moments import ClassMoments
+    from activarium.tasks.statistics.ranking import Ranks
     from activarium.tasks.stores.places import Place
 
 Columns = dict[str, Any]
@@ -117,21 +119,16 @@ def block_tables(data: BlockData, config: AnalyseConfig) -> dict[str, Columns]:
     `_shuffled` are those of the control.
     """
     chosen, classes = data.chosen, len(data.chosen.class_names)
-    # One class for all: the statistics of the whole, in one order of summation.
-    overall = class_moments(data.responses, np.zeros(len(chosen.row), np.int64), 1)
     if not chosen.labelled:
-        ranks = rank_units(data.responses, np.zeros(len(chosen.row), np.int64), 1)
-        units = unit_columns(data, overall, ranks)
+        units = unit_columns(data, *_of_all(data))
         return {"units": units, "unit_classes": {}, "exemplars": exemplar_rows(data, config)}
     labelled = data.labelled
     moments = class_moments(labelled, chosen.code, classes)
     ranks = rank_units(
         labelled, chosen.code, classes, bins=config.bins, top_images=config.top_images
     )
-    everything = ranks
-    if chosen.labelled < len(chosen.row):
-        everything = rank_units(data.responses, np.zeros(len(chosen.row), np.int64), 1)
-    units = unit_columns(data, overall, everything)
+    everyone = chosen.labelled == len(chosen.row)
+    units = unit_columns(data, *((moments, ranks) if everyone else _of_all(data)))
     units |= preference_columns(chosen.class_names, moments, ranks)
     if SHUFFLE in config.controls:
         units |= control_columns(labelled, chosen.shuffled, classes)
@@ -140,6 +137,12 @@ def block_tables(data: BlockData, config: AnalyseConfig) -> dict[str, Columns]:
         "unit_classes": class_rows(data, moments, ranks, confidence=config.confidence),
         "exemplars": exemplar_rows(data, config),
     }
+
+
+def _of_all(data: BlockData) -> tuple[ClassMoments, Ranks]:
+    """Return moments and ranks of all images, as one class."""
+    code = np.zeros(len(data.chosen.row), np.int64)
+    return class_moments(data.responses, code, 1), rank_units(data.responses, code, 1)
 
 
 def analyse_block(place: Place, work: Path, block: Block, config: AnalyseConfig) -> None:

@@ -43,7 +43,7 @@ def unit_columns(data: BlockData, overall: ClassMoments, ranks: Ranks) -> dict[s
     data
         The block.
     overall
-        Moments over all images as one class.
+        Moments over all images, in classes or as one.
     ranks
         Ranking of all images.
     """
