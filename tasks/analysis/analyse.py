@@ -52,11 +52,10 @@ from activarium.tasks.analysis.untrained import untrained_layers, untrained_reco
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.progress import silent
 from activarium.tasks.scheduling import run_pieces
-from activarium.tasks.statistics.multiple_testing import benjamini_hochberg
 from activarium.tasks.stores.files import replacing, sweep_partial_files
 from activarium.tasks.stores.locking import only_process
 from activarium.tasks.stores.parquet_files import inputs_of, is_current
-from activarium.tasks.stores.table_writing import write_columns
+from activarium.tasks.stores.table_writing import write_columns, write_in_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
     from activarium.schemas.atlas import Atlas
     from activarium.schemas.columns import Table
     from activarium.schemas.config import AnalyseConfig
+    from activarium.schemas.layers import Layer
     from activarium.tasks.analysis.selected import Selected
     from activarium.tasks.progress import Progress
     from activarium.tasks.stores.recording import Recording
@@ -177,7 +177,9 @@ def analyse(
         tables["images"] = selected.images
         tables["recordings"] = recording_row(recording, selected)
         for table in written:
-            write_columns(atlas.table_file(table, name), table, tables[table.name], inputs=inputs)
+            rows, path = tables[table.name], atlas.table_file(table, name)
+            write = write_columns if isinstance(rows, dict) else write_in_pieces
+            write(path, table, rows, inputs=inputs)
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.perf_counter() - began
     return TablesReceipt(
@@ -195,33 +197,32 @@ def _sweep(atlas: Atlas, name: str, work: Path, written: Sequence[Table]) -> Non
     work.mkdir(parents=True, exist_ok=True)
 
 
-def _class_tables(job: _Job) -> dict[str, dict[str, Any]]:
+def _class_tables(job: _Job) -> dict[str, Any]:
+    """Return the columns of each table, or pieces of them where a table is long."""
     blocks, layers = job.blocks, job.recording.layers
     job.run("analysing", analyse_block, blocks, [job.config] * len(blocks))
     places = range(len(layers))
     job.run("measuring the layers of", measure_layer, places, [job.config] * len(layers))
     parts = Parts(job.work, blocks, layers)
-    tables = _unit_tables(parts, layers)
-    tables["layers"] = _layer_table(job, parts, tables["units"])
-    tables["depth_trends"] = trend_rows(layers, tables["units"])
-    tables["class_pairs"] = columns_of(parts.class_pairs())
+    units = _unit_columns(parts, layers)
     known = {column.name for column in UNITS.columns}
-    tables["units"] = {key: value for key, value in tables["units"].items() if key in known}
-    return tables
+    return {
+        "units": {key: value for key, value in units.items() if key in known},
+        "unit_classes": parts.class_rows(),
+        "exemplars": parts.pieces("exemplars"),
+        "layers": _layer_table(job, parts, units),
+        "depth_trends": trend_rows(layers, units),
+        "class_pairs": columns_of(parts.class_pairs()),
+    }
 
 
-def _unit_tables(parts: Parts, layers: Sequence[Any]) -> dict[str, dict[str, Any]]:
-    """Return the tables of units, with what needs all units."""
-    units = columns_of(parts.table("units"))
+def _unit_columns(parts: Parts, layers: Sequence[Layer]) -> dict[str, Any]:
+    """Return the columns of `units` and of the control, with what needs all units."""
+    units = columns_of(parts.units())
     units |= false_discovery_columns(units)
     observed = units["observed_effect"].to_numpy() if "observed_effect" in units else None
     units |= permutation_columns(observed, parts.permuted(), len(units["unit"]))
-    units |= redundancy_columns(parts.redundancy(), layers, units["unit"].to_pylist())
-    pairs = columns_of(parts.table("unit_classes"))
-    if pairs:
-        pairs["q_value"] = benjamini_hochberg(pairs["p_value"].to_numpy())
-    exemplars = columns_of(parts.table("exemplars"))
-    return {"units": units, "unit_classes": pairs, "exemplars": exemplars}
+    return units | redundancy_columns(parts.redundancy(), layers, units["unit"].to_pylist())
 
 
 def _layer_table(job: _Job, parts: Parts, units: dict[str, Any]) -> dict[str, Any]:
@@ -240,7 +241,7 @@ def _layer_table(job: _Job, parts: Parts, units: dict[str, Any]) -> dict[str, An
     return rows | untrained_columns(rows, [eta2[each] for each in unit_slices(layers)], control)
 
 
-def _target_tables(job: _Job) -> dict[str, dict[str, Any]]:
+def _target_tables(job: _Job) -> dict[str, Any]:
     if job.selected.target is None:
         raise ValueError("a target is needed")
     name, values = job.selected.target

@@ -10,7 +10,6 @@ from pyarrow import feather
 
 from activarium.schemas.tables import CLASS_PAIRS
 from activarium.tasks.analysis.layer_measures import layer_part
-from activarium.tasks.analysis.unit_block import PARTS
 from activarium.tasks.statistics.benjamini_yekutieli import benjamini_yekutieli
 from activarium.tasks.statistics.multiple_testing import (
     benjamini_hochberg,
@@ -19,7 +18,7 @@ from activarium.tasks.statistics.multiple_testing import (
 from activarium.tasks.statistics.permutation_tests import max_t_p, permutation_p
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,13 +35,28 @@ class Parts:
         self._blocks = blocks
         self._layers = layers
 
-    def table(self, name: str) -> pa.Table:
-        """Return a table of units as far as blocks know it; without rows where there are none."""
-        if name not in PARTS:
-            raise KeyError(name)
-        parts = [feather.read_table(block.part(self._work, name)) for block in self._blocks]
-        filled = [part for part in parts if part.num_columns]
-        return pa.concat_tables(filled) if filled else pa.table({})
+    def units(self) -> pa.Table:
+        """Return the rows of `units` as far as blocks know them."""
+        return pa.concat_tables([self._part(block, "units") for block in self._blocks])
+
+    def pieces(self, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the columns of a table block by block; of long tables only one is in memory."""
+        for block in self._blocks:
+            yield columns_of(self._part(block, name))
+
+    def class_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of `unit_classes` block by block, with q-values over all of them."""
+        p = [columns["p_value"].to_numpy() for columns in self.pieces("unit_classes") if columns]
+        if not p:
+            return
+        q, first = benjamini_hochberg(np.concatenate(p)), 0
+        for columns in self.pieces("unit_classes"):
+            stop = first + len(columns["p_value"])
+            yield columns | {"q_value": q[first:stop]}
+            first = stop
+
+    def _part(self, block: Block, name: str) -> pa.Table:
+        return feather.read_table(block.part(self._work, name), memory_map=True)
 
     def permuted(self) -> NDArray[np.float32] | None:
         """Return eta squared by unit and permutation; None where no labels were permuted."""

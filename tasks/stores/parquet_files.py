@@ -13,7 +13,7 @@ from activarium.schemas.errors import UserError
 from activarium.tasks.stores.files import replacing, sha256_file, write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from activarium.schemas.columns import Column, Table
@@ -115,14 +115,27 @@ def write_table(path: Path, table: pa.Table) -> Path:
     UserError
         If the disk is full or the folder cannot be written.
     """
+    return write_pieces(path, table.schema, [table])
+
+
+def write_pieces(path: Path, schema: pa.Schema, pieces: Iterable[pa.Table]) -> Path:
+    """Write a table piece by piece, as `write_table` does, so that only one is in memory.
+
+    Parameters
+    ----------
+    path
+        The file.
+    schema
+        The schema of all pieces, with the file's metadata.
+    pieces
+        Tables in the order of their rows.
+    """
     with replacing(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            compression="zstd",
-            write_page_checksum=True,
-            row_group_size=ROW_GROUP_ROWS,
-        )
+        with pq.ParquetWriter(
+            temporary, schema, compression="zstd", write_page_checksum=True
+        ) as writer:
+            for piece in pieces:
+                writer.write_table(piece, row_group_size=ROW_GROUP_ROWS)
         line = checksum_line(temporary, path.name)
         checksum_file(path).unlink(missing_ok=True)
     write_bytes(checksum_file(path), line)

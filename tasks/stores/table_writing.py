@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from activarium.tasks.stores.parquet_files import to_table, write_table
+from activarium.tasks.stores.parquet_files import to_table, write_pieces, write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from activarium.schemas.columns import Table
@@ -43,6 +43,32 @@ def write_columns(path: Path, table: Table, columns: Mapping[str, Any], *, input
         if not _ascends(order):
             built = built.take(order)
     write_table(path, built)
+
+
+def write_in_pieces(
+    path: Path, table: Table, pieces: Iterable[Mapping[str, Any]], *, inputs: str
+) -> None:
+    """Write a table whose rows come in pieces, one of them in memory at a time.
+
+    Parameters
+    ----------
+    path
+        The file.
+    table
+        The table's description; its rows stay as they come.
+    pieces
+        Columns by name, for some rows each; a piece without columns has no rows.
+    inputs
+        Fingerprint of what the values were computed from.
+
+    Raises
+    ------
+    ValueError, UserError
+        As `write_columns`.
+    """
+    built = (to_table(table, piece, inputs=inputs) for piece in pieces if piece)
+    empty: dict[str, list[Any]] = {column.name: [] for column in table.columns}
+    write_pieces(path, to_table(table, empty, inputs=inputs).schema, built)
 
 
 def _ascends(order: Any) -> bool:

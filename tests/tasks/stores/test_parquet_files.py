@@ -21,6 +21,7 @@ from activarium.tasks.stores.parquet_files import (
     is_current,
     read_table,
     to_table,
+    write_pieces,
     write_table,
 )
 
@@ -136,16 +137,24 @@ def test_write_table__open_reader_keeps_the_old_table(file):
 
 
 def test_write_table__killed_while_writing_leaves_the_old_table(file, monkeypatch):
-    def half(table, where, **_):
-        where.write_bytes(b"PAR1 half of a tab")
+    def half():
+        yield built("second")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parquet_files.pq, "write_table", half)
     with pytest.raises(KeyboardInterrupt):
-        write_table(file, built("second"))
+        write_pieces(file, built("second").schema, half())
     assert read_table(file).equals(built())
     assert is_current(file, "first")
     assert len(list(file.parent.iterdir())) == 1
+
+
+def test_write_pieces__hold_the_same_as_the_whole(file):
+    schema = built("second").schema
+    write_pieces(file, schema, [built("second"), built("second", n=np.array([7, 8, 9]))])
+    assert read_table(file).column("n").to_pylist() == [1, 2, 3, 7, 8, 9]
+    assert is_current(file, "second")
+    write_pieces(file, schema, [])
+    assert read_table(file).equals(schema.empty_table())
 
 
 def test_write_table__killed_before_the_checksum_is_not_current(file, monkeypatch):
