@@ -32,10 +32,15 @@ benchmark: $(SETUP)
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/class_statistics.py
+	$(BIN)/python benchmarks/permutation_speed.py
+	$(BIN)/python benchmarks/block_scheduling.py
+	$(BIN)/python benchmarks/statistics_growth.py
 
-# Recording again, with thingsvision and torchlens in an environment of their own (6 GB).
+# Recording again, with thingsvision and torchlens, and the Wilcoxon tests of illico and scanpy, in
+# an environment of their own (6 GB).
 benchmark-peers: $(PEERS_SETUP)
 	PYTHONPATH=.src $(PEERS)/bin/python benchmarks/recording.py
+	PYTHONPATH=.src $(PEERS)/bin/python benchmarks/statistics_peers.py
 
 # Needs torch, torchvision, numpy and zarr alone, of any environment: make benchmark-gpu PYTHON=...
 benchmark-gpu:

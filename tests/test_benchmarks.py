@@ -1,7 +1,8 @@
-"""The benchmark of the GPU runs where torch, torchvision, numpy and zarr are installed alone."""
+"""The benchmarks run: those of the statistics in short, that of the GPU with few packages."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
@@ -77,3 +79,149 @@ def test_gpu_benchmark__runs_on_the_cpu_with_four_packages_alone(site, tmp_path)
     assert "stored" in works
     assert all(row["images_per_second"] > 0 for row in rows)
     assert not list(tmp_path.glob("tmp*"))
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """A function that imports a module of the folder of benchmarks."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    return importlib.import_module
+
+
+def cells_of(text):
+    """Return the lines of all tables in a text, headings too, as lists of cells."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def small(benchmark):
+    """Return a case of more than one block, and its responses."""
+    made = benchmark("synthetic_responses")
+    case = made.Case(60, 300, 4)
+    return made, case, made.responses_of(case, "half zero")
+
+
+def test_read_units__is_the_stored_matrix_the_other_way_round(benchmark, monkeypatch):
+    made, case, responses = small(benchmark)
+    monkeypatch.setattr(made, "CHUNK_IMAGES", 25)
+    stored = made.as_stored(responses)
+    found = [made.read_units(stored, units) for units in case.blocks]
+    assert [len(each) for each in found] == [256, 44]
+    np.testing.assert_array_equal(np.concatenate(found), responses)
+    assert 0.3 < (responses == 0).mean() < 0.7
+
+
+def test_class_statistics__both_layouts_give_the_same_tables_with_q_values(benchmark):
+    _, case, responses = small(benchmark)
+    module = benchmark("class_statistics")
+    works = module.works_of(case, responses, 1)
+    own, stored = works[module.OWN](), works[module.OWN_STORED]()
+    assert [len(own["units"]["unit"]), len(own["unit_classes"]["unit"])] == [300, 1200]
+    for name, columns in own.items():
+        assert {"q_value"} <= columns.keys() == stored[name].keys()
+        for column, values in columns.items():
+            one, other = np.asarray(values), np.asarray(stored[name][column])
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other, err_msg=column)
+
+
+def test_class_statistics__scipy_s_time_is_scaled_to_all_units(benchmark):
+    module, times = benchmark("class_statistics"), benchmark("timings").Times
+    taken = {module.OWN: 2.0, module.OWN_STORED: 4.0, module.SORT: 1.0, module.SORT_STORED: 8.0}
+    seconds = {name: times((each,)) for name, each in taken.items()}
+    lines = module.compared(seconds | {module.SCIPY: times((3.0,))}, module.CASES["few"], 100.0)
+    assert [line[-3:] for line in lines] == [
+        ["2", "1", "no"],
+        ["0.5", "1", "yes"],
+        ["0.00667", "0.01", "yes"],
+    ]
+    assert lines[2][3] == "300.000 s"
+
+
+def test_class_statistics__quick_run_reports_ratios_and_functions(benchmark, capsys):
+    benchmark("class_statistics").main(["--quick", "--repeats", "1", "--case", "few"])
+    rows = cells_of(capsys.readouterr().out)
+    assert [row[-1] in {"yes", "no"} for row in rows if "ours" in row[0]] == [True] * 6
+    shares = {row[0]: row[-1] for row in rows if len(row) == 5}
+    assert {"ranking.rank_units", "moments.class_moments"} <= shares.keys()
+
+
+def test_permutation_speed__matrix_products_give_effects_of_the_same_size(benchmark):
+    _, case, responses = small(benchmark)
+    module = benchmark("permutation_speed")
+    own = module.own_effects(case, responses, 2)
+    product = module.product_effects(case, module.standardise(responses), 200)
+    # Under permuted labels eta squared is (classes - 1) / (images - 1) on average.
+    for effects in (own, product):
+        np.testing.assert_allclose(effects.mean(), 3 / 59, rtol=0.02)
+    assert own.shape == (300, 999)
+    assert product.shape == (300, 200)
+
+
+def test_permutation_speed__quick_run_compares_threads_and_products(benchmark, capsys):
+    benchmark("permutation_speed").main(["--quick", "--repeats", "1"])
+    rows = cells_of(capsys.readouterr().out)
+    assert [row[0] for row in rows[2:]] == ["half zero"] * 3 + ["continuous"] * 3
+    assert [row[-1] for row in rows[2::3]] == ["yes", "yes"]
+
+
+def test_block_scheduling__quick_run_compares_dask_with_plain_threads(benchmark, capsys, tmp_path):
+    arguments = ["--quick", "--repeats", "1", "--folder", str(tmp_path)]
+    benchmark("block_scheduling").main(arguments)
+    rows = cells_of(capsys.readouterr().out)
+    assert [rows[2][0], rows[2][2]] == ["Dask, threads", "plain threads"]
+    assert float(rows[2][4]) > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_synthetic_recordings__are_complete_and_half_zero(benchmark, tmp_path):
+    made, recordings = benchmark("synthetic_responses"), benchmark("synthetic_recordings")
+    recording = recordings.write_recording(tmp_path / "made.zarr", made.Case(5_000, 300, 3))
+    assert recording.attributes["status"] == "complete"
+    responses = recording.read("channel_mean")
+    assert responses.shape == (5_000, 300)
+    assert 0.3 < (responses == 0).mean() < 0.6
+    assert [block.columns for block in recordings.blocks_of(recording)] == [
+        slice(0, 256),
+        slice(256, 300),
+    ]
+    assert recordings.choice_of(recording).labelled == 5_000
+
+
+def test_statistics_growth__memory_is_that_beyond_one_block(benchmark):
+    made, module = benchmark("synthetic_responses"), benchmark("statistics_growth")
+    few, many = made.Case(1_024, 256, 10), made.Case(2_048, 512, 10)
+    first = few, module.Measured(1.0, 2**30, 2**30 + 3 * 2**20)
+    found = module.cells(many, module.Measured(6.0, 2**30, 2**30 + 4 * 2**20), first)
+    assert found[4:] == ["1.50", "2 MiB", "1,028 MiB", "2 MiB", "1,024 B"]
+
+
+@pytest.mark.slow
+def test_statistics_growth__quick_run_analyses_in_processes_of_their_own(
+    benchmark, capsys, tmp_path
+):
+    benchmark("statistics_growth").main(["--quick", "--folder", str(tmp_path)])
+    rows = cells_of(capsys.readouterr().out)
+    assert [row[:2] for row in rows[2:]] == [["1,000", "64"], ["2,000", "300"]]
+    assert all(float(row[3].removesuffix(" ns")) > 0 for row in rows[2:])
+    assert not list(tmp_path.iterdir())
+
+
+def test_statistics_peers__quick_run_names_peers_that_are_not_installed(
+    benchmark, capsys, monkeypatch
+):
+    for name in ("anndata", "illico", "scanpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    benchmark("statistics_peers").main(["--quick", "--repeats", "1"])
+    rows = cells_of(capsys.readouterr().out)
+    ours = [row for row in rows if row[1].startswith("ours")]
+    assert len(ours) == 4
+    absent = {row[1]: row[-1] for row in rows if row[-1].startswith("ModuleNotFoundError")}
+    assert absent.keys() == {"illico, dense", "illico, sparse by column", "scanpy"}
+
+
+def test_statistics_peers__difference_is_relative_but_for_p_that_underflow(benchmark):
+    module = benchmark("statistics_peers")
+    own = np.array([[2.0, 4.0]]), np.array([[0.5, 1e-310]])
+    other = np.array([[2.0, 4.1]]), np.array([[0.5, 0.0]])
+    assert module.largest_difference(own, other) == pytest.approx(0.025)
