@@ -54,7 +54,7 @@ from activarium.tasks.progress import silent
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.stores.files import replacing, sweep_partial_files
 from activarium.tasks.stores.locking import only_process
-from activarium.tasks.stores.parquet_files import inputs_of, is_current
+from activarium.tasks.stores.parquet_files import checksum_file, inputs_of, is_current
 from activarium.tasks.stores.table_writing import write_columns, write_in_pieces
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ WRITTEN = (
 WRITTEN_OF_TARGET = (UNIT_TARGETS, IMAGES, RECORDINGS)
 """Tables of an analysis by a number."""
 
-_PLACES = {"scheduler", "classes", "where", "target", "name", "controls"}
+_PLACES = {"scheduler", "classes", "where", "target", "name", "controls", "partial"}
 """Settings that change no number themselves, or are said otherwise."""
 
 
@@ -99,6 +99,8 @@ class _Job:
     selected: Selected
     work: Path
     config: AnalyseConfig
+    control: dict[str, dict[str, Any]] | None
+    """What the untrained model's tables say of each layer."""
     progress: Progress
 
     @property
@@ -120,10 +122,12 @@ class _Job:
 def analysis_inputs(atlas: Atlas, recording: Recording, config: AnalyseConfig) -> str:
     """Return the fingerprint of everything that the tables of an analysis depend on."""
     untrained = untrained_recording(config)
+    stored = recording.stored_rows
     return fingerprint(
         {
             "recording": recording.fingerprint,
-            "stored": int(recording.stored_rows.sum()),
+            # Where stored images begin and end: [0, images] for a whole recording.
+            "stored": np.flatnonzero(np.diff(stored, prepend=False, append=False)).tolist(),
             "settings": config.model_dump(mode="json", exclude=_PLACES),
             "selection": selection_text(config),
             "shuffle": SHUFFLE in config.controls,
@@ -157,8 +161,8 @@ def analyse(
     Raises
     ------
     UserError
-        If the recording is damaged or holds no valid image, the selection does not fit it, the
-        scheduler cannot be reached, or the disk is full.
+        If the recording is damaged or holds no valid image, the selection does not fit it, a
+        control is not analysed, the scheduler cannot be reached, or the disk is full.
     """
     began = time.perf_counter()
     name = table_name(recording.name, config)
@@ -169,13 +173,17 @@ def analyse(
         return TablesReceipt(recording=name, files=files, made=False)
     with only_process(atlas.lock(f"{name}.tables"), f"tabulating {name}"):
         selected = select(recording, config)
+        # Before the work begins, that may take hours.
+        untrained = untrained_recording(config) if config.target is None else None
+        control = untrained_layers(atlas, untrained) if untrained else None
         work = atlas.work / f"{name}-{inputs[:12]}"
         _sweep(atlas, name, work, written)
         selected.chosen.save(work / CHOICE)
-        job = _Job(atlas, recording, selected, work, config, progress)
+        job = _Job(atlas, recording, selected, work, config, control, progress)
         tables = _class_tables(job) if config.target is None else _target_tables(job)
         tables["images"] = selected.images
         tables["recordings"] = recording_row(recording, selected)
+        _remove_others(atlas, name, written)
         for table in written:
             rows, path = tables[table.name], atlas.table_file(table, name)
             write = write_columns if isinstance(rows, dict) else write_in_pieces
@@ -190,11 +198,21 @@ def analyse(
 def _sweep(atlas: Atlas, name: str, work: Path, written: Sequence[Table]) -> None:
     """Delete what killed analyses of this recording left, but for blocks that still count."""
     for folder in atlas.work.glob(f"{glob.escape(name)}-*"):
-        if folder != work:
+        # Not that of a recording whose id goes on with a dash.
+        if folder != work and folder.name.rpartition("-")[0] == name:
             shutil.rmtree(folder, ignore_errors=True)
     for table in written:
         sweep_partial_files(atlas.partition(table, name))
     work.mkdir(parents=True, exist_ok=True)
+
+
+def _remove_others(atlas: Atlas, name: str, written: Sequence[Table]) -> None:
+    """Delete the tables of an analysis of another kind that had the same name."""
+    for table in {each.name: each for each in (*WRITTEN, *WRITTEN_OF_TARGET)}.values():
+        if table not in written:
+            path = atlas.table_file(table, name)
+            path.unlink(missing_ok=True)
+            checksum_file(path).unlink(missing_ok=True)
 
 
 def _class_tables(job: _Job) -> dict[str, Any]:
@@ -236,9 +254,7 @@ def _layer_table(job: _Job, parts: Parts, units: dict[str, Any]) -> dict[str, An
     )
     rows = layer_rows(layers, units, parts.layer_measures(), grouping, job.config)
     eta2 = units["eta2"].to_numpy()
-    untrained = untrained_recording(job.config)
-    control = untrained_layers(job.atlas, untrained) if untrained else None
-    return rows | untrained_columns(rows, [eta2[each] for each in unit_slices(layers)], control)
+    return rows | untrained_columns(rows, [eta2[each] for each in unit_slices(layers)], job.control)
 
 
 def _target_tables(job: _Job) -> dict[str, Any]:

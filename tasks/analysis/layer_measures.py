@@ -86,7 +86,11 @@ def measure_layer(place: Place, work: Path, index: int, config: AnalyseConfig) -
         return
     recording, chosen = Recording(place), load_choice(work / CHOICE)
     layer = recording.layers[index].name
-    rows = layer_rows(recording, layer, np.sort(chosen.row))
+    # By id: the folds of the probe and the samples must not depend on the order of the recording.
+    by_id = np.argsort(chosen.place)
+    labelled = chosen.row[by_id]
+    whole = chosen.labelled == len(chosen.row)
+    rows = layer_rows(recording, layer, labelled if whole else np.sort(chosen.row))
     moments = column_moments(rows)
     spread = covariance(rows, moments=moments)
     groups = redundancy_groups(spread, threshold=config.redundancy)
@@ -95,11 +99,10 @@ def measure_layer(place: Place, work: Path, index: int, config: AnalyseConfig) -
         "sufficient_dimensions": sufficient_dimensions(spread),
     }
     if chosen.labelled:
-        by_row = np.argsort(chosen.row[: chosen.labelled])
-        if chosen.labelled < len(chosen.row):
-            rows = layer_rows(recording, layer, chosen.row[by_row])
+        if not whole:
+            rows = layer_rows(recording, layer, labelled)
             moments = column_moments(rows)
-        code, shuffled = chosen.code[by_row], chosen.shuffled[by_row]
+        code, shuffled = chosen.code[by_id], chosen.shuffled[by_id]
         if SHUFFLE not in config.controls:
             shuffled = np.zeros(0, np.int64)
         classes = len(chosen.class_names)

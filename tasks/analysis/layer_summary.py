@@ -188,7 +188,7 @@ def _more(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def trend_rows(layers: Sequence[Layer], units: Columns) -> Columns:
-    """Return the rows of `depth_trends`; none without classes."""
+    """Return the rows of `depth_trends`; without classes only those of measures that need none."""
     slices = unit_slices(layers)
     depth = np.array([layer.depth for layer in layers], np.float64)
     rows = []

@@ -18,6 +18,7 @@ from activarium.tasks.analysis.image_answers import image_rows
 from activarium.tasks.analysis.names import named
 from activarium.tasks.analysis.selection import (
     NumericTarget,
+    check_numbers,
     class_groups,
     numeric_target,
     select_images,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from activarium.schemas.config import AnalyseConfig
     from activarium.tasks.analysis.chosen_images import ChosenImages
     from activarium.tasks.stores.recording import Recording
+
+_COLUMNS = {column.name for column in IMAGES.columns}
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,7 @@ class Selected:
 
 
 def selection_text(config: AnalyseConfig) -> str | None:
-    """Return what a configuration selects, as JSON with the content of its files; None for all.
-
-    Raises
-    ------
-    UserError
-        If a file is missing.
-    """
+    """Return what a configuration selects, as JSON with the sha256 of its files; None for all."""
     if not config.is_selection:
         return None
     said: dict[str, str] = {}
@@ -67,7 +64,9 @@ def selection_text(config: AnalyseConfig) -> str | None:
             continue
         said[key] = value
         path = Path(value).expanduser()
-        if key != "where" and path.is_file():
+        # A column of the images is one, whatever files lie around.
+        names_a_file = key == "classes" or (key == "target" and value not in _COLUMNS)
+        if names_a_file and path.is_file():
             said[key] = f"{path.name} (sha256 {sha256_file(path)[:16]})"
     return json.dumps(said, sort_keys=True)
 
@@ -108,13 +107,15 @@ def select(recording: Recording, config: AnalyseConfig) -> Selected:
         rows |= {"label": label, "class": named(label, names)}
     target = None
     if config.target is not None and table is not None:
-        found = _target(config.target, table)
-        chosen, label = chosen & ~np.isnan(found.values), np.full_like(label, -1)
-        target = found
+        target = _target(config.target, table)
+        chosen, label = chosen & ~np.isnan(target.values), np.full_like(label, -1)
     if not chosen.any():
         raise UserError(
             f"the selection leaves no image of recording {recording.name} that could be decoded"
         )
+    if target is not None:
+        # What was left out may have been all the difference.
+        check_numbers(target.name, target.values[chosen], len(whole))
     arranged = arrange_images(chosen, label, recording.image_names, names, seed=config.seed)
     kept = chosen if config.is_selection else np.ones(len(whole), bool)
     return Selected(
@@ -128,8 +129,9 @@ def select(recording: Recording, config: AnalyseConfig) -> Selected:
 
 
 def _target(spec: str, images: pa.Table) -> NumericTarget:
+    path = spec if spec in _COLUMNS else str(Path(spec).expanduser())
     try:
-        return numeric_target(spec, images)
+        return numeric_target(path, images)
     except UserError as error:
         raise UserError(f"--target {error}") from error
 

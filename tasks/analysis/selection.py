@@ -203,17 +203,35 @@ def numeric_target(spec: str, images: pa.Table) -> NumericTarget:
             f"{spec}: neither a file nor a column of the images{_meant(spec, images.column_names)}"
             f" (columns of numbers: {', '.join(_numeric_columns(images))})"
         )
-    present = target.values[~np.isnan(target.values)]
+    check_numbers(spec, target.values[~np.isnan(target.values)], images.num_rows)
+    return target
+
+
+def check_numbers(spec: str, present: NDArray[np.float64], images: int) -> None:
+    """Check that there are numbers to correlate with.
+
+    Parameters
+    ----------
+    spec
+        What the numbers are, as it was asked for.
+    present
+        The numbers of the images that have one.
+    images
+        Images of the recording, for the message.
+
+    Raises
+    ------
+    UserError
+        If a number is not finite, or fewer than three images have one, or all the same.
+    """
     if np.isinf(present).any():
         raise UserError(f"{spec}: expected finite numbers, got {present[np.isinf(present)][0]}")
     if present.size < 3:
         raise UserError(
-            f"{spec}: expected a number for at least 3 images, got {present.size} "
-            f"of {images.num_rows:,}"
+            f"{spec}: expected a number for at least 3 images, got {present.size} of {images:,}"
         )
     if present.min() == present.max():
         raise UserError(f"{spec}: all {present.size:,} images have the same number {present[0]:g}")
-    return target
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

@@ -25,12 +25,12 @@ MOST_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Channel means of some images in one layer; rows in the order of the recording."""
+    """Channel means of some images in one layer."""
 
     recording: Recording
     columns: slice
     row: NDArray[np.int64]
-    """Ascending rows in the recording."""
+    """Rows in the recording, in the order in which the images are given."""
 
     @property
     def images(self) -> int:
@@ -44,6 +44,11 @@ class StoredRows:
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Yield the rows in order, in blocks of equal size but for the last."""
+        if (np.diff(self.row) < 0).any():
+            # A stored chunk is then read once for each block that has images of it.
+            for start in range(0, self.images, BLOCK_IMAGES):
+                yield self.take(np.arange(start, min(start + BLOCK_IMAGES, self.images)))
+            return
         held: list[NDArray[np.float32]] = []
         size = 0
         for _, values in row_blocks(self.recording, "channel_mean", self.columns, self.row):
@@ -80,11 +85,9 @@ def layer_rows(recording: Recording, layer: str, row: NDArray[np.int64]) -> Laye
     layer
         Name of the layer.
     row
-        Ascending rows of the images.
+        Rows of the images, in the order in which they are to be given.
     """
     rows = StoredRows(recording, recording.layer_slices[layer], row)
     if rows.images * rows.units * 4 > MOST_BYTES:
         return rows
-    blocks = list(rows.blocks())
-    values = np.concatenate(blocks) if blocks else np.empty((0, rows.units), np.float32)
-    return ArrayRows(values, block=BLOCK_IMAGES)
+    return ArrayRows(rows.take(np.arange(rows.images)), block=BLOCK_IMAGES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.analysis_config import SHUFFLE
+from activarium.schemas.atlas import recording_of
 from activarium.schemas.errors import UserError
 from activarium.schemas.layer_tables import CONTROLLED
 from activarium.schemas.tables import LAYERS, UNITS
@@ -39,6 +40,12 @@ def untrained_layers(atlas: Atlas, recording: str) -> dict[str, dict[str, Any]]:
     UserError
         If the control is not analysed.
     """
+    if not all(atlas.table_file(table, recording).exists() for table in (LAYERS, UNITS)):
+        same = " with the same selection" if recording != recording_of(recording) else ""
+        raise UserError(
+            f"control {recording} is not analysed: run `activarium analyse "
+            f"{recording_of(recording)}`{same} first"
+        )
     columns = ["layer", *CONTROLLED]
     rows = read_table(atlas.table_file(LAYERS, recording), columns).to_pylist()
     units = read_table(atlas.table_file(UNITS, recording), ["layer", "eta2"])

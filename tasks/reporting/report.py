@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _PAGE = Path(__file__).with_name("report_page")
 _SCRIPTS = (
-    "format", "data", "controls", "where", "which", "barcode", "unit", "images", "tables", "page",
+    "format", "data", "controls", "depth", "where", "which", "barcode", "unit", "images", "tables",
+    "beyond", "pairs", "page",
 )  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def render_report(payload: dict[str, Any], *, title: str) -> str:
         main=payload["recordings"][0],
         controls=payload["recordings"][1:],
         answer=payload["answer"],
+        verdicts=payload["verdicts"],
         style=Markup((_PAGE / "page.css").read_text("utf-8")),  # noqa: S704 - a file of our own
         script=Markup(scripts),  # noqa: S704 - files of our own
         payload=_safe_json(payload),

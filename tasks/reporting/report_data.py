@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from activarium.tasks.reporting.report_maps import maps_payload, read_maps
 from activarium.tasks.reporting.report_packing import packed_coarse_shares, packed_codes
+from activarium.tasks.reporting.report_pairs import pairs_payload
 from activarium.tasks.reporting.report_sprites import (
     EXEMPLAR_BYTES,
     HOVER_BYTES,
@@ -27,6 +28,7 @@ from activarium.tasks.reporting.report_units import (
     read_profiles,
     units_payload,
 )
+from activarium.tasks.reporting.report_verdicts import verdicts
 from activarium.tasks.reporting.report_words import answer, key_figures, labels_of
 from activarium.tasks.stores.places import place_at
 
@@ -78,6 +80,8 @@ def report_payload(atlas: Atlas, recordings: Sequence[str]) -> dict[str, Any]:
     return {
         "classes": classes,
         "answer": answer(everything, labels),
+        "verdicts": verdicts(everything, labels),
+        "pairs": pairs_payload(atlas, everything[0], classes),
         "recordings": parts,
         "sprites": pictures["sprites"],
     }
@@ -178,9 +182,11 @@ def _ranks(ranks: int, place: int) -> int:
 
 
 def _shown(found: Sequence[NDArray[np.int64]], ranks: int) -> NDArray[np.int64]:
+    """Return the images that the first so many ranks show, those that most units show first."""
     shown = [own[:, :, : _ranks(ranks, place)].ravel() for place, own in enumerate(found)]
-    images = np.unique(np.concatenate(shown))
-    return images[images >= 0]
+    images, units = np.unique(np.concatenate(shown), return_counts=True)
+    order = np.argsort(-units, kind="stable")
+    return images[order][images[order] >= 0]
 
 
 def _missing(

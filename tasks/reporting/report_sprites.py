@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from activarium.tasks.stores.places import Place
 
-EXEMPLAR_BYTES = 1_450_000
+EXEMPLAR_BYTES = 2_400_000
 """Size at most of the exemplars' sprite."""
 
 HOVER_BYTES = 450_000
@@ -29,15 +29,17 @@ HOVER_BYTES = 450_000
 HOVER_IMAGES = 2_000
 """Images at most in the second sprite."""
 
-# Multiples of eight: a thumbnail then covers whole JPEG blocks and does not bleed into the next.
+# Multiples of sixteen: a thumbnail then covers whole JPEG blocks, of colours at half the
+# resolution too. Of the next one it takes no more than a part of its outermost pixels' colour.
+_BLOCK_SIDE = 16
+_LEAST_SIDE = 32
+"""Below this one does not see what a thumbnail shows: rather fewer of them."""
 _PLANS = (
-    *((8, side) for side in (64, 48, 32, 24)),
-    *((ranks, 24) for ranks in (6, 4, 3)),
-    *((ranks, 16) for ranks in (8, 6, 4, 3, 2, 1)),
-    (1, 8),
+    *((8, side) for side in (64, 48, _LEAST_SIDE)),
+    *((ranks, _LEAST_SIDE) for ranks in (6, 4, 3)),
 )
-_BYTES_PER_PIXEL_AT_LEAST = 0.12
-_QUALITY = 74
+_BYTES_PER_PIXEL_AT_LEAST = 0.08
+_QUALITY = 66
 _BLOCK = 4_096
 
 
@@ -81,12 +83,15 @@ def open_thumbnails(place: Place) -> Thumbnails | None:
 def exemplar_sprite(
     thumbnails: Thumbnails, needed: Callable[[int], NDArray[np.int64]], *, limit: int
 ) -> tuple[Sprite, int] | None:
-    """Return the largest sprite within the limit, and the exemplar ranks whose images it holds.
+    """Return the best sprite within the limit, and the exemplar ranks whose images it holds.
+
+    Large thumbnails are given up first, then ranks; where the images of the fewest ranks are
+    still too many, the least important of them are left out.
 
     Parameters
     ----------
     needed
-        Gives the images, sorted, that the first so many ranks show.
+        Gives the images that the first so many ranks show, the most important first.
     limit
         Bytes.
     """
@@ -101,14 +106,29 @@ def exemplar_sprite(
         if len(sprite.jpeg) <= limit:
             return sprite, ranks
         density = len(sprite.jpeg) / pixels
-    return None
+    ranks = _PLANS[-1][0]
+    images = needed(ranks)
+    cut = _cut_sprite(thumbnails, len(images), lambda count: images[:count], limit=limit)
+    return (cut, ranks) if cut is not None else None
 
 
 def hover_sprite(thumbnails: Thumbnails, images: NDArray[np.int64], *, limit: int) -> Sprite | None:
     """Return a sprite of at most `HOVER_IMAGES` of the images, evenly chosen, within the limit."""
-    chosen = thinned(images, HOVER_IMAGES)
-    made = exemplar_sprite(thumbnails, lambda _: chosen, limit=limit)
-    return made[0] if made is not None else None
+    most = min(len(images), HOVER_IMAGES)
+    return _cut_sprite(thumbnails, most, lambda count: thinned(images, count), limit=limit)
+
+
+def _cut_sprite(
+    thumbnails: Thumbnails, most: int, choose: Callable[[int], NDArray[np.int64]], *, limit: int
+) -> Sprite | None:
+    """Return a sprite of as many images as fit, up to `most`; nothing where none does."""
+    side, count = _side_within(_LEAST_SIDE, thumbnails), most
+    while count > 0:
+        sprite = _sprite(thumbnails, choose(count), side)
+        if len(sprite.jpeg) <= limit:
+            return sprite
+        count = min(count - 1, int(0.95 * count * limit / len(sprite.jpeg)))
+    return None
 
 
 def thinned(values: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -123,11 +143,12 @@ def thinned(values: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def _side_within(wished: int, thumbnails: Thumbnails) -> int:
-    native = -(-max(thumbnails.shape[1:3]) // 8) * 8
+    native = -(-max(thumbnails.shape[1:3]) // _BLOCK_SIDE) * _BLOCK_SIDE
     return min(wished, native)
 
 
-def _sprite(thumbnails: Thumbnails, images: NDArray[np.int64], side: int) -> Sprite:
+def _sprite(thumbnails: Thumbnails, chosen: NDArray[np.int64], side: int) -> Sprite:
+    images = np.sort(chosen)
     blocks = (images[start : start + _BLOCK] for start in range(0, len(images), _BLOCK))
     tiles = np.concatenate([_tiles(thumbnails.oindex[block], side) for block in blocks])
     columns = int(np.ceil(np.sqrt(len(images))))
@@ -166,5 +187,5 @@ def _jpeg(sheet: NDArray[np.uint8]) -> bytes:
     image = Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
     out = io.BytesIO()
     # Not `optimize`: Pillow's buffer for it is too small for noisy images.
-    image.save(out, format="JPEG", quality=_QUALITY, subsampling=0)
+    image.save(out, format="JPEG", quality=_QUALITY, subsampling=2)
     return out.getvalue()

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from activarium.schemas.errors import UserError
-from activarium.schemas.tables import IMAGES, LAYERS, RECORDINGS, UNITS
+from activarium.schemas.tables import DEPTH_TRENDS, IMAGES, LAYERS, RECORDINGS, UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +38,8 @@ class RecordingTables:
     """Sorted by depth."""
     units: pa.Table
     """Sorted by depth and channel, so that the units of a layer are neighbours."""
+    trends: pa.Table
+    """Measures over depth; empty where there are no classes."""
 
 
 def read_recording(atlas: Atlas, recording: str) -> RecordingTables:
@@ -57,6 +59,7 @@ def read_recording(atlas: Atlas, recording: str) -> RecordingTables:
         images=_read(atlas, IMAGES, recording, sort=("image_index",)),
         layers=_read(atlas, LAYERS, recording, sort=("depth", "layer")),
         units=_read(atlas, UNITS, recording, sort=("depth", "layer", "channel")),
+        trends=_read(atlas, DEPTH_TRENDS, recording),
     )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.schemas.atlas import Atlas
+    from activarium.tasks.reporting.report_packing import Packed
     from activarium.tasks.reporting.report_tables import RecordingTables
 
 TOP_CLASSES = 5
@@ -68,6 +69,23 @@ def units_payload(tables: RecordingTables, classes: list[str]) -> dict[str, Any]
         "mean": packed_floats(numbers(units, "response_mean")),
         "sd": packed_floats(numbers(units, "response_sd")),
         **{name: packed_shares(numbers(units, name)) for name in shares},
+        **{name: _known_shares(numbers(units, name)) for name in ("permutation_p", "fwer_p")},
+        "copies": _copies(units),
+    }
+
+
+def _known_shares(values: NDArray[np.float64]) -> Packed | None:
+    return None if np.isnan(values).all() else packed_shares(values)
+
+
+def _copies(units: pa.Table) -> dict[str, Packed]:
+    """Return which units copy another, by their places among all units; most copy none."""
+    source = codes_in(units["copies_unit"], units["unit"].combine_chunks())
+    copy = np.flatnonzero(source >= 0)
+    return {
+        "unit": packed_codes(copy),
+        "of": packed_codes(source[copy]),
+        "r": packed_floats(numbers(units, "copies_r")[copy]),
     }
 
 

@@ -57,7 +57,7 @@ def answer(recordings: Sequence[RecordingTables], labels: Sequence[str]) -> list
         return [_NOTHING]
     first = (
         f"The share of a unit's response variance explained by the class {_course(path)} "
-        f"{_in_network(labels[0])}"
+        f"{in_network(labels[0])}"
     )
     if key_figures(main)["significant"] == 0:
         return [_NO_PREFERENCE, f"{first}.", *_significance(recordings, labels)]
@@ -98,7 +98,12 @@ def _course(path: list[tuple[str, float]]) -> str:
     return f"goes from {percent(start)} ({first}) to {percent(end)} ({last})"
 
 
-def _in_network(label: str) -> str:
+def in_network(label: str) -> str:
+    """Return where something holds, as words.
+
+    >>> in_network("untrained"), in_network("epoch-5")
+    ('in the untrained network', 'in epoch-5')
+    """
     return f"in the {label} network" if label in {"trained", UNTRAINED} else f"in {label}"
 
 
@@ -108,7 +113,7 @@ def _control_clause(path: list[tuple[str, float]], label: str, *, place: int) ->
     top = max(value for _, value in path)
     # Rounded up, because the sentence says "below".
     bound = (math.floor(top * 100) + 1) / 100
-    where = "in the untrained one" if label == UNTRAINED and place == 0 else _in_network(label)
+    where = "in the untrained one" if label == UNTRAINED and place == 0 else in_network(label)
     return f"{where} it stays below {bound * 100:.0f}\u202f%"
 
 
@@ -121,7 +126,7 @@ def _significance(recordings: Sequence[RecordingTables], labels: Sequence[str]) 
         f"{main['units']:,} units ({percent(main['significant_share'])}) respond differently to the classes"
     )
     shares = [
-        f"{_in_network(label)} {figures['significant']:,} of {figures['units']:,} do"
+        f"{in_network(label)} {figures['significant']:,} of {figures['units']:,} do"
         for figures, label in zip(map(key_figures, recordings[1:]), labels[1:], strict=True)
         if figures["significant_share"] is not None
     ]

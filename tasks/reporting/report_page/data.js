@@ -39,6 +39,7 @@ function recordingOf(raw, place) {
     ...raw,
     place,
     units: unpackAll(raw.units),
+    copies: copiesOf(raw.units.copies),
     profiles: unpackAll(raw.profiles),
     exemplars: raw.exemplars && unpackAll(raw.exemplars),
     images: unpackAll(raw.images),
@@ -46,6 +47,18 @@ function recordingOf(raw, place) {
     layerOfUnit,
     layerByName: new Map(raw.layers.map((layer) => [layer.layer, layer])),
   };
+}
+
+// Which unit each copy copies, and which units copy it.
+function copiesOf(packedCopies) {
+  const { unit, of, r } = unpackAll(packedCopies);
+  const source = new Map();
+  const copiedBy = new Map();
+  unit.forEach((copy, i) => {
+    source.set(copy, { unit: of[i], r: r[i] });
+    copiedBy.set(of[i], [...(copiedBy.get(of[i]) ?? []), copy]);
+  });
+  return { source, copiedBy };
 }
 
 const raw = JSON.parse(byId("atlas").textContent);
@@ -108,6 +121,10 @@ function unitFacts(recording, unit) {
     epsilon2: share(units.epsilon2, unit),
     selectivity: share(units.selectivity, unit),
     qLog10: tenths === 65535 ? NaN : -tenths / 10,
+    permutationP: units.permutation_p ? share(units.permutation_p, unit) : NaN,
+    fwerP: units.fwer_p ? share(units.fwer_p, unit) : NaN,
+    copyOf: recording.copies.source.get(unit) ?? null,
+    copies: recording.copies.copiedBy.get(unit)?.length ?? 0,
     mean: units.mean[unit],
     sd: units.sd[unit],
     isDead: (units.flags[unit] & DEAD) > 0,

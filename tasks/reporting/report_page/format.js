@@ -13,6 +13,10 @@ function fixed(value, digits = 2) {
   return Number.isFinite(value) ? value.toFixed(digits) : "–";
 }
 
+function signed(value, digits = 2) {
+  return fixed(value, digits).replace("-", "−");
+}
+
 function significantDigits(value, digits = 3) {
   if (!Number.isFinite(value)) return "–";
   if (value === 0) return "0";
@@ -35,6 +39,12 @@ function probability(log10) {
   return log10 > -2 ? fixed(10 ** log10, 3) : scientific(log10);
 }
 
+// For p-values by permutation, which the page holds to three digits.
+function shortP(value) {
+  if (!Number.isFinite(value)) return "–";
+  return value < 0.0005 ? "< 0.001" : fixed(value, 3);
+}
+
 function counted(value) {
   return value.toLocaleString("en");
 }
@@ -43,6 +53,32 @@ function shortened(text, most) {
   if (text.length <= most) return text;
   const half = (most - 1) >> 1;
   return `${text.slice(0, half)}…${text.slice(text.length - (most - 1 - half))}`;
+}
+
+// Names of modules are told apart by their ends and numbers: all parts but the last two give way to
+// their first letters where the name is too long ("e.l.el_11.mlp.3"), then all but the last.
+function layerLabel(name, most) {
+  const parts = name.split(".");
+  for (const kept of [parts.length, 2, 1]) {
+    const text = parts.map((part, i) => (i < parts.length - kept ? initials(part) : part)).join(".");
+    if (text.length <= most) return text;
+  }
+  const text = parts.map((part, i) => (i < parts.length - 1 ? initials(part) : part)).join(".");
+  return `…${text.slice(text.length - most + 1)}`;
+}
+
+function initials(part) {
+  return part.replace(/\p{L}+/gu, (word) => word[0]).replace(/[_-](?!\p{N})/gu, "");
+}
+
+function unitLabel(name, most) {
+  const cut = name.lastIndexOf("/");
+  return layerLabel(name.slice(0, cut), most - (name.length - cut)) + name.slice(cut);
+}
+
+// May wrap after its dots.
+function wrappingName(name) {
+  return name.split(/(?<=[._/])/).flatMap((part, i) => (i ? [el("wbr"), part] : [part]));
 }
 
 function fill(node, attributes, children) {

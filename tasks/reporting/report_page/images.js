@@ -84,7 +84,7 @@ function qualityCard(one) {
     ["images", counted(quality.images), `${quality.dimensions} dimensions, seed ${quality.seed}`],
   ].filter(([, value]) => value !== null);
   return el("div", { class: "quality" },
-    el("h3", {}, el("code", {}, one.layer), ` ${methodName(one.method)}`),
+    el("h3", {}, el("code", {}, ...wrappingName(one.layer)), ` ${methodName(one.method)}`),
     el("dl", {}, ...lines.map(([name, value, note]) => el("div", {}, el("dt", {}, name), el("dd", {}, value), el("dd", { class: "quiet" }, note)))));
 }
 
@@ -119,7 +119,7 @@ function buildSmall() {
     const button = el("button", { type: "button", class: "small-map", onclick: () => {
       map.layer = small.layer;
       drawImages();
-    } }, canvas, el("code", {}, shortened(small.layer, 18)), el("span", { class: "quiet" }, note));
+    } }, canvas, el("code", { title: small.layer }, layerLabel(small.layer, 18)), el("span", { class: "quiet" }, note));
     return { button, canvas, small };
   });
   byId("map-small").replaceChildren(...map.small.map(({ button }) => button));

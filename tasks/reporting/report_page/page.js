@@ -1,8 +1,10 @@
 // Starts the sections in order, and draws again what depends on the width.
 
 drawBarcodes();
+startBeyond();
 startWhere();
 startWhich();
+startPairs();
 startImages();
 startTables();
 openFromHash();
@@ -17,9 +19,11 @@ addEventListener("resize", () => {
   widthBefore = innerWidth;
   cancelAnimationFrame(waiting);
   waiting = requestAnimationFrame(() => {
+    drawBeyond();
     drawWhere();
     drawBarcodes();
     drawGrids();
+    drawPairs();
     if (map.recording) drawImages();
   });
 });

@@ -2,6 +2,8 @@
 
 const COUNTS = { format: (value) => (Number.isFinite(value) ? counted(value) : "–") };
 const SHARES = { format: percent };
+const NONE_OR_COUNT = { format: (value) => (value ? counted(value) : "–") };
+const P_VALUES = { format: shortP };
 const SCORES = { format: (value) => fixed(value) };
 
 function layerColumns() {
@@ -17,10 +19,11 @@ function layerColumns() {
   const own = (name, title, how) => ({ title, value: (layer) => valueOf(layer, name), ...how });
   return [
     own("depth", "depth", COUNTS),
-    { title: "layer", value: (layer) => layer.layer, code: true, open: (layer) => scrollToLayer(layer.layer) },
+    { title: "layer", value: (layer) => layer.layer, code: true, short: layerLabel, open: (layer) => scrollToLayer(layer.layer) },
     { title: "kind", value: (layer) => layer.kind },
     own("units", "units", COUNTS),
     own("dead_fraction", "dead", SHARES),
+    own("redundant_fraction", "copies", SHARES),
     ...both("eta2_mean", "η²", SHARES),
     ...both("auroc_mean", "AUROC", SCORES),
     ...both("selective_fraction", "significant", SHARES),
@@ -32,9 +35,10 @@ function layerColumns() {
 
 function unitColumns() {
   const control = controls[0];
+  const hasCopies = main.copies.source.size > 0;
   const named = (facts, key) => (facts[key] < 0 ? "–" : className(facts[key]));
   return [
-    { title: "unit", value: (facts) => facts.name, code: true, open: (facts) => openUnit(main, facts.unit) },
+    { title: "unit", value: (facts) => facts.name, code: true, short: unitLabel, open: (facts) => openUnit(main, facts.unit) },
     { title: "prefers", value: (facts) => named(facts, "preferred"), swatch: (facts) => facts.preferred },
     { title: "then", value: (facts) => named(facts, "runnerUp"), swatch: (facts) => facts.runnerUp },
     { title: "η²", sub: control ? main.label : "", value: (facts) => facts.eta2, bar: true, ...SHARES },
@@ -42,6 +46,8 @@ function unitColumns() {
     { title: "AUROC", value: (facts) => facts.auroc, ...SCORES },
     { title: "selectivity", value: (facts) => facts.selectivity, ...SCORES },
     { title: "q", value: (facts) => facts.qLog10, format: probability },
+    ...(main.units.fwer_p ? [{ title: "p", sub: "family-wise", value: (facts) => facts.fwerP, ...P_VALUES }] : []),
+    ...(hasCopies ? [{ title: "copies", value: (facts) => facts.copies, ...NONE_OR_COUNT }] : []),
   ];
 }
 
@@ -52,12 +58,14 @@ function controlEffect(control, name) {
 
 function cell(column, row) {
   const value = column.value(row);
-  const text = column.format ? column.format(value) : shortened(value, 30);
+  const text = column.format ? column.format(value) : (column.short ?? shortened)(value, 34);
   const content = column.open ? el("button", { type: "button", class: "link", onclick: () => column.open(row) }, text) : text;
   const attributes = { class: [column.format ? "number" : "", column.quiet ? "quiet" : "", column.bar ? "barred" : ""].join(" ").trim() || null };
   if (column.bar && Number.isFinite(value)) attributes.style = { "--part": `${Math.round(value * 100)}%` };
+  if (text !== value && !column.format) attributes.title = value;
   const dot = column.swatch && column.swatch(row) >= 0 ? swatch(column.swatch(row)) : "";
-  return el("td", attributes, dot, column.code ? el("code", {}, content) : content);
+  const mark = column.mark ? el("i", { class: `mark ${column.mark(row)}` }) : "";
+  return el("td", attributes, dot, mark, column.code ? el("code", {}, content) : content);
 }
 
 function compared(a, b) {

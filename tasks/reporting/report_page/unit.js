@@ -11,7 +11,7 @@ function openUnit(recording, unit) {
   const facts = unitFacts(recording, unit);
   panel.replaceChildren(
     panelHead(facts),
-    el("p", { class: "lead" }, ...unitSentence(facts)),
+    el("p", { class: "lead" }, ...unitSentence(facts), ...copySentence(recording, facts)),
     comparison(facts),
     ...classBars(recording, facts),
     ...exemplarRows(recording, unit),
@@ -85,6 +85,13 @@ function unitSentence(facts) {
   return [...words, "It tells ", el("b", {}, className(facts.aurocClass)), ` from the rest with an AUROC of ${fixed(facts.auroc)}.`];
 }
 
+function copySentence(recording, facts) {
+  if (!facts.copyOf) return facts.copies ? [` ${counted(facts.copies)} ${facts.copies === 1 ? "unit of its layer copies" : "units of its layer copy"} it.`] : [];
+  const source = unitFacts(recording, facts.copyOf.unit);
+  const link = el("button", { type: "button", class: "link", onclick: () => openUnit(recording, source.unit) }, el("code", {}, source.name));
+  return [" It copies ", link, ` (r ${signed(facts.copyOf.r)}).`];
+}
+
 function comparison(facts) {
   const columns = recordings.map((recording) => {
     const unit = unitByName(recording, facts.name);
@@ -97,6 +104,7 @@ function comparison(facts) {
     ["AUROC", (f) => fixed(f.auroc)],
     ["selectivity", (f) => fixed(f.selectivity)],
     ["q", (f) => probability(f.qLog10)],
+    ...(recordings.some(({ units }) => units.permutation_p) ? [["permutation p", (f) => shortP(f.permutationP)], ["family-wise p", (f) => shortP(f.fwerP)]] : []),
     ["response", (f) => `${significantDigits(f.mean)} ± ${significantDigits(f.sd, 2)}`],
   ];
   const head = el("tr", {}, el("td", {}), ...columns.map(({ recording }) =>

@@ -137,11 +137,13 @@ function unitTip(recording, unit) {
     el("span", { class: "quiet" }, ` ${recording.label}`),
     facts.preferred < 0 ? "" : el("p", {}, swatch(facts.preferred), shortened(className(facts.preferred), 22), el("span", { class: "quiet" }, " before "), swatch(facts.runnerUp), shortened(className(facts.runnerUp), 22)),
     note ? el("p", { class: "quiet" }, note) : "",
+    facts.copyOf ? el("p", { class: "quiet" }, `copies ${unitFacts(recording, facts.copyOf.unit).name} (r ${signed(facts.copyOf.r)})`) : "",
     el("dl", {}, ...[
       ["AUROC", fixed(facts.auroc)],
       ["η²", percent(facts.eta2)],
       ["selectivity", fixed(facts.selectivity)],
       ["q", probability(facts.qLog10)],
+      ...(Number.isFinite(facts.fwerP) ? [["family-wise p", shortP(facts.fwerP)]] : []),
     ].flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
     rows.length ? miniBars(rows.slice(0, 12)) : "",
   ];
@@ -204,7 +206,7 @@ function layerHead(recording, layer) {
   const own = recording.layerByName.get(layer.layer) ?? layer;
   const significant = own.selective_fraction === null ? "no statistics" : `${percent(own.selective_fraction)} significant`;
   const effect = own.eta2_mean === null ? "" : ` · η² ${percent(own.eta2_mean)}`;
-  return el("div", { class: "layer-head" }, el("code", { title: layer.layer }, layer.layer), el("p", { class: "quiet" }, `${counted(layer.units)} units${effect}`, el("br"), significant), composition(recording, own));
+  return el("div", { class: "layer-head" }, el("code", { title: layer.layer }, ...wrappingName(layer.layer)), el("p", { class: "quiet" }, `${counted(layer.units)} units${effect}`, el("br"), significant), composition(recording, own));
 }
 
 function drawGrids() {

@@ -21,7 +21,10 @@ from PIL import Image
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import UserError
+from activarium.schemas.layer_tables import CONTROLLED
 from activarium.schemas.tables import (
+    CLASS_PAIRS,
+    DEPTH_TRENDS,
     EMBEDDING_QUALITY,
     EMBEDDINGS,
     EXEMPLARS,
@@ -32,7 +35,11 @@ from activarium.schemas.tables import (
     UNITS,
 )
 from activarium.tasks.reporting.report import write_report
-from activarium.tasks.reporting.report_sprites import EXEMPLAR_BYTES
+from activarium.tasks.reporting.report_sprites import (
+    EXEMPLAR_BYTES,
+    exemplar_sprite,
+    hover_sprite,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +47,15 @@ if TYPE_CHECKING:
     from activarium.schemas.columns import Table
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DEEP = (
+    "conv_proj",
+    *(
+        f"encoder.layers.encoder_layer_{i}.{part}"
+        for i in range(25)
+        for part in ("mlp.3", "self_attention.out_proj")
+    ),
+    "heads.head",
+)
 NASTY = ("<script>alert(1)</script>", 'a "quoted" & b', "it's</script>", "plain")
 
 
@@ -54,9 +70,14 @@ class Scene:
     labelled: bool = True
     thumbnails: bool = True
     maps: tuple[str, ...] = ("pca", "tsne")
+    controlled: bool = True
+    """Whether labels were permuted and the untrained model stands beside the trained one."""
+    names: tuple[str, ...] = ()
     seed: int = 7
 
     def layer_names(self) -> list[str]:
+        if self.names:
+            return list(self.names)
         stages = [f"layer{1 + i * 4 // self.layers}.{i}.conv" for i in range(self.layers - 2)]
         return ["conv1", *stages, "fc"]
 
@@ -89,6 +110,8 @@ def make_recording(atlas: Atlas, scene: Scene, recording: str, checkpoint: str) 
     eta2 = np.clip(rise * rng.gamma(3.0, 1 / 3.0, len(depth)), 0.0005, 0.97)
     write_units(atlas, scene, recording, depth, eta2, label, rng)
     write_layers(atlas, scene, recording, depth, eta2)
+    write_trends(atlas, scene, recording, depth)
+    write_pairs(atlas, scene, recording, label, rng)
     write_maps(atlas, scene, recording, label, names, rng)
 
 
@@ -147,6 +170,9 @@ def write_units(atlas, scene, recording, depth, eta2, label, rng):
     def statistic(values):
         return values if scene.labelled else none
 
+    def permuted(values):
+        return values if scene.labelled and scene.controlled else none
+
     write_table(
         atlas, UNITS, recording,
         layer=layer, channel=channel, unit=unit, depth=depth, response_mean=mean.mean(axis=1),
@@ -160,7 +186,9 @@ def write_units(atlas, scene, recording, depth, eta2, label, rng):
         kruskal_h=statistic(eta2 * 1000), kruskal_p=statistic(10.0**log10p),
         kruskal_log10p=statistic(log10p), epsilon2=statistic(eta2 * 0.9),
         q_value=statistic(10.0 ** (log10p * 0.9)), q_log10=statistic(log10p * 0.9),
-        sparseness=rng.random(count),
+        sparseness=rng.random(count), copies_unit=[unit[0] if i == 2 else None for i in range(count)],
+        copies_r=[-0.97 if i == 2 else None for i in range(count)],
+        permutation_p=permuted(np.full(count, 0.001)), fwer_p=permuted(np.full(count, 0.04)),
     )  # fmt: skip
     if scene.labelled:
         write_unit_classes(atlas, scene, recording, (layer, channel, unit), mean, auroc)
@@ -203,8 +231,16 @@ def write_layers(atlas, scene, recording, depth, eta2):
     def statistic(values):
         return values if scene.labelled else none
 
+    controls = {}
+    if scene.labelled and scene.controlled:
+        controls = {f"{name}_shuffled": np.full(count, 0.01) for name in CONTROLLED}
+        controls |= {"permanova_p": np.full(count, 0.001), "beyond_chance": [True] * count}
+        if recording.endswith("epoch200"):
+            controls |= {f"{name}_untrained": mean * 0.03 for name in CONTROLLED}
+            controls |= {"architecture_p": np.full(count, 0.001)}
+            controls |= {"beyond_architecture": [place > 0 for place in steps]}
     write_table(
-        atlas, LAYERS, recording,
+        atlas, LAYERS, recording, **controls,
         layer=scene.layer_names(), depth=np.arange(count),
         kind=["conv"] * (count - 1) + ["linear"], units=scene.layer_sizes(),
         height=[max(1, 32 >> (4 * i // count)) for i in steps],
@@ -215,6 +251,43 @@ def write_layers(atlas, scene, recording, depth, eta2):
         eta2_mean=statistic(mean), epsilon2_mean=statistic(mean * 0.9),
         knn_purity=statistic(0.1 + mean), knn_neighbours=np.full(count, 10),
         knn_queries=np.full(count, 2000), effective_dimension=np.linspace(3, 40, count),
+    )  # fmt: skip
+
+
+def write_trends(atlas, scene, recording, depth):
+    measures = ["eta2", "auroc", "sparseness"] if scene.labelled else []
+    count = len(measures)
+    write_table(
+        atlas, DEPTH_TRENDS, recording,
+        measure=pa.array(measures, pa.string()), layers=np.full(count, scene.layers),
+        units=np.full(count, len(depth)), spearman_rho=[1.0, 0.8, -0.5][:count],
+        spearman_p=[0.003] * count, jonckheere_j=[10.0] * count,
+        jonckheere_z=[20.1, 3.0, -4.0][:count], jonckheere_p=[0.0, 0.01, 0.001][:count],
+        jonckheere_log10p=[-90.0, -2.0, -3.0][:count],
+    )  # fmt: skip
+
+
+def write_pairs(atlas, scene, recording, label, rng):
+    """All pairs of up to 100 classes; of more, each class and the next one."""
+    present = np.unique(label) if scene.labelled else np.empty(0, int)
+    one, other = np.triu_indices(len(present), k=1)
+    if len(present) > 100:
+        one, other = np.arange(len(present) - 1), np.arange(1, len(present))
+    names, layers = np.array(scene.classes, dtype=object)[present], scene.layer_names()
+    pairs, count = len(one), len(one) * scene.layers
+    direction = rng.normal(size=(len(present), 12))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    cosine = (direction @ direction.T)[one, other]
+    depth = np.repeat(np.arange(scene.layers), pairs)
+    write_table(
+        atlas, CLASS_PAIRS, recording,
+        layer=pa.array([layers[i] for i in depth], pa.string()), depth=depth,
+        **{"class": pa.array(np.tile(names[one], scene.layers).tolist(), pa.string())},
+        other_class=pa.array(np.tile(names[other], scene.layers).tolist(), pa.string()),
+        centroid_cosine=np.tile(cosine, scene.layers), centroid_distance=np.ones(count),
+        fisher_ratio=np.ones(count), best_auroc=1 - rng.uniform(0, 0.3, count) / (depth + 1),
+        best_unit=pa.array([f"{layers[i]}/1" for i in depth], pa.string()),
+        separating_units=rng.integers(0, 9, count), units=np.full(count, 9),
     )  # fmt: skip
 
 
@@ -349,8 +422,9 @@ def test_page__names_are_escaped(tmp_path):
         Scene(thumbnails=False),
         Scene(labelled=False),
         Scene(labelled=False, thumbnails=False, maps=()),
+        Scene(controlled=False),
     ],
-    ids=["no maps", "no thumbnails", "no labels", "nothing but responses"],
+    ids=["no maps", "no thumbnails", "no labels", "nothing but responses", "no controls"],
 )
 def test_page__missing_parts_leave_the_rest(tmp_path, scene):
     _, _, payload = page_of(tmp_path, scene)
@@ -359,6 +433,8 @@ def test_page__missing_parts_leave_the_rest(tmp_path, scene):
     assert bool(payload["sprites"]) == scene.thumbnails
     assert ("no class statistics" in payload["answer"][0]) != scene.labelled
     assert (recording["figures"]["significant_share"] is None) != scene.labelled
+    assert payload["verdicts"]["measured"] == scene.labelled == (payload["pairs"] is not None)
+    assert payload["verdicts"]["judged"] == (scene.labelled and scene.controlled)
 
 
 def test_page__a_store_without_thumbnails_is_no_error(tmp_path):
@@ -405,6 +481,85 @@ def test_page__numbers_survive_packing(tmp_path):
     q_tenths = np.frombuffer(b64decode(units["q_tenths"]["data"]), "<u2")
     np.testing.assert_allclose(eta2, table["eta2"].to_numpy(), atol=1e-5)
     np.testing.assert_allclose(q_tenths, -10 * table["q_log10"].to_numpy(), atol=0.5)
+
+
+def test_page__p_values_by_permutation_survive_to_three_digits(default_page):
+    _, _, payload = default_page
+    for recording in payload["recordings"]:
+        for name, expected in (("permutation_p", 0.001), ("fwer_p", 0.04)):
+            values = np.frombuffer(b64decode(recording["units"][name]["data"]), "<u2") / 65_534
+            assert np.array_equal(np.round(values, 3), np.full(len(values), expected))
+
+
+def test_page__without_permutations_holds_no_p_values_by_them(tmp_path):
+    _, _, payload = page_of(tmp_path, Scene(controlled=False))
+    units = payload["recordings"][0]["units"]
+    assert units["permutation_p"] is units["fwer_p"] is None
+
+
+def test_page__copies_name_their_source(default_page):
+    _, _, payload = default_page
+    copies = payload["recordings"][0]["units"]["copies"]
+    assert np.frombuffer(b64decode(copies["unit"]["data"]), "<u2").tolist() == [2]
+    assert np.frombuffer(b64decode(copies["of"]["data"]), "<u2").tolist() == [0]
+    r = np.frombuffer(b64decode(copies["r"]["data"]), "<f4")
+    np.testing.assert_allclose(r, [-0.97], rtol=1e-6)
+
+
+def noise(images, side=32):
+    return zarr.array(np.random.default_rng(3).integers(0, 255, (images, side, side, 3), np.uint8))
+
+
+def test_sprite__of_too_many_images_leaves_out_the_last_rather_than_shrink():
+    wanted, limit = np.random.default_rng(4).permutation(200), 60_000
+    sprite, ranks = exemplar_sprite(noise(200), lambda _: wanted, limit=limit)
+    assert (sprite.side, ranks) == (32, 3)
+    assert 0.7 * limit < len(sprite.jpeg) <= limit
+    assert len(sprite.images) < 200
+    assert np.array_equal(sprite.images, np.sort(wanted[: len(sprite.images)]))
+
+
+def test_sprite__gives_up_size_before_ranks_and_ranks_before_images():
+    def ranks_and_side(limit):
+        sprite, ranks = exemplar_sprite(
+            thumbnails, lambda ranks: np.arange(10 * ranks), limit=limit
+        )
+        return ranks, sprite.side, len(sprite.images)
+
+    thumbnails = noise(80, side=64)
+    full = len(exemplar_sprite(thumbnails, lambda _: np.arange(80), limit=10**7)[0].jpeg)
+    assert ranks_and_side(full) == (8, 64, 80)
+    assert ranks_and_side(full - 1) == (8, 48, 80)
+    assert ranks_and_side(full // 6)[:2] == (4, 32)
+
+
+def test_sprite__of_nothing_that_fits_is_none():
+    assert exemplar_sprite(noise(3), lambda _: np.arange(3), limit=10) is None
+    assert hover_sprite(noise(3), np.empty(0, np.int64), limit=10_000) is None
+
+
+def test_sprite__of_the_maps_is_thinned_evenly():
+    sprite = hover_sprite(noise(200), np.arange(200), limit=60_000)
+    steps = np.diff(sprite.images)
+    assert sprite.side == 32
+    assert len(sprite.images) < 150
+    assert steps.max() - steps.min() <= 1
+
+
+def test_sprite__neighbours_touch_only_the_colour_of_the_outermost_pixels():
+    pixels = np.zeros((4, 32, 32, 3), np.uint8)
+    pixels[::2, ..., 0], pixels[1::2, ..., 2] = 255, 255
+    sprite, _ = exemplar_sprite(zarr.array(pixels), lambda _: np.arange(4), limit=10**6)
+    with Image.open(io.BytesIO(sprite.jpeg)) as image:
+        sheet = np.asarray(image).astype(int)
+    for place in range(4):
+        row, column = divmod(place, sprite.columns)
+        tile = sheet[32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
+        error = np.abs(tile - pixels[place])
+        assert error[1:-1, 1:-1].max() <= 3
+        # Colour at half the resolution is interpolated: a quarter of the neighbour's at the rim,
+        # and less where two tiles meet at a corner.
+        assert error.max() <= 0.45 * 255
 
 
 def test_sprite__stays_within_its_limit_and_holds_what_is_shown(tmp_path):
@@ -490,8 +645,12 @@ def test_browser__draws_every_unit_and_opens_the_one_in_the_address(default_page
 @pytest.mark.browser
 @pytest.mark.parametrize(
     "scene",
-    [Scene(labelled=False, thumbnails=False, maps=()), Scene(classes=NASTY, maps=("umap",))],
-    ids=["nothing but responses", "names with markup"],
+    [
+        Scene(labelled=False, thumbnails=False, maps=()),
+        Scene(classes=NASTY, maps=("umap",), controlled=False),
+        Scene(classes=tuple(f"class {i}" for i in range(120)), layers=3, images=400),
+    ],
+    ids=["nothing but responses", "names with markup, no controls", "many classes"],
 )
 def test_browser__logs_no_error(tmp_path, scene):
     path, _, _ = page_of(tmp_path, scene, alone=not scene.labelled)
@@ -499,3 +658,35 @@ def test_browser__logs_no_error(tmp_path, scene):
     assert logged == []
     assert 'data-ready="yes"' in dom
     assert ("<code>activarium embed</code>" in dom) != bool(scene.maps)
+
+
+@pytest.mark.browser
+def test_browser__says_what_is_beyond_chance_and_which_classes_are_near(default_page, tmp_path):
+    path, _, payload = default_page
+    dom, logged = opened(path, tmp_path, "#unit=conv1/2")
+    nearest = payload["pairs"]["layers"][-1]["nearest"][0]["classes"]
+    one, other = (payload["classes"][code] for code in nearest)
+    table = dom[dom.index('id="beyond-table"') : dom.index('id="where"')]
+    assert logged == []
+    assert table.count("beyond both") == 5
+    assert table.count("beyond chance only") == 1
+    assert f"Nearest: {one} and {other} " in dom
+    assert "It copies" in dom[dom.index('id="panel"') :]
+
+
+@pytest.mark.browser
+def test_browser__labels_of_fifty_deep_layers_neither_overlap_nor_leave_the_chart(tmp_path):
+    scene = Scene(layers=len(DEEP), names=DEEP, width=4, images=60, maps=())
+    path, _, _ = page_of(tmp_path, scene)
+    dom, logged = opened(path, tmp_path)
+    chart = dom[dom.index('id="beyond-chart"') : dom.index('id="beyond-table"')]
+    pattern = r"translate\(([\d.]+) [\d.]+\) rotate\(-48\)\"[^>]*>([^<]+)<"
+    labels = [(float(x), text) for x, text in re.findall(pattern, chart)]
+    gaps = np.diff([x for x, _ in labels])
+    assert logged == []
+    assert labels[-1][1] == "heads.head"
+    assert {"e.l.el_24.mlp.3", "e.l.el_24.sa.out_proj"} & {text for _, text in labels}
+    # Turned by 48 degrees, a line of 10.5 pixels needs 10.5 / sin 48 beside the next.
+    assert gaps.min() > 14
+    # A character of the fixed-width face is 0.6 of its size wide.
+    assert min(x - len(text) * 6.3 * np.cos(np.radians(48)) for x, text in labels) > 0
