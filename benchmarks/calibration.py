@@ -42,6 +42,8 @@ from activarium.tasks.statistics.bootstrap import bootstrap_mean_interval
 from activarium.tasks.statistics.depth_trend import jonckheere_terpstra, spearman_trend
 from activarium.tasks.statistics.distance_correlation import distance_correlation
 from activarium.tasks.statistics.hedges_interval import hedges_g_interval
+from activarium.tasks.statistics.layer_comparison import rises_z
+from activarium.tasks.statistics.layer_rows import ArrayRows
 from activarium.tasks.statistics.moments import ClassMoments, class_moments
 from activarium.tasks.statistics.multiple_testing import benjamini_hochberg
 from activarium.tasks.statistics.pair_preference import pair_p
@@ -57,7 +59,14 @@ from activarium.tasks.statistics.preference import (
 )
 from activarium.tasks.statistics.ranking import Ranks, rank_units
 from activarium.tasks.statistics.selectivity import general_index
+from activarium.tasks.statistics.sparse_units import (
+    answers_too_few,
+    guard_classes,
+    guard_units,
+)
 from activarium.tasks.statistics.spearman import spearman
+from activarium.tasks.statistics.spectrum import covariance, effective_dimension
+from activarium.tasks.statistics.tail_probabilities import normal_two_sided_log10_p
 from activarium.tasks.statistics.welch import welch_f
 
 if TYPE_CHECKING:
@@ -162,11 +171,12 @@ def measure(recordings: int) -> Tallies:
         _add_tests(tallies, recording, moments, ranks)
         _add_target(tallies, recording)
         _add_permutations(tallies, recording)
-        _add_discoveries(tallies, recording, (moments, ranks), planted)
+        _add_discoveries(tallies, recording)
         _add_intervals(tallies, recording, (moments, ranks), planted)
         _add_bootstrap(tallies, seed)
-        wide = class_moments(*wide_layers(seed), CLASSES)
-        _add_layers(tallies, anova(wide).eta2, seed)
+        responses, label = wide_layers(seed)
+        wide = class_moments(responses, label, CLASSES)
+        _add_layers(tallies, anova(wide).eta2, responses, seed)
         selectivity.append(general_index(wide)[:WIDE])
     _add_bootstrap_of_units(tallies, selectivity)
     return tallies
@@ -201,8 +211,9 @@ def _add_tests(tallies: Tallies, recording: Simulated, moments: ClassMoments, ra
     equal = _class_tests(*_summaries(recording.responses, recording.equal))
     for test, p in equal.items():
         _add_kinds(tallies, test + EQUAL, p)
-    for family, test in (("units", "Kruskal-Wallis"), ("unit_classes", "Mann-Whitney")):
-        q = benjamini_hochberg(equal[test].ravel())
+    guarded = _guarded_tests(recording.responses, recording.equal, recording.seed)
+    for family, p in guarded.items():
+        q = benjamini_hochberg(p.ravel())
         for rate in RATES:
             tallies["BH", family + EQUAL, rate, "none"].add(float(q.min() <= rate), 1)
 
@@ -216,6 +227,22 @@ def _class_tests(moments: ClassMoments, ranks: Ranks) -> dict[str, Array]:
         "Kruskal-Wallis": kruskal_wallis(ranks.rank_sum, count, ranks.tie_sum).p,
         "Mann-Whitney": mann_whitney_p(u, count, ranks.tie_sum).p,
     }
+
+
+def _guarded_tests(
+    responses: NDArray[np.float32], label: NDArray[np.int64], seed: int
+) -> dict[str, Array]:
+    """Return the p-values that the tables' q-values are made of."""
+    moments, ranks = _summaries(responses, label)
+    count = moments.count
+    effects = permuted_effects(responses, label, CLASSES, permutations=PERMUTATIONS, seed=seed)
+    few = answers_too_few(ranks.tie_sum, count)
+    h_test = kruskal_wallis(ranks.rank_sum, count, ranks.tie_sum)
+    u_test = mann_whitney_p(mann_whitney_u(ranks.rank_sum, count), count, ranks.tie_sum)
+    by_permutation = permutation_p(*effects)
+    units = guard_units(h_test.log10_p, by_permutation, few.any(axis=1))
+    classes = guard_classes(u_test.log10_p, ranks.joint[:, 0], count, few)
+    return {"units": 10.0**units, "unit_classes": 10.0**classes}
 
 
 def _add_target(tallies: Tallies, recording: Simulated) -> None:
@@ -232,17 +259,25 @@ def _add_kinds(tallies: Tallies, test: str, p: NDArray[np.floating]) -> None:
         _add_p(tallies, f"{test}: {kind}", p[place :: len(KINDS)])
 
 
-def _add_layers(tallies: Tallies, eta2: Array, seed: int) -> None:
+def _add_layers(tallies: Tallies, eta2: Array, responses: NDArray[np.float32], seed: int) -> None:
     """Tests over layers, by the units' eta squared and by numbers that are independent."""
     groups = eta2.reshape(LAYERS, -1)
+    layers = np.split(responses, LAYERS)
     free = np.random.default_rng([seed, 1]).standard_normal(groups.shape)
     _add_p(tallies, "Jonckheere, independent", np.array(jonckheere_terpstra([*free]).p))
-    _add_p(tallies, "Jonckheere, units", np.array(jonckheere_terpstra([*groups]).p))
+    every = [effective_dimension(covariance(ArrayRows(layer.T.copy()))) for layer in layers]
+    z = rises_z([*groups], every)
+    _add_p(tallies, "Jonckheere, units", np.array(10.0 ** normal_two_sided_log10_p(z)))
     trend = spearman_trend(np.arange(LAYERS), groups.mean(axis=1))
     _add_p(tallies, "trend of layer means", np.array(trend.p))
-    for test, values in (("independent", free), ("units", groups)):
-        control = {"own": {"row": dict.fromkeys(CONTROLLED), "eta2": values[1]}}
-        found = untrained_columns({"layer": ["own"]}, [values[0]], control)
+    for test, values, (own, other) in (
+        ("independent", free, (WIDE, WIDE)),
+        ("units", groups, every[:2]),
+    ):
+        row = dict.fromkeys(CONTROLLED) | {"effective_dimension": other}
+        rows = {"layer": ["own"], "effective_dimension": [own]}
+        control = {"own": {"row": row, "eta2": values[1]}}
+        found = untrained_columns(rows, [values[0]], control)
         _add_p(tallies, f"architecture, {test}", found["architecture_p"])
 
 
@@ -287,17 +322,15 @@ def _add_power(
         tallies["power", procedure, effect].add(of.sum(), of.size)
 
 
-def _add_discoveries(
-    tallies: Tallies,
-    recording: Simulated,
-    whole: tuple[ClassMoments, Ranks],
-    planted: tuple[ClassMoments, Ranks],
-) -> None:
+def _add_discoveries(tallies: Tallies, recording: Simulated) -> None:
     """Count false discoveries among units, and among units and classes, as the tables ask."""
-    tests = [_class_tests(*each) for each in (whole, planted)]
+    tests = [
+        _guarded_tests(each, recording.label, recording.seed)
+        for each in (recording.responses, recording.preferring)
+    ]
     null = _null(recording)
-    for family, test in (("units", "Kruskal-Wallis"), ("unit_classes", "Mann-Whitney")):
-        none, own = (each[test].reshape(len(each[test]), -1) for each in tests)
+    for family in ("units", "unit_classes"):
+        none, own = (each[family].reshape(len(each[family]), -1) for each in tests)
         some = none.copy()
         some[recording.planted] = own
         for name, adjust in (("BH", benjamini_hochberg), ("BY", benjamini_yekutieli)):

@@ -120,7 +120,8 @@ LAYERS = Table(
         ),
         p_value(
             "architecture_p",
-            "one-sided Mann-Whitney p of the units' eta2 against those of the untrained model",
+            "one-sided Mann-Whitney p of the units' eta2 against those of the untrained model, as if there "
+            "were effective_dimension of them",
             nullable=True,
         ),
     ),
@@ -183,7 +184,8 @@ DEPTH_TRENDS = Table(
         ),
         real(
             "jonckheere_z",
-            "J in standard deviations; positive where the measure grows",
+            "J in standard deviations, as if each layer had effective_dimension units; positive where the "
+            "measure grows",
             nullable=True,
         ),
         p_value("jonckheere_p", "its two-sided p-value", nullable=True),

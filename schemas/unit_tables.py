@@ -91,7 +91,8 @@ UNITS = Table(
         p_value("permutation_p", "p-value of F by permuted labels", nullable=True),
         p_value(
             "q_value",
-            "Benjamini-Hochberg q of kruskal_p over all units of the recording",
+            "Benjamini-Hochberg q of kruskal_p over all units of the recording; of sparse units p counts "
+            "no less than permutation_p",
             nullable=True,
         ),
         log10_p("q_log10", "q_value", nullable=True),
@@ -134,7 +135,9 @@ UNIT_CLASSES = Table(
         p_value("p_value", "two-sided p-value of U (normal, tie and continuity corrected)"),
         log10_p("log10p", "p_value"),
         p_value(
-            "q_value", "Benjamini-Hochberg q of p_value over all units and classes of the recording"
+            "q_value",
+            "Benjamini-Hochberg q of p_value over all units and classes of the recording; of sparse "
+            "units p counts no less than Fisher's exact test of answering at all",
         ),
         real("hedges_g", "class against rest, in pooled sd, bias corrected", "sd", nullable=True),
         real("hedges_g_low", "lower end of its confidence interval", "sd", nullable=True),
@@ -158,7 +161,10 @@ UNIT_TARGETS = Table(
         log10_p("spearman_log10p", "spearman_p"),
         p_value("q_value", "Benjamini-Hochberg q of spearman_p over all units"),
         share("distance_correlation", "distance correlation (Szekely et al. 2007)"),
-        p_value("distance_p", "p-value of its bias-corrected form (Szekely and Rizzo 2013)"),
+        p_value(
+            "distance_p",
+            "p-value of its bias-corrected form (chi-squared test of Shen et al. 2022)",
+        ),
         log10_p("distance_log10p", "distance_p"),
     ),
     sort=("depth", "layer", "channel"),

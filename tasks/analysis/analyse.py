@@ -43,6 +43,7 @@ from activarium.tasks.analysis.merging import (
     false_discovery_columns,
     permutation_columns,
     redundancy_columns,
+    shuffled_columns,
 )
 from activarium.tasks.analysis.recording_rows import recording_row
 from activarium.tasks.analysis.selected import select, selection_text, table_name
@@ -223,13 +224,14 @@ def _class_tables(job: _Job) -> dict[str, Any]:
     job.run("measuring the layers of", measure_layer, places, [job.config] * len(layers))
     parts = Parts(job.work, blocks, layers)
     units = _unit_columns(parts, layers)
+    rows = _layer_table(job, parts, units)
     known = {column.name for column in UNITS.columns}
     return {
         "units": {key: value for key, value in units.items() if key in known},
         "unit_classes": parts.class_rows(),
         "exemplars": parts.pieces("exemplars"),
-        "layers": _layer_table(job, parts, units),
-        "depth_trends": trend_rows(layers, units),
+        "layers": rows,
+        "depth_trends": trend_rows(layers, units, rows["effective_dimension"]),
         "class_pairs": columns_of(parts.class_pairs()),
     }
 
@@ -237,9 +239,10 @@ def _class_tables(job: _Job) -> dict[str, Any]:
 def _unit_columns(parts: Parts, layers: Sequence[Layer]) -> dict[str, Any]:
     """Return the columns of `units` and of the control, with what needs all units."""
     units = columns_of(parts.units())
-    units |= false_discovery_columns(units)
     observed = units["observed_effect"].to_numpy() if "observed_effect" in units else None
-    units |= permutation_columns(observed, parts.permuted(), len(units["unit"]))
+    permuted = parts.permuted()
+    units |= permutation_columns(observed, permuted, len(units["unit"]))
+    units |= false_discovery_columns(units) | shuffled_columns(units, permuted)
     return units | redundancy_columns(parts.redundancy(), layers, units["unit"].to_pylist())
 
 

@@ -18,6 +18,7 @@ from activarium.tasks.statistics.preference import (
     mann_whitney_p,
     mann_whitney_u,
 )
+from activarium.tasks.statistics.sparse_units import answers_too_few, guard_classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,8 @@ def class_rows(
     count, units, classes = moments.count, len(data.channel), len(moments.count)
     u = mann_whitney_u(ranks.rank_sum, count)
     test = mann_whitney_p(u, count, ranks.tie_sum)
+    too_few = answers_too_few(ranks.tie_sum, count)
+    guarded = guard_classes(test.log10_p, ranks.joint[:, 0], count, too_few)
     area = auroc(ranks.rank_sum, count)
     area_ends = delong_interval(area, ranks.auroc_variance, count, level=confidence)
     g_ends = hedges_g_interval(moments, level=confidence)
@@ -54,6 +57,7 @@ def class_rows(
         "u": u.ravel(),
         "p_value": test.p.ravel(),
         "log10p": test.log10_p.ravel(),
+        "guarded_log10p": guarded.ravel(),
         "hedges_g": hedges_g(moments).ravel(),
         "hedges_g_low": g_ends.low.ravel(),
         "hedges_g_high": g_ends.high.ravel(),

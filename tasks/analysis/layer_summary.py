@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
 from activarium.schemas.layer_tables import CONTROLLED
 from activarium.tasks.statistics.bootstrap import MeanInterval, bootstrap_mean_interval
 from activarium.tasks.statistics.depth_trend import jonckheere_terpstra, spearman_trend
-from activarium.tasks.statistics.multiple_testing import benjamini_hochberg
+from activarium.tasks.statistics.layer_comparison import exceeds_p, rises_z
 from activarium.tasks.statistics.permutation_tests import Permanova, permanova
+from activarium.tasks.statistics.tail_probabilities import normal_two_sided_log10_p
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,11 +114,13 @@ def _shuffled_means(units: Columns, config: AnalyseConfig, means: Any) -> Column
     if "eta2_shuffled" not in units:
         nothing = means(np.full(len(units["unit"]), np.nan))
         return {f"{name}_shuffled": nothing for name in names}
-    q = benjamini_hochberg(np.asarray(units["kruskal_p_shuffled"], np.float64))
     found = {
         f"{name}_shuffled": means(units[f"{of}_shuffled"]) for name, of in CONTROLLED_UNITS.items()
     }
-    return {"selective_fraction_shuffled": means(_share_up_to(q, config.fdr)), **found}
+    return {
+        "selective_fraction_shuffled": means(_share_up_to(units["q_value_shuffled"], config.fdr)),
+        **found,
+    }
 
 
 def groupings(
@@ -163,8 +165,15 @@ def untrained_columns(
     }
     p = np.array(
         [
-            np.nan if each is None else _more(own, each["eta2"])
-            for own, each in zip(eta2, found, strict=True)
+            np.nan
+            if each is None
+            else exceeds_p(
+                own,
+                each["eta2"],
+                own_size=size,
+                other_size=_number(each["row"]["effective_dimension"]),
+            )
+            for own, size, each in zip(eta2, rows["effective_dimension"], found, strict=True)
         ]
     )
     columns["architecture_p"] = p
@@ -178,17 +187,18 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _more(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Return the p-value of `own` being no larger than `other`; NaN where either is unknown."""
-    if np.isnan(own).any() or np.isnan(other).any():
-        return float("nan")
-    if np.ptp(np.concatenate([own, other])) == 0:
-        return 1.0
-    return float(stats.mannwhitneyu(own, other, alternative="greater").pvalue)
+def trend_rows(layers: Sequence[Layer], units: Columns, sizes: Sequence[float]) -> Columns:
+    """Return the rows of `depth_trends`; without classes only those of measures that need none.
 
-
-def trend_rows(layers: Sequence[Layer], units: Columns) -> Columns:
-    """Return the rows of `depth_trends`; without classes only those of measures that need none."""
+    Parameters
+    ----------
+    layers
+        The layers in order.
+    units
+        Columns of `units`.
+    sizes
+        Independent units that the units of each layer are worth.
+    """
     slices = unit_slices(layers)
     depth = np.array([layer.depth for layer in layers], np.float64)
     rows = []
@@ -198,7 +208,8 @@ def trend_rows(layers: Sequence[Layer], units: Columns) -> Columns:
             continue
         groups = [values[each] for each in slices]
         rank = spearman_trend(depth, np.array([group.mean() for group in groups]))
-        trend = jonckheere_terpstra(groups)
+        z = rises_z(groups, sizes)
+        log10_p = float(normal_two_sided_log10_p(z))
         rows.append(
             {
                 "measure": measure,
@@ -206,10 +217,10 @@ def trend_rows(layers: Sequence[Layer], units: Columns) -> Columns:
                 "units": len(values),
                 "spearman_rho": rank.rho,
                 "spearman_p": rank.p,
-                "jonckheere_j": trend.j,
-                "jonckheere_z": trend.z,
-                "jonckheere_p": trend.p,
-                "jonckheere_log10p": trend.log10_p,
+                "jonckheere_j": jonckheere_terpstra(groups).j,
+                "jonckheere_z": z,
+                "jonckheere_p": 10.0**log10_p,
+                "jonckheere_log10p": log10_p,
             }
         )
     names = list(rows[0]) if rows else []

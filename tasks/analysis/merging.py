@@ -16,6 +16,7 @@ from activarium.tasks.statistics.multiple_testing import (
     benjamini_hochberg_log10,
 )
 from activarium.tasks.statistics.permutation_tests import max_t_p, permutation_p
+from activarium.tasks.statistics.sparse_units import guard_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,12 +47,14 @@ class Parts:
 
     def class_rows(self) -> Iterator[dict[str, Any]]:
         """Yield the rows of `unit_classes` block by block, with q-values over all of them."""
-        p = [columns["p_value"].to_numpy() for columns in self.pieces("unit_classes") if columns]
-        if not p:
+        found = [columns for columns in self.pieces("unit_classes") if columns]
+        if not found:
             return
-        q, first = benjamini_hochberg(np.concatenate(p)), 0
+        log10_p = np.concatenate([each["guarded_log10p"].to_numpy() for each in found])
+        del found
+        q, first = benjamini_hochberg(10.0**log10_p), 0
         for columns in self.pieces("unit_classes"):
-            stop = first + len(columns["p_value"])
+            stop = first + len(columns.pop("guarded_log10p"))
             yield columns | {"q_value": q[first:stop]}
             first = stop
 
@@ -96,14 +99,27 @@ def columns_of(table: pa.Table) -> dict[str, Any]:
 
 def false_discovery_columns(units: dict[str, Any]) -> dict[str, Any]:
     """Return the q-values of the units; NaN where there are no classes."""
-    values = units["kruskal_p"].to_numpy()
-    if np.isnan(values).any():
-        return dict.fromkeys(("q_value", "q_log10", "by_q_value"), values)
+    log10_p = units["kruskal_log10p"].to_numpy()
+    if np.isnan(log10_p).any():
+        return dict.fromkeys(("q_value", "q_log10", "by_q_value"), log10_p)
+    guarded = guard_units(log10_p, units["permutation_p"], units["answers_too_few"].to_numpy())
+    q_log10 = benjamini_hochberg_log10(guarded)
     return {
-        "q_value": benjamini_hochberg(values),
-        "q_log10": benjamini_hochberg_log10(units["kruskal_log10p"].to_numpy()),
-        "by_q_value": benjamini_yekutieli(values),
+        "q_value": 10.0**q_log10,
+        "q_log10": q_log10,
+        "by_q_value": benjamini_yekutieli(10.0**guarded),
     }
+
+
+def shuffled_columns(units: dict[str, Any], permuted: NDArray[np.float32] | None) -> dict[str, Any]:
+    """Return the q-values of the units with permuted labels; nothing without that control."""
+    if "eta2_shuffled" not in units:
+        return {}
+    log10_p, eta2 = (units[f"{name}_shuffled"].to_numpy() for name in ("kruskal_log10p", "eta2"))
+    nothing = np.full(len(eta2), np.nan)
+    by_permutation = nothing if permuted is None else permutation_p(eta2, permuted)
+    guarded = guard_units(log10_p, by_permutation, units["answers_too_few"].to_numpy())
+    return {"q_value_shuffled": benjamini_hochberg(10.0**guarded)}
 
 
 def permutation_columns(

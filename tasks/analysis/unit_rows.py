@@ -19,6 +19,7 @@ from activarium.tasks.statistics.preference import (
 )
 from activarium.tasks.statistics.ranking import rank_units
 from activarium.tasks.statistics.selectivity import ccmas, general_index, morcos_index
+from activarium.tasks.statistics.sparse_units import answers_too_few
 from activarium.tasks.statistics.sparseness import treves_rolls
 from activarium.tasks.statistics.welch import welch_f
 
@@ -128,6 +129,7 @@ def preference_columns(
         "kruskal_p": h_test.p,
         "kruskal_log10p": h_test.log10_p,
         "epsilon2": h_test.epsilon2,
+        "answers_too_few": answers_too_few(ranks.tie_sum, count).any(axis=1),
     }
 
 
@@ -167,5 +169,5 @@ def control_columns(
         "selectivity_shuffled": general_index(moments),
         "auroc_shuffled": area.max(axis=1),
         "eta2_shuffled": anova(moments).eta2,
-        "kruskal_p_shuffled": h_test.p,
+        "kruskal_log10p_shuffled": h_test.log10_p,
     }

@@ -46,7 +46,7 @@ def untrained_layers(atlas: Atlas, recording: str) -> dict[str, dict[str, Any]]:
             f"control {recording} is not analysed: run `activarium analyse "
             f"{recording_of(recording)}`{same} first"
         )
-    columns = ["layer", *CONTROLLED]
+    columns = ["layer", "effective_dimension", *CONTROLLED]
     rows = read_table(atlas.table_file(LAYERS, recording), columns).to_pylist()
     units = read_table(atlas.table_file(UNITS, recording), ["layer", "eta2"])
     eta2 = units.to_pandas().groupby("layer").eta2

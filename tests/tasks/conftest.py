@@ -299,6 +299,25 @@ class Stored:
         return {code: values[label == code] for code in np.unique(label)}
 
     @cached_property
+    def too_few(self):
+        """Whether a unit answers to fewer than five images of a class, as expected: (unit, class)."""
+        values, label = self.labelled
+        found = []
+        for row in values.T:
+            t = np.unique(row, return_counts=True)[1].astype(float)
+            others = 1 - np.cbrt((t**3 - t).sum()) / len(row)
+            count = np.bincount(label, minlength=len(self.array("class")))
+            found.append((others < 0.5) & (others * count < 5) & (count > 0))
+        return np.array(found)
+
+    @cached_property
+    def unit_p(self):
+        """Kruskal-Wallis p of every unit, no less than by permutation where it answers to too few."""
+        frame = self.frame("units")
+        guarded = np.maximum(frame.kruskal_p, frame.permutation_p)
+        return np.where(self.too_few.any(axis=1), guarded, frame.kruskal_p)
+
+    @cached_property
     def constant(self):
         return np.ptp(self.responses, axis=0) == 0
 

@@ -192,22 +192,15 @@ def test_depth_trends__jonckheere_counts_pairs_of_units_of_two_layers(measure, s
         for earlier in one
         for later in other
     )
-    n, sizes = len(values), np.array([len(group) for group in groups])
-    ties = np.unique(values, return_counts=True)[1]
-
-    def spread(t):
-        return (t * (t - 1) * (2 * t + 5)).sum()
-
-    def pairs(t):
-        return (t * (t - 1)).sum()
-
-    def triples(t):
-        return (t * (t - 1) * (t - 2)).sum()
-
-    variance = (n * (n - 1) * (2 * n + 5) - spread(sizes) - spread(ties)) / 72
-    variance += triples(sizes) * triples(ties) / (36 * n * (n - 1) * (n - 2))
-    variance += pairs(sizes) * pairs(ties) / (8 * n * (n - 1))
-    z = (j - (n**2 - (sizes**2).sum()) / 4) / np.sqrt(variance)
+    worth = studied.frame("layers").effective_dimension.clip(lower=1)
+    m = np.minimum(worth.to_numpy(), [len(group) for group in groups])
+    excess = sum(
+        m[one] * m[other] * (np.greater.outer(groups[other], groups[one]).mean()
+                             + 0.5 * np.equal.outer(groups[other], groups[one]).mean() - 0.5)
+        for one, other in combinations(range(len(groups)), 2)
+    )  # fmt: skip
+    variance = (m.sum() ** 2 * (2 * m.sum() + 3) - (m**2 * (2 * m + 3)).sum()) / 72
+    z = excess / np.sqrt(variance)
     assert row.jonckheere_j == j
     assert row.jonckheere_z == pytest.approx(z, rel=1e-9)
     assert row.jonckheere_p == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-9)

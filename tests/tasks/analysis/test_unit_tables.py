@@ -287,7 +287,7 @@ def test_units__layer_of_more_than_one_block_equals_scipy(wide_store):
         expected = test(*groups, axis=0).pvalue
         np.testing.assert_allclose(frame[f"{found}_p"][kept], expected, rtol=1e-6)
     np.testing.assert_allclose(
-        frame.q_value, stats.false_discovery_control(frame.kruskal_p), **CLOSE
+        frame.q_value, stats.false_discovery_control(wide_store.unit_p), **CLOSE
     )
     np.testing.assert_allclose(
         frame.response_p75, np.quantile(wide_store.responses, 0.75, axis=0), **CLOSE

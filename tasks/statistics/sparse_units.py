@@ -1,0 +1,104 @@
+"""p-values of rank tests, guarded where a unit answers to so few images that the tests go wrong.
+
+The chi-squared and normal tails take the ranks of a class for many and alike in weight. Where all but
+a few of a unit's responses are equal, as zeros after a ReLU, one image in a small class moves the
+statistic far, and small p-values come up several times too often. The rule is that of tables of
+counts: at least five images must be expected in every cell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import hypergeom
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEAST_EXPECTED = 5.0
+"""Images that a class should have outside a unit's most frequent response."""
+
+
+def answers_too_few(tie_sum: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return where a unit answers to too few images for the tails of its rank tests.
+
+    Where more than half of all responses are equal, and fewer than five images of the class are
+    expected among the others.
+
+    Parameters
+    ----------
+    tie_sum
+        Sum of t^3 - t over groups of t equal responses, shape (unit,). Its cube root is the size of
+        the largest group, or a little more where there are several.
+    count
+        Images per class, shape (class,).
+
+    Returns
+    -------
+    Shape (unit, class); false for classes without images.
+
+    References
+    ----------
+    Cochran (1954), Some methods for strengthening the common chi-squared tests.
+    """
+    others = 1.0 - np.cbrt(tie_sum)[:, None] / max(float(count.sum()), 1.0)
+    return (others < 0.5) & (others * count < LEAST_EXPECTED) & (count > 0)
+
+
+def guard_units(
+    log10_p: NDArray[np.float64],
+    permutation_p: NDArray[np.float64],
+    too_few: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return log10 p of a test of all classes, no less than by permutation where classes are too small.
+
+    Parameters
+    ----------
+    log10_p
+        log10 of the p-values of the rank test, shape (unit,).
+    permutation_p
+        p-values by permuted labels, shape (unit,); NaN where labels were not permuted, which leaves
+        the p-values as they are.
+    too_few
+        Whether that holds of any class, shape (unit,).
+    """
+    known = ~np.isnan(permutation_p)
+    floor = np.log10(np.where(known, permutation_p, 1.0))
+    return np.where(too_few & known, np.maximum(log10_p, floor), log10_p)
+
+
+def guard_classes(
+    log10_p: NDArray[np.float64],
+    lowest: NDArray[np.int64],
+    count: NDArray[np.int64],
+    too_few: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return log10 p of each class against the rest, no less than Fisher's exact test where needed.
+
+    That test looks only at whether a response is among the lowest. It is exact for any number of
+    images, and the larger of two p-values keeps the level of either.
+
+    Parameters
+    ----------
+    log10_p
+        log10 of the p-values of U, shape (unit, class).
+    lowest
+        Images of each class among the lowest responses of the unit, shape (unit, class).
+    count
+        Images per class, shape (class,).
+    too_few
+        Where it is needed, shape (unit, class).
+
+    References
+    ----------
+    Fisher (1935), The logic of inductive inference.
+    """
+    images, above = int(count.sum()), count - lowest
+    unit, code = np.nonzero(too_few & (count < images))
+    drawn = hypergeom(images, above.sum(axis=1)[unit], count[code])
+    more, fewer = drawn.sf(above[unit, code] - 1), drawn.cdf(above[unit, code])
+    exact = np.clip(2.0 * np.minimum(more, fewer), np.finfo(float).tiny, 1.0)
+    guarded = log10_p.copy()
+    guarded[unit, code] = np.maximum(guarded[unit, code], np.log10(exact))
+    return guarded
