@@ -221,7 +221,7 @@ def preferred_classes(mean: Array, count: Codes) -> PreferredClasses:
     Parameters
     ----------
     mean
-        Mean response, shape (unit, class).
+        Mean response, shape (unit, class), finite where a class has images.
     count
         Images per class, shape (class,).
 
@@ -234,12 +234,14 @@ def preferred_classes(mean: Array, count: Codes) -> PreferredClasses:
     if code.size == 0:
         return PreferredClasses(undefined, undefined.copy())
     filled = mean[:, code]
-    order = np.argsort(-filled, axis=1, kind="stable")
+    # The two largest alone: to sort all classes takes ten times as long where there are many.
+    first = filled.argmax(axis=1)
     if code.size == 1:
-        return PreferredClasses(code[order[:, 0]], undefined)
+        return PreferredClasses(code[first], undefined)
     level = filled.max(axis=1) == filled.min(axis=1)
-    first, second = code[order[:, 0]], code[order[:, 1]]
-    return PreferredClasses(np.where(level, -1, first), np.where(level, -1, second))
+    np.put_along_axis(filled, first[:, None], -np.inf, axis=1)
+    second = filled.argmax(axis=1)
+    return PreferredClasses(np.where(level, -1, code[first]), np.where(level, -1, code[second]))
 
 
 def class_z(mean: Array) -> Array:

@@ -20,7 +20,9 @@ MAGNITUDE = 0x7FFFFFFF
 """The bits of a float32 but for its sign, which order positive numbers as integers."""
 FEWEST_AT_LOWEST = 16
 """Smallest responses are left out of the sort where they are at least one in so many."""
-_NONE = 2**62
+_SIGN_PLACE = np.int32(31)
+_ABOVE, _BELOW = np.int32(MAGNITUDE), np.int32(-MAGNITUDE)
+"""Keys beyond those of all numbers."""
 
 
 @njit(nogil=True, cache=True)
@@ -33,22 +35,40 @@ def signed_key(bits: int) -> int:
 
 
 @njit(nogil=True, cache=True)
+def _narrow_key(bits: np.int32) -> np.int32:
+    """Return `signed_key` in 32 bits, of which twice as many fit into a register as of 64."""
+    # Numba widens what it computes of 32 bits; the key itself fits, it has but changed its sign.
+    sign = bits >> _SIGN_PLACE
+    return np.int32(((bits & _ABOVE) ^ sign) - sign)
+
+
+@njit(nogil=True, cache=True)
+def _key_ends(bits: NDArray[np.int32]) -> tuple[np.int32, np.int32, np.int32, np.int32]:
+    """Return the smallest and largest key, the largest negative and the smallest positive one."""
+    low, first_positive = _ABOVE, _ABOVE
+    high, last_negative = _BELOW, _BELOW
+    for i in range(bits.size):
+        key = _narrow_key(bits[i])
+        low = min(low, key)
+        high = max(high, key)
+        last_negative = max(last_negative, key if key < 0 else _BELOW)
+        first_positive = min(first_positive, key if key > 0 else _ABOVE)
+    return low, high, last_negative, first_positive
+
+
+@njit(nogil=True, cache=True)
 def key_range(bits: NDArray[np.int32]) -> tuple[int, int, int, int]:
     """Return `lowest`, `negatives`, `base` and `largest` of one unit.
 
     `compact_key` of the first three numbers a response from 0, the unit's smallest, to `largest`.
     """
-    low, high, last_negative, first_positive = _NONE, -_NONE, -_NONE, _NONE
-    for i in range(bits.size):
-        key = signed_key(bits[i])
-        low = min(low, key)
-        high = max(high, key)
-        last_negative = max(last_negative, key if key < 0 else -_NONE)
-        first_positive = min(first_positive, key if key > 0 else _NONE)
-    negatives = last_negative - low + 1 if low < 0 else 0
+    ends = _key_ends(bits)
+    # In 64 bits from here on: between two keys there may be more than 32 hold with a sign.
+    low, high = int(np.int64(ends[0])), int(np.int64(ends[1]))
+    negatives = int(np.int64(ends[2])) - low + 1 if low < 0 else 0
     base = 0
     if high > 0:
-        base = low if low > 0 else first_positive - 1
+        base = low if low > 0 else int(np.int64(ends[3])) - 1
     return low, negatives, base, compact_key(high, low, negatives, base)
 
 

@@ -103,6 +103,78 @@ def test_class_moments__constant_unit_is_exact(value):
     assert moments.is_constant.all()
 
 
+@pytest.mark.parametrize("zeros", [[0.0, -0.0], [-0.0, 0.0], [0.0, 0.0, -0.0], [-0.0, 0.0, 0.0]])
+def test_class_moments__zeros_of_both_signs_are_low_below_and_high_above(zeros):
+    responses = np.array([zeros, zeros[::-1]], np.float32)
+    moments = class_moments(responses, np.arange(len(zeros)) % 2, 2)
+    np.testing.assert_array_equal(np.signbit(moments.low), True)
+    np.testing.assert_array_equal(np.signbit(moments.high), False)
+    np.testing.assert_array_equal([moments.low, moments.high], 0)
+    assert moments.is_constant.all()
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_class_moments__zeros_of_one_sign_keep_it(zero):
+    moments = class_moments(np.full((1, 20), zero, np.float32), np.zeros(20, int), 1)
+    assert np.signbit([moments.low[0], moments.high[0]]).tolist() == [np.signbit(zero)] * 2
+
+
+@pytest.mark.parametrize("images", [1, 2, 7, 8, 9, 33, 100])
+def test_class_moments__low_and_high_are_found_at_any_place(images):
+    huge, tiny = np.finfo(np.float32).max, np.float32(1e-45)
+    pairs = [(-huge, huge), (-1e30, 1e30), (-tiny, tiny), (-huge, -tiny), (tiny, huge)]
+    for place in range(images):
+        for one, other in pairs:
+            responses = np.full((2, images), [[other], [one]], np.float32)
+            responses[:, place] = one, other
+            moments = class_moments(responses, np.zeros(images, int), 1)
+            np.testing.assert_array_equal(moments.low, responses.min(axis=1))
+            np.testing.assert_array_equal(moments.high, responses.max(axis=1))
+
+
+def wide(units, images):
+    """Responses whose sums round: each order of addition has other last digits."""
+    return np.exp(8 * np.random.default_rng(units).standard_normal((units, images))).astype(
+        np.float32
+    )
+
+
+@pytest.mark.parametrize("units", [1, 2, 3, 4, 5, 11])
+def test_class_moments__mean_adds_images_in_their_order(units):
+    responses, label = wide(units, 1003), np.arange(1003) % 3
+    moments = class_moments(responses, label, 3)
+    for c in range(3):
+        own = responses[:, label == c].astype(np.float64)
+        np.testing.assert_array_equal(moments.mean[:, c], own.cumsum(axis=1)[:, -1] / own.shape[1])
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 5, 7])
+def test_class_moments__units_beside_a_unit_do_not_change_it(block):
+    responses, label = wide(11, 333), np.arange(333) % CLASSES
+    whole = class_moments(responses, label, CLASSES)
+    parts = [class_moments(responses[i : i + block], label, CLASSES) for i in range(0, 11, block)]
+    for field in ("mean", "m2", "low", "high"):
+        pieces = np.concatenate([getattr(part, field) for part in parts])
+        np.testing.assert_array_equal(pieces, getattr(whole, field))
+
+
+def test_class_moments__no_units_is_empty():
+    moments = class_moments(np.empty((0, 6), np.float32), np.arange(6) % 2, 2)
+    assert [getattr(moments, field).shape for field in FIELDS] == [(2,), (0, 2), (0, 2), (0,), (0,)]
+
+
+def test_class_moments__what_is_kept_stays_with_its_moments():
+    responses, label = wide(3, 60), np.arange(60) % 2
+    one = class_moments(responses[:, :30], label[:30], 2)
+    other = class_moments(responses[:, 30:], label[30:], 2)
+    names = ("is_constant", "overall_mean", "between_m2", "within_m2", "overall_m2")
+    for name in names:
+        assert getattr(one, name) is getattr(one, name)
+    merged, whole = combine_moments(one, other), class_moments(responses, label, 2)
+    for name in names:
+        np.testing.assert_allclose(getattr(merged, name), getattr(whole, name), rtol=1e-12)
+
+
 def test_class_moments__one_image_has_no_sd():
     moments = class_moments(np.array([[3.0]], np.float32), np.array([1]), 2)
     np.testing.assert_array_equal(moments.overall_mean, [3.0])

@@ -273,6 +273,25 @@ def test_preferred_classes__ties_go_to_the_lower_code():
     assert [codes.tolist() for codes in got] == [[1, 0, 3], [2, 2, 0]]
 
 
+@given(st.data(), st.integers(2, 9))
+@settings(deadline=None, max_examples=100)
+def test_preferred_classes__are_the_first_of_a_stable_sort(data, classes):
+    few = st.sampled_from([-1e30, -2.0, -1e-300, -0.0, 0.0, 1.0, 1e30])
+    mean = data.draw(hnp.arrays(np.float64, (3, classes), elements=few))
+    count = data.draw(hnp.arrays(np.int64, classes, elements=st.integers(0, 2)))
+    mean[:, count == 0] = np.nan
+    before = mean.copy()
+    got = preferred_classes(mean, count)
+    code = np.flatnonzero(count)
+    for unit, values in enumerate(mean[:, code]):
+        order = code[np.argsort(-values, kind="stable")].tolist()
+        if code.size > 1 and np.unique(values).size == 1:
+            order = []
+        expected = [*order, -1, -1][:2]
+        assert [got.preferred[unit], got.runner_up[unit]] == expected
+    np.testing.assert_array_equal(mean, before)
+
+
 def test_preferred_classes__empty_classes_are_passed_over():
     mean = np.array([[np.nan, -5, np.nan, -6]])
     got = preferred_classes(mean, np.array([0, 3, 0, 1]))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.negative_responses import negative_shift
-from activarium.tasks.statistics.preference import selectivity_index
 from activarium.tasks.statistics.selectivity import ccmas, general_index, morcos_index
 
 from .moment_examples import (
@@ -85,13 +84,6 @@ def test_indices__hand_worked_case():
     np.testing.assert_allclose(morcos_index(moments), [(6 - 3) / (6 + 3)], rtol=1e-14)
     np.testing.assert_allclose(general_index(moments), [(6 - 3) / (6 + 3)], rtol=1e-14)
     np.testing.assert_allclose(ccmas(moments), [(6 - 8 / 3) / (6 + 8 / 3)], rtol=1e-14)
-
-
-@given(recordings())
-@settings(deadline=None, max_examples=40)
-def test_general_index__is_the_selectivity_index(sample):
-    moments = class_moments(*sample, CLASSES)
-    np.testing.assert_array_equal(general_index(moments), selectivity_index(moments))
 
 
 @given(recordings(lowest=0))
