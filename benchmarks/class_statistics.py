@@ -28,7 +28,11 @@ from activarium.schemas.config import AnalyseConfig
 from activarium.tasks.analysis import unit_block
 from activarium.tasks.analysis.chosen_images import ChosenImages
 from activarium.tasks.analysis.exemplar_rows import exemplar_rows
-from activarium.tasks.analysis.merging import columns_of, false_discovery_columns
+from activarium.tasks.analysis.merging import (
+    columns_of,
+    false_discovery_columns,
+    permutation_columns,
+)
 from activarium.tasks.analysis.unit_block import BlockData, block_tables
 from activarium.tasks.statistics.multiple_testing import benjamini_hochberg
 
@@ -96,8 +100,9 @@ def statistics(blocks: Iterable[BlockData]) -> Tables:
         columns_of(pa.concat_tables([pa.table(part[name]) for part in parts]))
         for name in ("units", "unit_classes")
     )
+    units |= permutation_columns(None, None, len(units["unit"]))
     units |= false_discovery_columns(units)
-    pairs["q_value"] = benjamini_hochberg(pairs["p_value"].to_numpy())
+    pairs["q_value"] = benjamini_hochberg(10.0 ** pairs["guarded_log10p"].to_numpy())
     return {"units": units, "unit_classes": pairs}
 
 

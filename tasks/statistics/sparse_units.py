@@ -96,6 +96,8 @@ def guard_classes(
     """
     images, above = int(count.sum()), count - lowest
     unit, code = np.nonzero(too_few & (count < images))
+    if not unit.size:
+        return log10_p
     drawn = hypergeom(images, above.sum(axis=1)[unit], count[code])
     more, fewer = drawn.sf(above[unit, code] - 1), drawn.cdf(above[unit, code])
     exact = np.clip(2.0 * np.minimum(more, fewer), np.finfo(float).tiny, 1.0)
