@@ -336,7 +336,9 @@ def test_record__progress_goes_on_where_it_stopped(atlas):
 
 
 def test_record__interrupted_is_not_opened(interrupted):
-    with pytest.raises(IncompleteRecordingError, match="not complete: run `activarium record`"):
+    with pytest.raises(
+        IncompleteRecordingError, match=r"1 of 4 shards are missing: 3\).*`activarium record`"
+    ):
         open_recording(Atlas(interrupted), "tiny")
 
 
