@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from activarium.schemas.atlas import Atlas
     from activarium.schemas.columns import Table
     from activarium.schemas.config import AnalyseConfig
@@ -223,8 +225,9 @@ def _class_tables(job: _Job) -> dict[str, Any]:
     places = range(len(layers))
     job.run("measuring the layers of", measure_layer, places, [job.config] * len(layers))
     parts = Parts(job.work, blocks, layers)
-    units = _unit_columns(parts, layers)
-    rows = _layer_table(job, parts, units)
+    permuted = parts.permuted()
+    units = _unit_columns(parts, layers, permuted)
+    rows = _layer_table(job, parts, units, permuted)
     known = {column.name for column in UNITS.columns}
     return {
         "units": {key: value for key, value in units.items() if key in known},
@@ -236,22 +239,29 @@ def _class_tables(job: _Job) -> dict[str, Any]:
     }
 
 
-def _unit_columns(parts: Parts, layers: Sequence[Layer]) -> dict[str, Any]:
+def _observed(units: dict[str, Any]) -> NDArray[np.float64] | None:
+    """Return eta squared as permuted labels are compared with; None where none were."""
+    return units["observed_effect"].to_numpy() if "observed_effect" in units else None
+
+
+def _unit_columns(
+    parts: Parts, layers: Sequence[Layer], permuted: NDArray[np.float32] | None
+) -> dict[str, Any]:
     """Return the columns of `units` and of the control, with what needs all units."""
     units = columns_of(parts.units())
-    observed = units["observed_effect"].to_numpy() if "observed_effect" in units else None
-    permuted = parts.permuted()
-    units |= permutation_columns(observed, permuted, len(units["unit"]))
+    units |= permutation_columns(_observed(units), permuted, len(units["unit"]))
     units |= false_discovery_columns(units) | shuffled_columns(units, permuted)
     return units | redundancy_columns(parts.redundancy(), layers, units["unit"].to_pylist())
 
 
-def _layer_table(job: _Job, parts: Parts, units: dict[str, Any]) -> dict[str, Any]:
+def _layer_table(
+    job: _Job, parts: Parts, units: dict[str, Any], permuted: NDArray[np.float32] | None
+) -> dict[str, Any]:
     layers, chosen = job.recording.layers, job.selected.chosen
     grouping = groupings(
         layers,
-        units["observed_effect"].to_numpy() if "observed_effect" in units else None,
-        parts.permuted(),
+        _observed(units),
+        permuted,
         images=chosen.labelled,
         classes=len(np.unique(chosen.code)),
     )

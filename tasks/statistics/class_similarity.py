@@ -11,7 +11,8 @@ from activarium.tasks.statistics.layer_moments import (
     column_moments,
     standardised,
 )
-from activarium.tasks.statistics.layer_rows import checked_codes, row_chunks
+from activarium.tasks.statistics.layer_rows import row_chunks
+from activarium.tasks.statistics.moments import checked_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def class_similarity(
         Where a response is not finite, there is not one class code per image, or one is out of
         range.
     """
-    codes = checked_codes(code, rows, n_classes)
+    codes = checked_codes(code, rows.images, n_classes)
     scale = column_moments(rows) if moments is None else moments
     sums = np.zeros((n_classes, int((~scale.is_constant).sum())))
     count = np.bincount(codes, minlength=n_classes)

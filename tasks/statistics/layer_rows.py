@@ -108,35 +108,3 @@ def row_chunks(rows: LayerRows) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     if start != rows.images:
         msg = f"expected blocks of {rows.images} images together, got {start}"
         raise ValueError(msg)
-
-
-def checked_codes(code: NDArray[np.integer], rows: LayerRows, n_classes: int) -> NDArray[np.int64]:
-    """Return the class code of each image, checked against the rows.
-
-    Parameters
-    ----------
-    code
-        Class code of each image, shape (image,), in 0 .. n_classes - 1.
-    rows
-        Responses of the layer.
-    n_classes
-        Number of classes.
-
-    Raises
-    ------
-    ValueError
-        Where there is not one integer per image, or a code is out of range.
-    """
-    if code.shape != (rows.images,) or not np.issubdtype(code.dtype, np.integer):
-        msg = (
-            f"expected one integer class code for each of {rows.images} images, "
-            f"got {code.dtype} of shape {code.shape}"
-        )
-        raise ValueError(msg)
-    if code.size and (code.min() < 0 or code.max() >= n_classes):
-        msg = (
-            f"class codes must be 0 to {n_classes - 1}, got {code.min()} to {code.max()}; "
-            "drop the images without a label first"
-        )
-        raise ValueError(msg)
-    return code.astype(np.int64)

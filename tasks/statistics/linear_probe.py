@@ -14,7 +14,8 @@ from activarium.tasks.statistics.layer_moments import (
     column_moments,
     standardised,
 )
-from activarium.tasks.statistics.layer_rows import checked_codes, row_chunks
+from activarium.tasks.statistics.layer_rows import row_chunks
+from activarium.tasks.statistics.moments import checked_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +164,7 @@ def probe_predictions(  # noqa: PLR0913 - data and labels, and the method's own 
     Hoerl and Kennard (1970), Ridge regression: biased estimation for nonorthogonal problems. The
     same as scikit-learn's `RidgeClassifier` with alpha = `penalty` times training images.
     """
-    codes = checked_codes(code, rows, n_classes)
+    codes = checked_codes(code, rows.images, n_classes)
     if folds < 2 or not penalty > 0:
         msg = f"expected at least 2 folds and a penalty above 0, got {folds!r} and {penalty!r}"
         raise ValueError(msg)

@@ -125,9 +125,29 @@ def class_codes(
             f"got {responses.dtype} of shape {responses.shape}"
         )
         raise ValueError(msg)
-    if label.shape != responses.shape[1:] or not np.issubdtype(label.dtype, np.integer):
+    return checked_codes(label, responses.shape[1], n_classes)
+
+
+def checked_codes(label: NDArray[np.integer], images: int, n_classes: int) -> NDArray[np.int64]:
+    """Return the class code of each image, checked.
+
+    Parameters
+    ----------
+    label
+        Class code of each image, shape (image,), in 0 .. n_classes - 1.
+    images
+        Number of images.
+    n_classes
+        Number of classes.
+
+    Raises
+    ------
+    ValueError
+        Where there is not one integer per image, or a code is out of range.
+    """
+    if label.shape != (images,) or not np.issubdtype(label.dtype, np.integer):
         msg = (
-            f"expected one integer class code for each of {responses.shape[1]} images, "
+            f"expected one integer class code for each of {images} images, "
             f"got {label.dtype} of shape {label.shape}"
         )
         raise ValueError(msg)
