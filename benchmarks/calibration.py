@@ -36,38 +36,38 @@ from timings import circumstances, table
 
 from activarium.schemas.layer_tables import CONTROLLED
 from activarium.tasks.analysis.layer_summary import RESAMPLES, untrained_columns
-from activarium.tasks.statistics.auroc_interval import delong_interval
-from activarium.tasks.statistics.benjamini_yekutieli import benjamini_yekutieli
-from activarium.tasks.statistics.bootstrap import bootstrap_mean_interval
-from activarium.tasks.statistics.depth_trend import jonckheere_terpstra, spearman_trend
-from activarium.tasks.statistics.distance_correlation import distance_correlation
-from activarium.tasks.statistics.hedges_interval import hedges_g_interval
-from activarium.tasks.statistics.layer_comparison import rises_z
-from activarium.tasks.statistics.layer_rows import ArrayRows
+from activarium.tasks.statistics.intervals.auroc_interval import delong_interval
+from activarium.tasks.statistics.intervals.bootstrap import bootstrap_mean_interval
+from activarium.tasks.statistics.intervals.hedges_interval import hedges_g_interval
+from activarium.tasks.statistics.layers.depth_trend import jonckheere_terpstra, spearman_trend
+from activarium.tasks.statistics.layers.layer_comparison import rises_z
+from activarium.tasks.statistics.layers.layer_rows import ArrayRows
+from activarium.tasks.statistics.layers.pair_preference import pair_p
+from activarium.tasks.statistics.layers.spectrum import covariance, effective_dimension
 from activarium.tasks.statistics.moments import ClassMoments, class_moments
-from activarium.tasks.statistics.multiple_testing import benjamini_hochberg
-from activarium.tasks.statistics.pair_preference import pair_p
-from activarium.tasks.statistics.pair_ranks import pair_u
-from activarium.tasks.statistics.permutation_tests import max_t_p, permanova, permutation_p
-from activarium.tasks.statistics.permutations import permuted_effects
-from activarium.tasks.statistics.preference import (
+from activarium.tasks.statistics.ranks.pair_ranks import pair_u
+from activarium.tasks.statistics.ranks.ranking import Ranks, rank_units
+from activarium.tasks.statistics.tail_probabilities import normal_two_sided_log10_p
+from activarium.tasks.statistics.testing.benjamini_yekutieli import benjamini_yekutieli
+from activarium.tasks.statistics.testing.multiple_testing import benjamini_hochberg
+from activarium.tasks.statistics.testing.permutation_tests import max_t_p, permanova, permutation_p
+from activarium.tasks.statistics.testing.permutations import permuted_effects
+from activarium.tasks.statistics.testing.sparse_units import (
+    answers_too_few,
+    guard_classes,
+    guard_units,
+)
+from activarium.tasks.statistics.units.distance_correlation import distance_correlation
+from activarium.tasks.statistics.units.preference import (
     anova,
     auroc,
     kruskal_wallis,
     mann_whitney_p,
     mann_whitney_u,
 )
-from activarium.tasks.statistics.ranking import Ranks, rank_units
-from activarium.tasks.statistics.selectivity import general_index
-from activarium.tasks.statistics.sparse_units import (
-    answers_too_few,
-    guard_classes,
-    guard_units,
-)
-from activarium.tasks.statistics.spearman import spearman
-from activarium.tasks.statistics.spectrum import covariance, effective_dimension
-from activarium.tasks.statistics.tail_probabilities import normal_two_sided_log10_p
-from activarium.tasks.statistics.welch import welch_f
+from activarium.tasks.statistics.units.selectivity import general_index
+from activarium.tasks.statistics.units.spearman import spearman
+from activarium.tasks.statistics.units.welch import welch_f
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from simulated_recordings import Simulated
 
-    from activarium.tasks.statistics.confidence import Interval
+    from activarium.tasks.statistics.intervals.confidence import Interval
 
     Array = NDArray[np.float64]
 

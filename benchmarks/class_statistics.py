@@ -34,7 +34,7 @@ from activarium.tasks.analysis.merging import (
     permutation_columns,
 )
 from activarium.tasks.analysis.unit_block import BlockData, block_tables
-from activarium.tasks.statistics.multiple_testing import benjamini_hochberg
+from activarium.tasks.statistics.testing.multiple_testing import benjamini_hochberg
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -17,7 +17,7 @@ from synthetic_responses import KINDS, Case, responses_of
 from threadpoolctl import threadpool_limits
 from timings import Times, circumstances, table, take_turns
 
-from activarium.tasks.statistics.permutations import permuted_effects
+from activarium.tasks.statistics.testing.permutations import permuted_effects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -23,8 +23,8 @@ from scipy import sparse
 from synthetic_responses import KINDS, Case, as_stored, read_units, responses_of
 from timings import Times, circumstances, table, take_turns
 
-from activarium.tasks.statistics.preference import mann_whitney_p, mann_whitney_u
-from activarium.tasks.statistics.ranking import rank_units
+from activarium.tasks.statistics.ranks.ranking import rank_units
+from activarium.tasks.statistics.units.preference import mann_whitney_p, mann_whitney_u
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

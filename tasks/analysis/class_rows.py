@@ -8,24 +8,24 @@ import numpy as np
 import pyarrow as pa
 
 from activarium.tasks.analysis.names import named
-from activarium.tasks.statistics.auroc_interval import delong_interval
-from activarium.tasks.statistics.class_ranks import class_rank
-from activarium.tasks.statistics.hedges_interval import hedges_g_interval
-from activarium.tasks.statistics.preference import (
+from activarium.tasks.statistics.intervals.auroc_interval import delong_interval
+from activarium.tasks.statistics.intervals.hedges_interval import hedges_g_interval
+from activarium.tasks.statistics.testing.sparse_units import answers_too_few, guard_classes
+from activarium.tasks.statistics.units.class_ranks import class_rank
+from activarium.tasks.statistics.units.preference import (
     auroc,
     class_z,
     hedges_g,
     mann_whitney_p,
     mann_whitney_u,
 )
-from activarium.tasks.statistics.sparse_units import answers_too_few, guard_classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from activarium.tasks.analysis.unit_block import BlockData
     from activarium.tasks.statistics.moments import ClassMoments
-    from activarium.tasks.statistics.ranking import Ranks
+    from activarium.tasks.statistics.ranks.ranking import Ranks
 
 
 def class_rows(

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from activarium.tasks.analysis.names import named
-from activarium.tasks.statistics.exemplars import extreme_images
+from activarium.tasks.statistics.units.exemplars import extreme_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

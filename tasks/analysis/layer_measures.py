@@ -15,12 +15,12 @@ from activarium.tasks.analysis.layer_pairs import pair_rows
 from activarium.tasks.analysis.stored_rows import layer_rows
 from activarium.tasks.analysis.unit_block import CHOICE
 from activarium.tasks.embedding.neighbours import nearest_neighbours, sample_queries
-from activarium.tasks.statistics.class_similarity import class_similarity
-from activarium.tasks.statistics.layer_moments import column_moments, standardised
-from activarium.tasks.statistics.linear_probe import probe_accuracy
-from activarium.tasks.statistics.redundancy import redundancy_groups
-from activarium.tasks.statistics.separation import separation
-from activarium.tasks.statistics.spectrum import (
+from activarium.tasks.statistics.layers.class_similarity import class_similarity
+from activarium.tasks.statistics.layers.layer_moments import column_moments, standardised
+from activarium.tasks.statistics.layers.linear_probe import probe_accuracy
+from activarium.tasks.statistics.layers.redundancy import redundancy_groups
+from activarium.tasks.statistics.layers.separation import separation
+from activarium.tasks.statistics.layers.spectrum import (
     covariance,
     effective_dimension,
     sufficient_dimensions,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.schemas.config import AnalyseConfig
-    from activarium.tasks.statistics.layer_moments import ColumnMoments
-    from activarium.tasks.statistics.layer_rows import LayerRows
+    from activarium.tasks.statistics.layers.layer_moments import ColumnMoments
+    from activarium.tasks.statistics.layers.layer_rows import LayerRows
     from activarium.tasks.stores.places import Place
 
 NAN = float("nan")

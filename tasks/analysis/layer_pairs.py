@@ -10,14 +10,14 @@ import pyarrow as pa
 from activarium.schemas.layout import BLOCK_UNITS
 from activarium.tasks.analysis.column_reading import read_columns
 from activarium.tasks.analysis.names import named
-from activarium.tasks.statistics.class_pairs import (
+from activarium.tasks.statistics.layers.class_pairs import (
     block_pairs,
     class_pair_rows,
     nearest_pairs,
     standardised_centroids,
 )
 from activarium.tasks.statistics.moments import class_moments
-from activarium.tasks.statistics.pair_ranks import pair_u
+from activarium.tasks.statistics.ranks.pair_ranks import pair_u
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

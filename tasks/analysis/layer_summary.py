@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activarium.schemas.layer_tables import CONTROLLED
-from activarium.tasks.statistics.bootstrap import MeanInterval, bootstrap_mean_interval
-from activarium.tasks.statistics.depth_trend import jonckheere_terpstra, spearman_trend
-from activarium.tasks.statistics.layer_comparison import exceeds_p, rises_z
-from activarium.tasks.statistics.permutation_tests import Permanova, permanova
+from activarium.tasks.statistics.intervals.bootstrap import MeanInterval, bootstrap_mean_interval
+from activarium.tasks.statistics.layers.depth_trend import jonckheere_terpstra, spearman_trend
+from activarium.tasks.statistics.layers.layer_comparison import exceeds_p, rises_z
 from activarium.tasks.statistics.tail_probabilities import normal_two_sided_log10_p
+from activarium.tasks.statistics.testing.permutation_tests import Permanova, permanova
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,13 +10,13 @@ from pyarrow import feather
 
 from activarium.schemas.tables import CLASS_PAIRS
 from activarium.tasks.analysis.layer_measures import layer_part
-from activarium.tasks.statistics.benjamini_yekutieli import benjamini_yekutieli
-from activarium.tasks.statistics.multiple_testing import (
+from activarium.tasks.statistics.testing.benjamini_yekutieli import benjamini_yekutieli
+from activarium.tasks.statistics.testing.multiple_testing import (
     benjamini_hochberg,
     benjamini_hochberg_log10,
 )
-from activarium.tasks.statistics.permutation_tests import max_t_p, permutation_p
-from activarium.tasks.statistics.sparse_units import guard_units
+from activarium.tasks.statistics.testing.permutation_tests import max_t_p, permutation_p
+from activarium.tasks.statistics.testing.sparse_units import guard_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

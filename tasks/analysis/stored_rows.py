@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from activarium.tasks.analysis.column_reading import row_blocks
-from activarium.tasks.statistics.layer_rows import ArrayRows, LayerRows
+from activarium.tasks.statistics.layers.layer_rows import ArrayRows, LayerRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ from pyarrow import feather
 
 from activarium.tasks.analysis.chosen_images import load_choice
 from activarium.tasks.analysis.unit_block import CHOICE, TARGET, Block, read_block
-from activarium.tasks.statistics.distance_correlation import distance_correlation
-from activarium.tasks.statistics.multiple_testing import benjamini_hochberg
-from activarium.tasks.statistics.spearman import spearman
+from activarium.tasks.statistics.testing.multiple_testing import benjamini_hochberg
+from activarium.tasks.statistics.units.distance_correlation import distance_correlation
+from activarium.tasks.statistics.units.spearman import spearman
 from activarium.tasks.stores.files import replacing
 from activarium.tasks.stores.recording import Recording
 

@@ -21,8 +21,8 @@ from activarium.tasks.analysis.column_reading import column_means, read_columns
 from activarium.tasks.analysis.exemplar_rows import exemplar_rows
 from activarium.tasks.analysis.unit_rows import control_columns, preference_columns, unit_columns
 from activarium.tasks.statistics.moments import class_moments
-from activarium.tasks.statistics.permutations import permuted_effects
-from activarium.tasks.statistics.ranking import rank_units
+from activarium.tasks.statistics.ranks.ranking import rank_units
+from activarium.tasks.statistics.testing.permutations import permuted_effects
 from activarium.tasks.stores.files import replacing
 from activarium.tasks.stores.recording import Recording
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from activarium.schemas.config import AnalyseConfig
     from activarium.tasks.analysis.chosen_images import ChosenImages
     from activarium.tasks.statistics.moments import ClassMoments
-    from activarium.tasks.statistics.ranking import Ranks
+    from activarium.tasks.statistics.ranks.ranking import Ranks
     from activarium.tasks.stores.places import Place
 
 Columns = dict[str, Any]

@@ -8,20 +8,20 @@ import numpy as np
 
 from activarium.tasks.analysis.names import named
 from activarium.tasks.statistics.moments import class_moments
-from activarium.tasks.statistics.mutual_information import mutual_information
-from activarium.tasks.statistics.omega_squared import omega2
-from activarium.tasks.statistics.preference import (
+from activarium.tasks.statistics.ranks.ranking import rank_units
+from activarium.tasks.statistics.testing.sparse_units import answers_too_few
+from activarium.tasks.statistics.units.mutual_information import mutual_information
+from activarium.tasks.statistics.units.omega_squared import omega2
+from activarium.tasks.statistics.units.preference import (
     anova,
     auroc,
     kruskal_wallis,
     lifetime_sparseness,
     preferred_classes,
 )
-from activarium.tasks.statistics.ranking import rank_units
-from activarium.tasks.statistics.selectivity import ccmas, general_index, morcos_index
-from activarium.tasks.statistics.sparse_units import answers_too_few
-from activarium.tasks.statistics.sparseness import treves_rolls
-from activarium.tasks.statistics.welch import welch_f
+from activarium.tasks.statistics.units.selectivity import ccmas, general_index, morcos_index
+from activarium.tasks.statistics.units.sparseness import treves_rolls
+from activarium.tasks.statistics.units.welch import welch_f
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from activarium.tasks.analysis.unit_block import BlockData
     from activarium.tasks.statistics.moments import ClassMoments
-    from activarium.tasks.statistics.ranking import Ranks
+    from activarium.tasks.statistics.ranks.ranking import Ranks
 
 QUANTILES = ("response_p05", "response_p25", "response_median", "response_p75", "response_p95")
 """Columns of the quantiles that `rank_units` gives."""

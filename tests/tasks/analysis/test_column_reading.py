@@ -9,7 +9,7 @@ from activarium.schemas.errors import UserError
 from activarium.tasks.analysis import stored_rows as module
 from activarium.tasks.analysis.column_reading import column_means, read_columns, row_blocks
 from activarium.tasks.analysis.stored_rows import StoredRows, layer_rows
-from activarium.tasks.statistics.layer_rows import ArrayRows
+from activarium.tasks.statistics.layers.layer_rows import ArrayRows
 from activarium.tasks.stores.recording import Recording
 
 COLUMNS = slice(4, 11)

@@ -15,7 +15,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
 from activarium.tasks.embedding.neighbours import sample_queries
-from activarium.tasks.statistics.label_permutations import permuted_labels
+from activarium.tasks.statistics.testing.label_permutations import permuted_labels
 
 LAYERS = {"conv1": slice(0, 6), "layer1.0": slice(6, 15), "fc:2": slice(15, 20)}
 MEASURES = ("selectivity", "auroc", "eta2", "epsilon2", "mutual_information", "sparseness")

@@ -11,7 +11,7 @@ from statsmodels.stats.oneway import anova_oneway
 
 from activarium.schemas.config import AnalyseConfig
 from activarium.tasks.analysis.analyse import analyse
-from activarium.tasks.statistics.label_permutations import permuted_labels
+from activarium.tasks.statistics.testing.label_permutations import permuted_labels
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 LEVELS = {"p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}

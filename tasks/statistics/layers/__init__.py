@@ -1,0 +1,1 @@
+"""Statistics of a layer as a whole, of its pairs of classes, and over depth."""

@@ -1,0 +1,1 @@
+"""The order of the images by response, and what is counted from it."""

@@ -1,0 +1,201 @@
+"""One ranking of every unit over all images, shared by every statistic that is made of ranks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from activarium.tasks.statistics.moments import by_class, class_codes
+from activarium.tasks.statistics.ranks.placements import place_images, sum_placements
+from activarium.tasks.statistics.ranks.response_keys import response_of
+from activarium.tasks.statistics.ranks.sorted_keys import sorted_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+MOST_IMAGES = 4_000_000
+"""Beyond it the whole numbers of DeLong's variance may pass 64 bits."""
+
+
+class Ranks(NamedTuple):
+    """What the order of the images by each unit's response says of the classes."""
+
+    rank_sum: NDArray[np.float64]
+    """Sum of the midranks (1 .. image) of the images of each class, shape (unit, class)."""
+    tie_sum: NDArray[np.float64]
+    """Sum of t^3 - t over the groups of t equal responses, shape (unit,)."""
+    auroc_variance: NDArray[np.float64]
+    """DeLong's variance of each class's AUROC against the rest, shape (unit, class); NaN where the
+    class or the rest has fewer than two images."""
+    joint: NDArray[np.int64]
+    """Images by bin of equally many responses and class, shape (unit, bin, class); equal responses
+    stay together, in the bin of the lowest of their ranks."""
+    quantile: NDArray[np.float64]
+    """Quantiles of the responses, shape (unit, quantile), interpolated linearly."""
+    top: NDArray[np.float64]
+    """Images of each class among the top ones, shape (unit, class); images that equal the last of
+    them count by the share of them that is taken."""
+
+
+def rank_units(  # noqa: PLR0913 - three independent summaries of one order
+    responses: NDArray[np.float32],
+    label: NDArray[np.integer],
+    n_classes: int,
+    *,
+    bins: int = 10,
+    quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+    top_images: int = 60,
+) -> Ranks:
+    """Rank every unit once over all images, and sum up by class.
+
+    Responses and classes are packed into integers, which NumPy sorts; equal responses (-0.0 and
+    +0.0 too) share their mean rank. All sums are of whole numbers, so nothing depends on the order
+    of the images. The kernels hold no lock and keep their scratch memory to themselves, so threads
+    run them side by side.
+
+    Parameters
+    ----------
+    responses
+        Finite responses, shape (unit, image), float32; drop images with NaN first. Images in order
+        of their classes save a copy.
+    label
+        Class code of each image, shape (image,), in 0 .. n_classes - 1.
+    n_classes
+        Number of classes.
+    bins
+        Bins of `joint`.
+    quantiles
+        Levels of `quantile`, from 0 to 1.
+    top_images
+        Images that `top` counts; all where there are fewer.
+
+    Raises
+    ------
+    ValueError
+        Where a class code is out of range, shapes or types do not fit, or there are more than
+        4,000,000 images.
+
+    References
+    ----------
+    Kruskal and Wallis (1952), Use of ranks in one-criterion variance analysis: midranks for ties;
+    DeLong, DeLong and Clarke-Pearson (1988), Comparing the areas under two or more correlated
+    receiver operating characteristic curves, equations 4 to 6.
+    """
+    code = class_codes(label, responses, n_classes)
+    units, images = responses.shape
+    if images > MOST_IMAGES:
+        msg = f"expected at most {MOST_IMAGES:,} images, got {images:,}"
+        raise ValueError(msg)
+    ordered, start = by_class(responses, code, n_classes)
+    sums = np.zeros((units, n_classes, 3), np.int64)
+    tie_sum = np.zeros(units)
+    joint = np.zeros((units, bins, n_classes), np.int64)
+    top = np.zeros((units, n_classes))
+    at, between = _quantile_places(quantiles, images)
+    low, high = (np.zeros((units, len(quantiles)), np.float32) for _ in range(2))
+    if images:
+        edges = np.ceil(np.arange(1, bins + 1) * images / bins).astype(np.int64)
+        summary = (edges, max(images - top_images, 0), at, np.minimum(at + 1, images - 1))
+        results = (sums, tie_sum, joint, top, low, high)
+        _rank(ordered.view(np.int32), start, summary, results)
+    quantile = low + (high.astype(np.float64) - low) * between
+    count = np.diff(start)
+    return Ranks(
+        sums[:, :, 0] / 2.0 + count * (count + 1) / 2.0,
+        tie_sum,
+        _delong_variance(sums, count),
+        np.diff(joint, axis=1, prepend=0),
+        quantile if images else np.full_like(quantile, np.nan),
+        top,
+    )
+
+
+def _quantile_places(
+    quantiles: Sequence[float], images: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    exact = np.asarray(quantiles, np.float64) * max(images - 1, 0)
+    below = np.floor(exact)
+    return below.astype(np.int64), exact - below
+
+
+def _rank(
+    bits: NDArray[np.int32],
+    start: NDArray[np.int64],
+    summary: tuple[NDArray[np.int64], int, NDArray[np.int64], NDArray[np.int64]],
+    results: tuple[NDArray[np.generic], ...],
+) -> None:
+    for group in sorted_groups(bits, start):
+        _place_group_of_units(
+            group.packed,
+            group.size,
+            group.class_bits,
+            start,
+            group.at_lowest,
+            group.ranges,
+            summary,
+            tuple(result[group.units] for result in results),
+        )
+
+
+@njit(nogil=True, cache=True)
+def _place_group_of_units(  # noqa: PLR0913, PLR0917 - a group of units and their results
+    packed: NDArray[np.unsignedinteger],
+    size: NDArray[np.int64],
+    class_bits: int,
+    start: NDArray[np.int64],
+    at_lowest: NDArray[np.int64],
+    ranges: NDArray[np.int64],
+    summary: tuple[NDArray[np.int64], int, NDArray[np.int64], NDArray[np.int64]],
+    results: tuple[NDArray[np.generic], ...],
+) -> None:
+    edges, top_rank, at, after = summary
+    sums, tie_sum, joint, top, low, high = results
+    place = np.empty(packed.shape[1], np.int32)
+    tied_squares = np.empty(start.size - 1, np.int64)
+    for unit in range(tie_sum.size):
+        row = packed[unit, : size[unit]]
+        tie_sum[unit] = place_images(
+            row,
+            class_bits,
+            start,
+            at_lowest[unit],
+            edges,
+            top_rank,
+            place,
+            tied_squares,
+            joint[unit],
+            top[unit],
+        )
+        sum_placements(place, start, tied_squares, sums[unit])
+        below = place.size - row.size
+        lowest, negatives, base = ranges[unit, 0], ranges[unit, 1], ranges[unit, 2]
+        for q in range(at.size):
+            for rank, found in ((at[q], low), (after[q], high)):
+                compact = int(row[rank - below]) >> class_bits if rank >= below else 0
+                found[unit, q] = response_of(compact, lowest, negatives, base)
+
+
+def _delong_variance(sums: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return DeLong's variance of AUROC from `sum_placements`, shape (unit, class)."""
+    rest = count.sum() - count
+    defined = (count > 1) & (rest > 1)
+    n, m = np.where(defined, count, 2), np.where(defined, rest, 2)
+    total = sums[:, :, 0]
+    own = _centred(sums[:, :, 1], total, n) / (4.0 * m * m * (n - 1.0) * n)
+    others = _centred(sums[:, :, 2], 2 * n * m - total, m) / (4.0 * n * n * (m - 1.0) * m)
+    variance: NDArray[np.float64] = np.where(defined, own + others, np.nan)
+    return variance
+
+
+def _centred(
+    squares: NDArray[np.int64], total: NDArray[np.int64], count: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return squares - total^2 / count without losing a digit: 64-bit integers wrap around alike."""
+    quotient, rest = np.divmod(total, count)
+    whole = squares - quotient * quotient * count - 2 * quotient * rest
+    centred: NDArray[np.float64] = np.maximum(whole - rest.astype(np.float64) ** 2 / count, 0.0)
+    return centred

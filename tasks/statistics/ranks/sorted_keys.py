@@ -1,0 +1,97 @@
+"""Units sorted side by side: the packed keys of a few at a time, in order of response."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from activarium.tasks.statistics.ranks.response_keys import key_range, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+GROUP = 16
+"""Units that are sorted side by side: few enough that their keys stay in the cache."""
+
+
+class SortedGroup(NamedTuple):
+    """Some units whose images are sorted by response; the arrays are used again for the next."""
+
+    units: slice
+    """Which units they are."""
+    packed: NDArray[np.unsignedinteger]
+    """Sorted keys << class_bits | class, shape (unit, image); the first `size` of each are set."""
+    size: NDArray[np.int64]
+    """Images above the smallest response, or all, shape (unit,)."""
+    at_lowest: NDArray[np.int64]
+    """Images of each class at the smallest response that `packed` lacks, shape (unit, class)."""
+    ranges: NDArray[np.int64]
+    """Numbers that make keys of responses, shape (unit, 3); `response_keys.response_of`."""
+    class_bits: int
+    """Bits of a class."""
+
+
+def sorted_groups(bits: NDArray[np.int32], start: NDArray[np.int64]) -> Iterator[SortedGroup]:
+    """Sort the images of every unit by response, and yield a few units at a time.
+
+    NumPy sorts: on most processors with vector instructions, in 32 bits where key and class fit.
+
+    Parameters
+    ----------
+    bits
+        Bits of the responses, shape (unit, image), the images in order of their class.
+    start
+        Class c holds the images start[c] to start[c + 1], shape (class + 1,).
+    """
+    units, images = bits.shape
+    class_bits = max(int(start.size - 2).bit_length(), 1)
+    narrow, wide = (np.empty((GROUP, images), kind) for kind in (np.uint32, np.uint64))
+    at_lowest = np.empty((GROUP, start.size - 1), np.int64)
+    size = np.empty(GROUP, np.int64)
+    for first in range(0, units, GROUP):
+        block = bits[first : first + GROUP]
+        count = len(block)
+        ranges, widest = _ranges(block)
+        packed: NDArray[np.unsignedinteger] = narrow if widest + class_bits <= 32 else wide
+        _pack_group(block, start, class_bits, ranges, packed, at_lowest, size)
+        for row, filled in zip(packed[:count], size, strict=False):
+            row[:filled].sort()
+        part = slice(first, first + count)
+        yield SortedGroup(part, packed[:count], size[:count], at_lowest[:count], ranges, class_bits)
+
+
+@njit(nogil=True, cache=True)
+def _ranges(block: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:
+    """Return the numbers that make a unit's keys, and the bits of the widest."""
+    ranges = np.empty((block.shape[0], 3), np.int64)
+    largest = 0
+    for unit in range(block.shape[0]):
+        lowest, negatives, base, most = key_range(block[unit])
+        ranges[unit, 0], ranges[unit, 1], ranges[unit, 2] = lowest, negatives, base
+        largest = max(largest, int(most))
+    widest = 0
+    while largest >> widest > 0:
+        widest += 1
+    return ranges, widest
+
+
+@njit(nogil=True, cache=True)
+def _pack_group(  # noqa: PLR0913, PLR0917 - a group of units and their scratch memory
+    block: NDArray[np.int32],
+    start: NDArray[np.int64],
+    class_bits: int,
+    ranges: NDArray[np.int64],
+    packed: NDArray[np.unsignedinteger],
+    at_lowest: NDArray[np.int64],
+    size: NDArray[np.int64],
+) -> None:
+    for unit in range(block.shape[0]):
+        # Element by element: unpacked at once they would keep the loops from being vectorised.
+        lowest, negatives, base = ranges[unit, 0], ranges[unit, 1], ranges[unit, 2]
+        size[unit] = pack(
+            block[unit], start, class_bits, lowest, negatives, base, packed[unit], at_lowest[unit]
+        )

@@ -1,0 +1,1 @@
+"""Permuted labels, families of tests, and what sparse units allow."""
