@@ -17,7 +17,7 @@ test: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m activarium.schemas.documentation --check docs
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(SETUP)
 	$(BIN)/pre-commit run --all-files

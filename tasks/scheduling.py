@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dask.base import compute
@@ -12,15 +10,13 @@ from dask.delayed import delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.cluster import cluster, finished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 LOCAL = ("threads", "processes", "synchronous")
 """Schedulers of this machine; synchronous runs one piece after the other."""
-
-WAIT_SECONDS = 30
-"""How long to wait for a cluster's first worker."""
 
 
 def run_pieces(
@@ -46,7 +42,7 @@ def run_pieces(
     Raises
     ------
     UserError
-        If the scheduler is unknown or cannot be reached, or has no workers.
+        If the scheduler is unknown or cannot be reached, has no workers, or loses them all.
     """
     if scheduler in LOCAL:
         pieces = [delayed(function, pure=False)(*each) for each in arguments]
@@ -78,43 +74,8 @@ def _run_on_cluster(
     address: str,
     advance: Callable[[int], None],
 ) -> list[Any]:
-    from distributed import as_completed
-
     with cluster(address) as client:
         futures = [client.submit(function, *each, pure=False) for each in arguments]
-        for _ in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
+        for _ in finished(client, futures, address):
             advance(1)
-        return list(client.gather(futures))
-
-
-@contextmanager
-def cluster(address: str) -> Iterator[Any]:
-    """Give a client of a running Dask scheduler that has workers.
-
-    Raises
-    ------
-    UserError
-        If the scheduler cannot be reached, or has no workers.
-    """
-    from distributed import Client
-
-    if not re.match(r"(tcp|tls|ucx|ws|wss|inproc)://.", address):
-        raise UserError(
-            f"expected the address of a Dask scheduler, tcp://host:port, got {address!r}"
-        )
-    try:
-        client = Client(address, timeout=f"{WAIT_SECONDS}s", set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"no Dask scheduler answers at {address}: start one with `dask scheduler`, or leave the "
-            "address out"
-        ) from error
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=WAIT_SECONDS)
-        except TimeoutError as error:
-            raise UserError(
-                f"the Dask scheduler at {address} has no workers after {WAIT_SECONDS} s: start one "
-                f"with `dask worker {address}`"
-            ) from error
-        yield client
+        return [future.result() for future in futures]

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from distributed.comm.addressing import get_address_host
 
-from activarium.schemas.errors import UserError
+from activarium.tasks.cluster import cluster, finished
 from activarium.tasks.progress import silent
 from activarium.tasks.recording.cores import usable_cores
 from activarium.tasks.recording.share import Share
-from activarium.tasks.scheduling import cluster
 from activarium.tasks.stores.places import place_at
 from activarium.tasks.stores.recording_store import read_attributes
 
@@ -90,10 +89,8 @@ def record_on_cluster(  # noqa: PLR0913 - a whole stage
     Raises
     ------
     UserError
-        If the scheduler does not answer, has no workers, or loses one worker after the other.
+        If the scheduler does not answer, has no workers, or loses them all or one after the other.
     """
-    from distributed import KilledWorker
-
     began = time.perf_counter()
     with cluster(address) as client:
         hosts = Counter(get_address_host(worker) for worker in client.nthreads())
@@ -106,14 +103,10 @@ def record_on_cluster(  # noqa: PLR0913 - a whole stage
             positions=(),
             repair=repair,
         )
-        try:
-            begun = client.submit(record_piece, piece, pure=False).result()
-            made = _record_groups(client, piece, begun, progress) if begun.shards_left else begun
-        except KilledWorker as error:
-            raise UserError(
-                f"the workers at {address} died one after the other ({error}): nothing that was "
-                "stored is lost; look at their logs, then run the same command again"
-            ) from error
+        (first,) = finished(client, [client.submit(record_piece, piece, pure=False)], address)
+        begun = first.result()
+        left = begun.shards_left
+        made = _record_groups(client, address, piece, begun, progress) if left else begun
     return made.model_copy(update={"seconds": time.perf_counter() - began})
 
 
@@ -123,11 +116,9 @@ def _seen_from_everywhere(atlas: Atlas) -> Atlas:
 
 
 def _record_groups(
-    client: Client, piece: Piece, begun: RecordingReceipt, progress: Progress
+    client: Client, address: str, piece: Piece, begun: RecordingReceipt, progress: Progress
 ) -> RecordingReceipt:
     """Give out groups of shards; those of a worker that dies go to another one."""
-    from distributed import as_completed
-
     shard_images = int(read_attributes(place_at(begun.path))["shard_images"])
     shards = -(-begun.images // shard_images)
     size = max(1, shards // (piece.workers * GROUPS_PER_WORKER))
@@ -141,8 +132,8 @@ def _record_groups(
     }
     done: list[RecordingReceipt] = []
     with progress(f"recording {begun.recording}", begun.images) as advance:
-        for future, receipt in as_completed(futures, with_results=True, loop=client.loop):  # type: ignore[no-untyped-call]
-            done.append(receipt)
+        for future in finished(client, futures, address):
+            done.append(future.result())
             advance(images[future.key])
     last = min(done, key=lambda receipt: receipt.shards_left)
     notices = dict.fromkeys((*begun.notices, *last.notices))

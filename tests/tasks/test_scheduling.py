@@ -10,7 +10,6 @@ import pytest
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
-from activarium.tasks import scheduling
 from activarium.tasks.analysis import analyse as analysis
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.scheduling import run_pieces
@@ -72,7 +71,7 @@ def test_analyse__unknown_scheduler_is_an_error_that_says_what_there_is(
 def test_analyse__unreachable_cluster_is_an_error_that_names_it(
     scheduler, message, atlas, make_raw, write_recording, monkeypatch
 ):
-    monkeypatch.setattr(scheduling, "WAIT_SECONDS", 1)
+    monkeypatch.setattr("activarium.tasks.cluster.WAIT_SECONDS", 1)
     recording = write_recording(atlas, make_raw())
     with pytest.raises(UserError, match=message):
         analyse(atlas, recording, config=AnalyseConfig(scheduler=scheduler))
@@ -81,7 +80,7 @@ def test_analyse__unreachable_cluster_is_an_error_that_names_it(
 def test_analyse__cluster_without_workers_is_an_error(
     atlas, make_raw, write_recording, monkeypatch
 ):
-    monkeypatch.setattr(scheduling, "WAIT_SECONDS", 1)
+    monkeypatch.setattr("activarium.tasks.cluster.WAIT_SECONDS", 1)
     recording = write_recording(atlas, make_raw())
     with (
         distributed.LocalCluster(

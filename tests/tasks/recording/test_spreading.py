@@ -18,12 +18,12 @@ from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import RecordCall, RunConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import RecordingLayout
+from activarium.tasks.cluster import cluster
 from activarium.tasks.progress import silent
 from activarium.tasks.recording.checkpoints import choose_checkpoint
 from activarium.tasks.recording.devices import device_per_process
 from activarium.tasks.recording.share import Share, even_shards, parse_part
 from activarium.tasks.recording.spreading import record_spread
-from activarium.tasks.scheduling import cluster
 from activarium.tasks.stores.places import place_at, recording_names
 from activarium.tasks.stores.recording_store import read_attributes, read_receipts
 

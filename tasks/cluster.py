@@ -1,0 +1,123 @@
+"""A running Dask cluster: its client, and what it finishes as long as it has workers."""
+
+from __future__ import annotations
+
+import queue
+import re
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from activarium.schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from distributed import Client, Future
+
+WAIT_SECONDS = 30
+"""How long to wait for a cluster's first worker, and for another one where all are lost."""
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Any]:
+    """Give a client of a running Dask scheduler that has workers.
+
+    Raises
+    ------
+    UserError
+        If the scheduler cannot be reached, or has no workers.
+    """
+    from distributed import Client
+
+    if not re.match(r"(tcp|tls|ucx|ws|wss|inproc)://.", address):
+        raise UserError(
+            f"expected the address of a Dask scheduler, tcp://host:port, got {address!r}"
+        )
+    try:
+        client = Client(address, timeout=f"{WAIT_SECONDS}s", set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no Dask scheduler answers at {address}: start one with `dask scheduler`, or leave the "
+            "address out"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WAIT_SECONDS)
+        except TimeoutError as error:
+            raise UserError(
+                f"the Dask scheduler at {address} has no workers after {WAIT_SECONDS} s: start one "
+                f"with `dask worker {address}`"
+            ) from error
+        yield client
+
+
+def finished(client: Client, futures: Sequence[Future[Any]], address: str) -> Iterator[Future[Any]]:
+    """Yield each future when its task is done, and raise what a task raised.
+
+    Parameters
+    ----------
+    client
+        Of the cluster at `address`.
+    futures
+        What it works on.
+    address
+        For messages.
+
+    Raises
+    ------
+    UserError
+        If the scheduler goes away, all workers are lost and none comes within `WAIT_SECONDS`, or
+        workers die one after the other of the same task.
+    """
+    from distributed import KilledWorker
+
+    done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+    for future in futures:
+        future.add_done_callback(done.put)  # type: ignore[no-untyped-call]
+    for _ in futures:
+        future = _next(client, done, address)
+        try:
+            future.result()
+        except KilledWorker as error:
+            raise UserError(
+                f"the workers at {address} died one after the other ({error}): nothing that was "
+                "stored is lost; look at their logs, then run the same command again"
+            ) from error
+        yield future
+
+
+def _next(client: Client, done: queue.SimpleQueue[Future[Any]], address: str) -> Future[Any]:
+    """Return the next future that is done; raise where none will be."""
+    without_workers: float | None = None
+    while True:
+        try:
+            future = done.get(timeout=1)
+        except queue.Empty:
+            began = without_workers or time.monotonic()
+            without_workers = None if _has_workers(client, address) else began
+            if without_workers and time.monotonic() - without_workers > WAIT_SECONDS:
+                raise UserError(
+                    f"the Dask scheduler at {address} has lost all its workers, and none came "
+                    f"within {WAIT_SECONDS} s: nothing that was stored is lost; start some with "
+                    f"`dask worker {address}`, then run the same command again"
+                ) from None
+        else:
+            if future.cancelled():  # type: ignore[no-untyped-call]
+                raise _gone(address)
+            return future
+
+
+def _has_workers(client: Client, address: str) -> bool:
+    try:
+        # Asked of the scheduler itself: what the client knows of it may be old.
+        return bool(client.nthreads())  # type: ignore[no-untyped-call]
+    except (OSError, RuntimeError) as error:
+        raise _gone(address) from error
+
+
+def _gone(address: str) -> UserError:
+    return UserError(
+        f"the Dask scheduler at {address} went away: nothing that was stored is lost; start it "
+        "again, then run the same command again"
+    )
