@@ -35,6 +35,7 @@ benchmark: $(SETUP)
 	$(BIN)/python benchmarks/permutation_speed.py
 	$(BIN)/python benchmarks/block_scheduling.py
 	$(BIN)/python benchmarks/statistics_growth.py
+	$(BIN)/python benchmarks/whole_analysis.py --case classes
 
 # Recording again, with thingsvision and torchlens, and the Wilcoxon tests of illico and scanpy, in
 # an environment of their own (6 GB).

@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     from synthetic_responses import Case
 
 FINGERPRINT = "made up"
-LAYER = "layer1"
 
 
 def write_recording(folder: Path, case: Case) -> Recording:
     """Write a complete recording of channel means, half of them zero, shard by shard."""
     place, layout = Folder(folder), _layout(case)
-    attributes = {"fingerprint": FINGERPRINT, "shard_images": layout.shard_images}
+    attributes = {**_attributes(), "shard_images": layout.shard_images}
     create_store(place, layout, attributes=attributes, coordinates=_coordinates(case))
     rng = np.random.default_rng(0)
     for shard in layout.shards():
@@ -59,12 +58,20 @@ def write_recording(folder: Path, case: Case) -> Recording:
     return Recording(place)
 
 
+def _attributes() -> dict[str, Any]:
+    """Return what a recording says of its origin."""
+    words = ("model", "checkpoint", "architecture", "test_set", "split", "engine", "precision")
+    hashes = ("fingerprint", "weights_sha256", "images_sha256")
+    origin: dict[str, Any] = dict.fromkeys((*words, *hashes), FINGERPRINT)
+    return origin | {"batch_size": 1, "preprocessing": {}, "versions": {}}
+
+
 def _layout(case: Case) -> RecordingLayout:
     return RecordingLayout(
         images=case.images,
         units=case.units,
         features=0,
-        layers=1,
+        layers=case.layers,
         classes=case.classes,
         outputs=case.classes,
         reductions=("mean",),
@@ -86,18 +93,29 @@ def _responses(rng: np.random.Generator, case: Case, shard: Shard) -> NDArray[np
 def _coordinates(case: Case) -> dict[str, NDArray[Any]]:
     label = _labels(case)
     names = np.array(case.class_names, object)
-    sizes = {"depth": 0, "offset": 0, "size": case.units, "height": 1, "width": 1}
-    words = {"layer": LAYER, "layer_kind": "conv", "layer_activation": "relu"}
+    layer = [f"layer{number + 1}" for number in range(case.layers)]
+    # Unit u lies in layer u * layers // units.
+    of_unit = np.arange(case.units) * case.layers // case.units
+    offset = np.searchsorted(of_unit, np.arange(case.layers))
+    channel = np.arange(case.units) - offset[of_unit]
     return {
         "image": np.array([f"images/{index:08d}.png" for index in range(case.images)], object),
         "label": label,
         "image_class": names[label],
         "class": names,
-        "unit": np.array([f"{LAYER}/{unit}" for unit in range(case.units)], object),
-        "unit_layer": np.array([LAYER] * case.units, object),
-        "unit_channel": np.arange(case.units, dtype=np.int32),
-        **{name: np.array([word], object) for name, word in words.items()},
-        **{f"layer_{name}": np.array([size]) for name, size in sizes.items()},
+        "unit": np.array(
+            [f"{layer[n]}/{c}" for n, c in zip(of_unit, channel, strict=True)], object
+        ),
+        "unit_layer": np.array(layer, object)[of_unit],
+        "unit_channel": channel.astype(np.int32),
+        "layer": np.array(layer, object),
+        "layer_kind": np.array(["conv"] * case.layers, object),
+        "layer_activation": np.array(["relu"] * case.layers, object),
+        "layer_depth": np.arange(case.layers),
+        "layer_offset": offset,
+        "layer_size": np.bincount(of_unit),
+        "layer_height": np.ones(case.layers, int),
+        "layer_width": np.ones(case.layers, int),
     }
 
 

@@ -207,6 +207,15 @@ def test_statistics_growth__quick_run_analyses_in_processes_of_their_own(
     assert not list(tmp_path.iterdir())
 
 
+def test_whole_analysis__quick_run_tells_stages_and_peak(benchmark, capsys, tmp_path):
+    benchmark("whole_analysis").main(["--quick", "--case", "images", "--folder", str(tmp_path)])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "2,000 images x 300 units x 10 classes, 2 layers" in line
+    held, peak, tables = (int(size) for size in re.findall(r"([\d]+) MiB", line.replace(",", "")))
+    assert peak > held > tables > 0
+    assert "measuring the layers of" in line
+
+
 def test_statistics_peers__quick_run_names_peers_that_are_not_installed(
     benchmark, capsys, monkeypatch
 ):
