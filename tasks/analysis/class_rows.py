@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
-from activarium.tasks.analysis.names import named
+from activarium.tasks.analysis.names import coded
 from activarium.tasks.statistics.intervals.auroc_interval import delong_interval
-from activarium.tasks.statistics.intervals.hedges_interval import hedges_g_interval
+from activarium.tasks.statistics.intervals.hedges_interval import interval_of_g
 from activarium.tasks.statistics.testing.sparse_units import answers_too_few, guard_classes
 from activarium.tasks.statistics.units.class_ranks import class_rank
 from activarium.tasks.statistics.units.preference import (
@@ -21,8 +20,6 @@ from activarium.tasks.statistics.units.preference import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from activarium.tasks.analysis.unit_block import BlockData
     from activarium.tasks.statistics.moments import ClassMoments
     from activarium.tasks.statistics.ranks.ranking import Ranks
@@ -39,13 +36,15 @@ def class_rows(
     guarded = guard_classes(test.log10_p, ranks.joint[:, 0], count, too_few)
     area = auroc(ranks.rank_sum, count)
     area_ends = delong_interval(area, ranks.auroc_variance, count, level=confidence)
-    g_ends = hedges_g_interval(moments, level=confidence)
-    every_class = np.tile(np.arange(classes), units)
+    g = hedges_g(moments)
+    g_ends = interval_of_g(g, moments, level=confidence)
+    every_unit = np.repeat(np.arange(units, dtype=np.int32), classes)
+    every_class = np.tile(np.arange(classes, dtype=np.int32), units)
     return {
-        "layer": _repeated(data.layer, classes),
+        "layer": coded(every_unit, data.layer),
         "channel": np.repeat(data.channel, classes),
-        "unit": _repeated(data.unit, classes),
-        "class": named(every_class, data.chosen.class_names),
+        "unit": coded(every_unit, data.unit),
+        "class": coded(every_class, data.chosen.class_names),
         "n": np.tile(count, units),
         "response_mean": moments.mean.ravel(),
         "response_sd": moments.class_sd.ravel(),
@@ -58,12 +57,7 @@ def class_rows(
         "p_value": test.p.ravel(),
         "log10p": test.log10_p.ravel(),
         "guarded_log10p": guarded.ravel(),
-        "hedges_g": hedges_g(moments).ravel(),
+        "hedges_g": g.ravel(),
         "hedges_g_low": g_ends.low.ravel(),
         "hedges_g_high": g_ends.high.ravel(),
     }
-
-
-def _repeated(names: Sequence[str], times: int) -> pa.Array:
-    """Return each name several times, as text."""
-    return pa.array(names, pa.string()).take(np.repeat(np.arange(len(names)), times))

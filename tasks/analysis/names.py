@@ -17,3 +17,12 @@ def named(codes: NDArray[np.integer], names: Sequence[str]) -> pa.Array:
     """Return the name of each code; null where the code is negative."""
     indices = pa.array(codes.ravel(), mask=(codes < 0).ravel())
     return pa.array(list(names), pa.string()).take(indices)
+
+
+def coded(codes: NDArray[np.integer], names: Sequence[str]) -> pa.DictionaryArray:
+    """Return the name of each code, none of them negative, as codes beside the names.
+
+    For long columns of few names; whoever writes the table turns them into text.
+    """
+    encoded = pa.array(list(names), pa.string()).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices.take(pa.array(codes)), encoded.dictionary)

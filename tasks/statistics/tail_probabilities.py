@@ -192,11 +192,12 @@ def normal_two_sided_log10_p(z: ArrayLike) -> NDArray[np.float64]:
     ----------
     NIST Digital Library of Mathematical Functions, equation 7.2.2.
     """
-    size = np.abs(np.asarray(z, np.float64))
+    size = np.abs(np.atleast_1d(np.asarray(z, np.float64)))
     # Beyond 1e150 the square overflows; the result there is -5e299 / ln 10 at most.
-    bounded = np.minimum(size, 1e150)
-    scaled = bounded / np.sqrt(2.0)
-    near = np.log1p(-special.erf(np.minimum(scaled, 0.5)))
-    far = np.log(special.erfcx(scaled)) - bounded * bounded / 2.0
-    log10_p = np.where(scaled < 0.5, near, far) / _LOG10
-    return np.where(np.isinf(size), -np.inf, log10_p + 0.0)
+    scaled = np.minimum(size, 1e150) / np.sqrt(2.0)
+    near = scaled < 0.5
+    log_p = np.log(special.erfcx(scaled)) - scaled * scaled
+    log_p[near] = np.log1p(-special.erf(scaled[near]))
+    log_p[np.isinf(size)] = -np.inf
+    log10_p: Array = log_p / _LOG10 + 0.0
+    return log10_p.reshape(np.shape(z))

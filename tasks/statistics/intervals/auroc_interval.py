@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
+from numba import njit
 
 from activarium.tasks.statistics.intervals.confidence import Interval, two_sided_z
 
@@ -68,19 +68,41 @@ def delong_interval(
     """
     z = two_sided_z(level)
     smaller = np.minimum(count, count.sum() - count)
-    inside = (auroc > 0) & (auroc < 1) & (variance > 0) & (smaller > 0)
-    low, high = _logit_interval(np.where(inside, auroc, 0.5), np.where(inside, variance, 1.0), z)
-    low, high = np.where(inside, low, np.nan), np.where(inside, high, np.nan)
     # Without images on one side the bound is not used: k = 1 only keeps the power defined.
     bound = ((1.0 - level) / 2.0) ** (1.0 / np.maximum(smaller, 1))
-    for end, from_low, to_high in ((1.0, bound, 1.0), (0.0, 0.0, 1.0 - bound)):
-        at_end = (auroc == end) & (smaller > 0)
-        low, high = np.where(at_end, from_low, low), np.where(at_end, to_high, high)
+    low, high = np.full((2, *auroc.shape), np.nan)
+    _fill_ends(auroc, variance, smaller, bound, z, low, high)
     return Interval(low, high)
 
 
-def _logit_interval(area: Array, variance: Array, z: float) -> tuple[Array, Array]:
-    """Return the ends for areas inside (0, 1) and variances above 0, of the shape of `area`."""
-    half = z * np.sqrt(variance) / (area * (1.0 - area))
-    centre = special.logit(area)
-    return special.expit(centre - half), special.expit(centre + half)
+@njit(nogil=True, cache=True)
+def _fill_ends(  # noqa: PLR0913, PLR0917 - areas of all units, and the results
+    auroc: Array,
+    variance: Array,
+    smaller: NDArray[np.int64],
+    bound: Array,
+    z: float,
+    low: Array,
+    high: Array,
+) -> None:
+    """Fill the ends where they are defined."""
+    for unit in range(auroc.shape[0]):
+        for code in range(smaller.size):
+            area, spread = auroc[unit, code], variance[unit, code]
+            if smaller[code] == 0:
+                continue
+            if area == 1.0:
+                low[unit, code], high[unit, code] = bound[code], 1.0
+            elif area == 0.0:
+                low[unit, code], high[unit, code] = 0.0, 1.0 - bound[code]
+            elif spread > 0.0:
+                low[unit, code], high[unit, code] = _logit_interval(area, spread, z)
+
+
+@njit(nogil=True, cache=True)
+def _logit_interval(area: float, variance: float, z: float) -> tuple[float, float]:
+    """Return the ends for an area inside (0, 1) and a variance above 0."""
+    # On the scale of the odds, A / (1 - A): there a step of the logit is a factor.
+    odds = area / (1.0 - area)
+    factor = np.exp(-z * np.sqrt(variance) / (area * (1.0 - area)))
+    return odds * factor / (1.0 + odds * factor), odds / (odds + factor)

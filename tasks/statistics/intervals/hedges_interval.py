@@ -10,6 +10,8 @@ from activarium.tasks.statistics.intervals.confidence import Interval, two_sided
 from activarium.tasks.statistics.units.preference import hedges_g
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from activarium.tasks.statistics.moments import ClassMoments
 
 
@@ -43,14 +45,22 @@ def hedges_g_interval(moments: ClassMoments, *, level: float = 0.95) -> Interval
     ----------
     Hedges and Olkin (1985), Statistical methods for meta-analysis, chapter 5, equation 8.
     """
+    return interval_of_g(hedges_g(moments), moments, level=level)
+
+
+def interval_of_g(
+    g: NDArray[np.float64], moments: ClassMoments, *, level: float = 0.95
+) -> Interval:
+    """Return `hedges_g_interval` where `hedges_g` of the moments, shape (unit, class), is known."""
     z = two_sided_z(level)
     count = moments.count.astype(np.float64)
     rest = moments.images - count
-    defined = (count > 0) & (rest > 0) & (moments.images >= 4) & ~moments.is_constant[:, None]
-    g = np.where(defined, hedges_g(moments), np.nan)
-    g[np.isinf(g)] = np.nan
-    # 1/n + 1/m; where one of them is 0 the interval is NaN already.
+    # 1/n + 1/m; where one of them is 0 the interval is NaN.
     sampling = np.sqrt(1.0 / np.maximum(count, 1.0) + 1.0 / np.maximum(rest, 1.0))
     # As a hypotenuse, which does not overflow where g is very large.
-    half = z * np.hypot(sampling, g / np.sqrt(2.0 * max(moments.images, 1)))
+    half = np.hypot(sampling, g / np.sqrt(2.0 * max(moments.images, 1)))
+    half *= z
+    half[~np.isfinite(g)] = np.nan
+    half[:, (count == 0) | (rest == 0)] = np.nan
+    half[moments.is_constant | (moments.images < 4)] = np.nan
     return Interval(g - half, g + half)

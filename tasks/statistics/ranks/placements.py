@@ -30,7 +30,7 @@ def place_images(  # noqa: C901, PLR0913, PLR0917 - one walk; the arrays that it
     below_edge: NDArray[np.int64],
     top: NDArray[np.float64],
 ) -> float:
-    """Note the place of every image, and which classes lie below some ranks.
+    """Note the place of every image above the lowest, and which classes lie below some ranks.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def place_images(  # noqa: C901, PLR0913, PLR0917 - one walk; the arrays that it
     place
         Filled with twice the place of each image, shape (image,), class after class and ascending
         in each: the images below it, half of those of other classes that equal it, and those of
-        its own class before it.
+        its own class before it. Left as they are: the images of `at_lowest`, first of their class.
     tied_squares
         Filled with the sum over groups of q t^2, for t images of the class and q of others, shape
         (class,): what squares of placements owe to ties.
@@ -64,18 +64,20 @@ def place_images(  # noqa: C901, PLR0913, PLR0917 - one walk; the arrays that it
     lowest, size = at_lowest.sum(), packed.size
     class_mask = (1 << class_bits) - 1
     following = start[:-1].astype(np.uint64)
-    tied = at_lowest.copy()
-    tied_squares[:] = 0
+    tied = np.zeros(start.size - 1, np.int64)
     if 0 <= top_rank < lowest:
-        _fill_top(top, start, following, tied, top_rank / lowest)
+        _fill_top(top, start, following, at_lowest, top_rank / lowest)
     for code in range(start.size - 1):
-        _place_group(code, 0, lowest, tied, following, place, tied_squares)
+        own = at_lowest[code]
+        following[code] = np.uint64(start[code] + own)
+        tied_squares[code] = (lowest - own) * own * own
     ties: float = float(lowest) ** 3 - lowest
     edge, i = 0, 0
     while True:
         # Groups begin in order, so all that is placed by now began below an edge just passed.
         while edge < edges.size and edges[edge] <= lowest + i:
-            below_edge[edge] = following.astype(np.int64) - start[:-1]
+            for code in range(start.size - 1):
+                below_edge[edge, code] = np.int64(following[code]) - start[code]
             edge += 1
         if i == size:
             return ties
@@ -167,6 +169,7 @@ def _fill_top(
 def sum_placements(
     place: NDArray[np.int32],
     start: NDArray[np.int64],
+    at_lowest: NDArray[np.int64],
     tied_squares: NDArray[np.int64],
     sums: NDArray[np.int64],
 ) -> None:
@@ -176,13 +179,16 @@ def sum_placements(
     others among the class's: the sum of v, of v^2, and of w^2. All are whole; beyond 64 bits they
     wrap around, and the variances made of them do not.
     """
-    images = start[-1]
+    images, lowest = start[-1], at_lowest.sum()
     for code in range(start.size - 1):
-        first, count = start[code], start[code + 1] - start[code]
+        count, tied = start[code + 1] - start[code], at_lowest[code]
         others = images - count
-        total, squares, other_squares = np.int64(0), np.int64(0), -tied_squares[code]
-        own = place[first : first + count]
-        for k in range(count):
+        # All images at the lowest response tie with the same others.
+        v = lowest - tied
+        total, squares = tied * v, tied * v * v
+        other_squares = (2 * others - v) * 2 * tied * tied - tied_squares[code]
+        own = place[start[code] : start[code + 1]]
+        for k in range(tied, count):
             v = np.int64(own[k]) - 2 * k
             total += v
             squares += v * v

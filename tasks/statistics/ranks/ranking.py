@@ -31,7 +31,7 @@ class Ranks(NamedTuple):
     auroc_variance: NDArray[np.float64]
     """DeLong's variance of each class's AUROC against the rest, shape (unit, class); NaN where the
     class or the rest has fewer than two images."""
-    joint: NDArray[np.int64]
+    joint: NDArray[np.int32]
     """Images by bin of equally many responses and class, shape (unit, bin, class); equal responses
     stay together, in the bin of the lowest of their ranks."""
     quantile: NDArray[np.float64]
@@ -93,7 +93,7 @@ def rank_units(  # noqa: PLR0913 - three independent summaries of one order
     ordered, start = by_class(responses, code, n_classes)
     sums = np.zeros((units, n_classes, 3), np.int64)
     tie_sum = np.zeros(units)
-    joint = np.zeros((units, bins, n_classes), np.int64)
+    joint = np.zeros((units, bins, n_classes), np.int32)
     top = np.zeros((units, n_classes))
     at, between = _quantile_places(quantiles, images)
     low, high = (np.zeros((units, len(quantiles)), np.float32) for _ in range(2))
@@ -108,7 +108,7 @@ def rank_units(  # noqa: PLR0913 - three independent summaries of one order
         sums[:, :, 0] / 2.0 + count * (count + 1) / 2.0,
         tie_sum,
         _delong_variance(sums, count),
-        np.diff(joint, axis=1, prepend=0),
+        joint,
         quantile if images else np.full_like(quantile, np.nan),
         top,
     )
@@ -170,7 +170,8 @@ def _place_group_of_units(  # noqa: PLR0913, PLR0917 - a group of units and thei
             joint[unit],
             top[unit],
         )
-        sum_placements(place, start, tied_squares, sums[unit])
+        sum_placements(place, start, at_lowest[unit], tied_squares, sums[unit])
+        _differences(joint[unit])
         below = place.size - row.size
         lowest, negatives, base = ranges[unit, 0], ranges[unit, 1], ranges[unit, 2]
         for q in range(at.size):
@@ -179,23 +180,35 @@ def _place_group_of_units(  # noqa: PLR0913, PLR0917 - a group of units and thei
                 found[unit, q] = response_of(compact, lowest, negatives, base)
 
 
+@njit(nogil=True, cache=True)
+def _differences(below_edge: NDArray[np.int32]) -> None:
+    """Replace counts below each edge by those from the edge before it on, shape (edge, class)."""
+    for edge in range(below_edge.shape[0] - 1, 0, -1):
+        for code in range(below_edge.shape[1]):
+            below_edge[edge, code] -= below_edge[edge - 1, code]
+
+
+@njit(nogil=True, cache=True)
 def _delong_variance(sums: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return DeLong's variance of AUROC from `sum_placements`, shape (unit, class)."""
-    rest = count.sum() - count
-    defined = (count > 1) & (rest > 1)
-    n, m = np.where(defined, count, 2), np.where(defined, rest, 2)
-    total = sums[:, :, 0]
-    own = _centred(sums[:, :, 1], total, n) / (4.0 * m * m * (n - 1.0) * n)
-    others = _centred(sums[:, :, 2], 2 * n * m - total, m) / (4.0 * n * n * (m - 1.0) * m)
-    variance: NDArray[np.float64] = np.where(defined, own + others, np.nan)
+    variance = np.full(sums.shape[:2], np.nan)
+    images = count.sum()
+    for unit in range(sums.shape[0]):
+        for code in range(count.size):
+            n, m = count[code], images - count[code]
+            if n < 2 or m < 2:
+                continue
+            total = sums[unit, code, 0]
+            own = _centred(sums[unit, code, 1], total, n) / (4.0 * m * m * (n - 1.0) * n)
+            others = _centred(sums[unit, code, 2], 2 * n * m - total, m)
+            variance[unit, code] = own + others / (4.0 * n * n * (m - 1.0) * m)
     return variance
 
 
-def _centred(
-    squares: NDArray[np.int64], total: NDArray[np.int64], count: NDArray[np.int64]
-) -> NDArray[np.float64]:
+@njit(nogil=True, cache=True)
+def _centred(squares: int, total: int, count: int) -> float:
     """Return squares - total^2 / count without losing a digit: 64-bit integers wrap around alike."""
-    quotient, rest = np.divmod(total, count)
+    quotient = total // count
+    rest = total - quotient * count
     whole = squares - quotient * quotient * count - 2 * quotient * rest
-    centred: NDArray[np.float64] = np.maximum(whole - rest.astype(np.float64) ** 2 / count, 0.0)
-    return centred
+    return max(whole - np.float64(rest) ** 2 / count, 0.0)

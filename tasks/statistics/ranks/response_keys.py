@@ -96,31 +96,12 @@ def response_of(compact: int, lowest: int, negatives: int, base: int) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _pack_class(
-    bits: NDArray[np.int32],
-    code: int,
-    class_bits: int,
-    keys: tuple[int, int, int],
-    packed: NDArray[np.unsignedinteger],
-) -> int:
-    """Pack the images of one class; return how many have the smallest response."""
-    # On whole arrays, not on a range of larger ones: only so is it vectorised.
-    zeros = 0
-    for i in range(bits.size):
-        key = compact_key(signed_key(bits[i]), keys[0], keys[1], keys[2])
-        packed[i] = (key << class_bits) | code
-        zeros += key == 0
-    return zeros
-
-
-@njit(nogil=True, cache=True)
 def pack(  # noqa: PLR0913, PLR0917 - what a key is made of
     bits: NDArray[np.int32],
+    code: NDArray[np.int32],
     start: NDArray[np.int64],
     class_bits: int,
-    lowest: int,
-    negatives: int,
-    base: int,
+    keys: tuple[int, int, int],
     packed: NDArray[np.unsignedinteger],
     at_lowest: NDArray[np.int64],
 ) -> int:
@@ -133,20 +114,43 @@ def pack(  # noqa: PLR0913, PLR0917 - what a key is made of
     ----------
     bits
         Bits of the responses, shape (image,), the images in order of their class.
+    code
+        Class of each image, shape (image,).
     start
         Class c holds the images start[c] to start[c + 1], shape (class + 1,).
+    class_bits
+        Bits of a class.
+    keys
+        `lowest`, `negatives` and `base` of the unit, from `key_range`.
     """
     at_lowest[:] = 0
-    for code in range(start.size - 1):
-        part = slice(start[code], start[code + 1])
-        keys = (lowest, negatives, base)
-        at_lowest[code] = _pack_class(bits[part], code, class_bits, keys, packed[part])
-    if at_lowest.sum() * FEWEST_AT_LOWEST < bits.size:
-        at_lowest[:] = 0
+    if _pack_all(bits, code, class_bits, keys, packed) * FEWEST_AT_LOWEST < bits.size:
         return bits.size
-    size = 0
+    # Unsigned, as a signed index costs a comparison with zero.
+    above = packed.dtype.type(1) << packed.dtype.type(class_bits)
+    size = np.uint64(0)
+    for c in range(at_lowest.size):
+        before = size
+        for i in range(np.uint64(start[c]), np.uint64(start[c + 1])):
+            value = packed[i]
+            packed[size] = value
+            size += np.uint64(value >= above)
+        at_lowest[c] = start[c + 1] - start[c] - np.int64(size - before)
+    return int(size)
+
+
+@njit(nogil=True, cache=True)
+def _pack_all(
+    bits: NDArray[np.int32],
+    code: NDArray[np.int32],
+    class_bits: int,
+    keys: tuple[int, int, int],
+    packed: NDArray[np.unsignedinteger],
+) -> int:
+    """Pack all images; return how many have the smallest response."""
+    zeros = 0
     for i in range(bits.size):
-        value = packed[i]
-        packed[size] = value
-        size += int(int(value) >> class_bits > 0)
-    return size
+        key = compact_key(signed_key(bits[i]), keys[0], keys[1], keys[2])
+        packed[i] = (key << class_bits) | code[i]
+        zeros += key == 0
+    return zeros

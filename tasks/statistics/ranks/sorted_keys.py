@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ def sorted_groups(bits: NDArray[np.int32], start: NDArray[np.int64]) -> Iterator
     """Sort the images of every unit by response, and yield a few units at a time.
 
     NumPy sorts: on most processors with vector instructions, in 32 bits where key and class fit.
+    Units of one group have keys of one width.
 
     Parameters
     ----------
@@ -48,40 +50,49 @@ def sorted_groups(bits: NDArray[np.int32], start: NDArray[np.int64]) -> Iterator
         Class c holds the images start[c] to start[c + 1], shape (class + 1,).
     """
     units, images = bits.shape
+    code = np.repeat(np.arange(start.size - 1, dtype=np.int32), np.diff(start))
     class_bits = max(int(start.size - 2).bit_length(), 1)
     narrow, wide = (np.empty((GROUP, images), kind) for kind in (np.uint32, np.uint64))
     at_lowest = np.empty((GROUP, start.size - 1), np.int64)
     size = np.empty(GROUP, np.int64)
     for first in range(0, units, GROUP):
-        block = bits[first : first + GROUP]
-        count = len(block)
-        ranges, widest = _ranges(block)
-        packed: NDArray[np.unsignedinteger] = narrow if widest + class_bits <= 32 else wide
-        _pack_group(block, start, class_bits, ranges, packed, at_lowest, size)
-        for row, filled in zip(packed[:count], size, strict=False):
-            row[:filled].sort()
-        part = slice(first, first + count)
-        yield SortedGroup(part, packed[:count], size[:count], at_lowest[:count], ranges, class_bits)
+        ranges, key_bits = _ranges(bits[first : first + GROUP])
+        is_narrow = key_bits + class_bits <= 32
+        for run in _runs_of_equals(is_narrow):
+            count = run.stop - run.start
+            packed: NDArray[np.unsignedinteger] = narrow if is_narrow[run.start] else wide
+            part = slice(first + run.start, first + run.stop)
+            _pack_group(bits[part], code, start, class_bits, ranges[run], packed, at_lowest, size)
+            for row, filled in zip(packed[:count], size, strict=False):
+                row[:filled].sort()
+            yield SortedGroup(
+                part, packed[:count], size[:count], at_lowest[:count], ranges[run], class_bits
+            )
+
+
+def _runs_of_equals(values: NDArray[np.bool_]) -> list[slice]:
+    """Return the ranges of neighbours that are equal."""
+    changes = (np.flatnonzero(values[1:] != values[:-1]) + 1).tolist()
+    return [slice(*ends) for ends in pairwise([0, *changes, values.size])]
 
 
 @njit(nogil=True, cache=True)
-def _ranges(block: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:
-    """Return the numbers that make a unit's keys, and the bits of the widest."""
+def _ranges(block: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers that make each unit's keys, and how many bits its largest key has."""
     ranges = np.empty((block.shape[0], 3), np.int64)
-    largest = 0
+    key_bits = np.zeros(block.shape[0], np.int64)
     for unit in range(block.shape[0]):
-        lowest, negatives, base, most = key_range(block[unit])
+        lowest, negatives, base, largest = key_range(block[unit])
         ranges[unit, 0], ranges[unit, 1], ranges[unit, 2] = lowest, negatives, base
-        largest = max(largest, int(most))
-    widest = 0
-    while largest >> widest > 0:
-        widest += 1
-    return ranges, widest
+        while int(largest) >> key_bits[unit] > 0:
+            key_bits[unit] += 1
+    return ranges, key_bits
 
 
 @njit(nogil=True, cache=True)
 def _pack_group(  # noqa: PLR0913, PLR0917 - a group of units and their scratch memory
     block: NDArray[np.int32],
+    code: NDArray[np.int32],
     start: NDArray[np.int64],
     class_bits: int,
     ranges: NDArray[np.int64],
@@ -90,8 +101,5 @@ def _pack_group(  # noqa: PLR0913, PLR0917 - a group of units and their scratch 
     size: NDArray[np.int64],
 ) -> None:
     for unit in range(block.shape[0]):
-        # Element by element: unpacked at once they would keep the loops from being vectorised.
-        lowest, negatives, base = ranges[unit, 0], ranges[unit, 1], ranges[unit, 2]
-        size[unit] = pack(
-            block[unit], start, class_bits, lowest, negatives, base, packed[unit], at_lowest[unit]
-        )
+        keys = (ranges[unit, 0], ranges[unit, 1], ranges[unit, 2])
+        size[unit] = pack(block[unit], code, start, class_bits, keys, packed[unit], at_lowest[unit])

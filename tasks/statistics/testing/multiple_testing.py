@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,11 +33,10 @@ def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
     Benjamini and Hochberg (1995), Controlling the false discovery rate, procedure 1.
     """
     _check(p, low=0.0, high=1.0, name="p")
-    order = np.argsort(p, kind="stable")
-    scaled = p[order] * (p.size / np.arange(1, p.size + 1))
-    q = np.empty(p.size)
-    q[order] = np.minimum(_smallest_from_here(scaled), 1.0)
-    return q
+    order = np.argsort(p)  # equal p-values have equal q-values in any order
+    scaled = p.size / np.arange(1, p.size + 1)
+    scaled *= p[order]
+    return _smallest_from_here(scaled, order, 1.0)
 
 
 def benjamini_hochberg_log10(log10_p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -64,15 +64,21 @@ def benjamini_hochberg_log10(log10_p: NDArray[np.float64]) -> NDArray[np.float64
     Benjamini and Hochberg (1995), Controlling the false discovery rate, procedure 1.
     """
     _check(log10_p, low=-np.inf, high=0.0, name="log10_p")
-    order = np.argsort(log10_p, kind="stable")
+    order = np.argsort(log10_p)
     scaled = log10_p[order] + np.log10(log10_p.size / np.arange(1, log10_p.size + 1))
-    q = np.empty(log10_p.size)
-    q[order] = np.minimum(_smallest_from_here(scaled), 0.0)
-    return q
+    return _smallest_from_here(scaled, order, 0.0)
 
 
-def _smallest_from_here(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.minimum.accumulate(values[::-1])[::-1]
+@njit(nogil=True, cache=True)
+def _smallest_from_here(
+    values: NDArray[np.float64], order: NDArray[np.int64], most: float
+) -> NDArray[np.float64]:
+    """Return the least of each value, those after it and `most`, the i-th of them at order[i]."""
+    least = np.empty(values.size)
+    for i in range(values.size - 1, -1, -1):
+        most = min(most, values[i])
+        least[order[i]] = most
+    return least
 
 
 def _check(values: NDArray[np.float64], *, low: float, high: float, name: str) -> None:

@@ -70,7 +70,7 @@ def guard_units(
 
 def guard_classes(
     log10_p: NDArray[np.float64],
-    lowest: NDArray[np.int64],
+    lowest: NDArray[np.integer],
     count: NDArray[np.int64],
     too_few: NDArray[np.bool_],
 ) -> NDArray[np.float64]:

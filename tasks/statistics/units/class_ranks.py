@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,13 +33,23 @@ def class_rank(mean: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[n
     code = np.flatnonzero(count > 0)
     if code.size == 0:
         return rank
-    falling = -mean[:, code]
-    order = np.argsort(falling, axis=1)
-    ordered = np.take_along_axis(falling, order, axis=1)
-    first = np.ones(ordered.shape, np.bool_)
-    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    position = np.where(first, np.arange(1, code.size + 1), 0)
-    filled = np.empty(order.shape, np.int64)
-    np.put_along_axis(filled, order, np.maximum.accumulate(position, axis=1), axis=1)
-    rank[:, code] = filled
+    falling = -mean if code.size == count.size else -mean[:, code]
+    _fill_ranks(falling, np.argsort(falling, axis=1), code, rank)
     return rank
+
+
+@njit(nogil=True, cache=True)
+def _fill_ranks(
+    value: NDArray[np.float64],
+    order: NDArray[np.int64],
+    code: NDArray[np.int64],
+    rank: NDArray[np.int64],
+) -> None:
+    """Fill the rank of each value, the smallest first: that of the k-th in column code[k]."""
+    for unit in range(value.shape[0]):
+        last, shared = np.nan, 0
+        for position in range(code.size):
+            column = order[unit, position]
+            if value[unit, column] != last:
+                last, shared = value[unit, column], position + 1
+            rank[unit, code[column]] = shared

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_CELLS = 2**15
+"""Cells of so many units are looked at together that they stay in the cache."""
+
+
 class MutualInformation(NamedTuple):
     """Mutual information of bin and class in nats, each of shape (unit,)."""
 
@@ -21,32 +25,63 @@ class MutualInformation(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def _information(
-    joint: NDArray[np.int64], plug_in: NDArray[np.float64], excess: NDArray[np.float64]
-) -> None:
-    """Fill the plug-in information and what the correction adds to it."""
+def _margins(
+    joint: NDArray[np.integer],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return images by bin, shape (unit, bin), and by class, and the cells that are not empty."""
     units, bins, classes = joint.shape
+    in_bin = np.zeros((units, bins), np.int64)
+    in_class = np.zeros((units, classes), np.int64)
+    cells = np.zeros(units, np.int64)
     for unit in range(units):
-        in_bin = joint[unit].sum(axis=1)
-        in_class = joint[unit].sum(axis=0)
-        images = in_bin.sum()
-        cells = 0
-        total = 0.0
         for b in range(bins):
+            counts, by_class = joint[unit, b], in_class[unit]
+            images, occupied = np.int64(0), np.int64(0)
             for c in range(classes):
-                n = joint[unit, b, c]
-                if n > 0:
-                    cells += 1
-                    expected = in_bin[b] * in_class[c]
-                    # The integer difference is exact, so independence gives exactly 0.
-                    total += n * np.log1p((images * n - expected) / expected)
-        if images > 0:
-            occupied = (in_bin > 0).sum() + (in_class > 0).sum()
-            plug_in[unit] = max(total / images, 0.0)
-            excess[unit] = (occupied - cells - 1) / (2.0 * images)
+                n = np.int64(counts[c])
+                by_class[c] += n
+                images += n
+                occupied += np.int64(n > 0)
+            in_bin[unit, b] = images
+            cells[unit] += occupied
+    return in_bin, in_class, cells
 
 
-def mutual_information(joint: NDArray[np.int64]) -> MutualInformation:
+# Division by 0 gives infinity, as in NumPy: without a check the loops are vectorised.
+@njit(nogil=True, cache=True, error_model="numpy")
+def _beyond_expected(
+    joint: NDArray[np.integer], in_bin: NDArray[np.int64], in_class: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return (observed - expected) / expected of each cell, 0 where it is empty."""
+    beyond = np.empty(joint.shape)
+    for unit in range(joint.shape[0]):
+        images = in_bin[unit].sum()
+        for b in range(joint.shape[1]):
+            observed, filled = joint[unit, b], beyond[unit, b]
+            for c in range(joint.shape[2]):
+                n = np.int64(observed[c])
+                expected = in_bin[unit, b] * in_class[unit, c]
+                # The integer difference is exact, so independence gives exactly 0.
+                share = np.float64(images * n - expected) / np.float64(expected)
+                filled[c] = share if n > 0 else 0.0
+    return beyond
+
+
+def _information(joint: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the plug-in information and what the correction adds to it, each of shape (unit,)."""
+    in_bin, in_class, cells = _margins(joint)
+    images = np.maximum(in_bin.sum(axis=1), 1)
+    terms = _beyond_expected(joint, in_bin, in_class)
+    # By NumPy, whose logarithms are vectorised, and in place.
+    np.log1p(terms, out=terms)
+    np.multiply(terms, joint, out=terms)
+    total = terms.reshape(len(joint), -1).sum(axis=1)
+    occupied = np.count_nonzero(in_bin, axis=1) + np.count_nonzero(in_class, axis=1)
+    excess = np.where(cells > 0, (occupied - cells - 1) / (2.0 * images), 0.0)
+    return np.maximum(total / images, 0.0), excess
+
+
+def mutual_information(joint: NDArray[np.integer]) -> MutualInformation:
     """Return the mutual information of bin and class, as observed and corrected for bias.
 
     The plug-in estimate sums p(b, c) ln(p(b, c) / (p(b) p(c))) over observed frequencies; it is
@@ -86,7 +121,10 @@ def mutual_information(joint: NDArray[np.int64]) -> MutualInformation:
     if joint.size and joint.min() < 0:
         msg = f"expected counts of 0 or more, got {joint.min()}"
         raise ValueError(msg)
-    plug_in = np.zeros(len(joint))
-    excess = np.zeros(len(joint))
-    _information(np.ascontiguousarray(joint, np.int64), plug_in, excess)
+    plug_in, excess = np.zeros((2, len(joint)))
+    counts = np.ascontiguousarray(joint)
+    step = max(_CELLS // max(counts[:1].size, 1), 1)
+    for first in range(0, len(counts), step):
+        units = slice(first, first + step)
+        plug_in[units], excess[units] = _information(counts[units])
     return MutualInformation(plug_in, np.maximum(plug_in + excess, 0.0))

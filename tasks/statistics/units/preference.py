@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numba import njit
 
 from activarium.tasks.statistics.moments import rest_moments
 from activarium.tasks.statistics.negative_responses import negative_shift
@@ -259,14 +260,29 @@ def class_z(mean: Array) -> Array:
     -------
     z-scores, shape (unit, class).
     """
-    filled = ~np.isnan(mean)
-    classes = np.maximum(filled.sum(axis=1, keepdims=True), 1)
-    # Differences from one class first, so that equal means give exact zeros.
-    first = np.take_along_axis(mean, filled.argmax(axis=1)[:, None], axis=1)
-    centred = np.where(filled, mean - first, 0.0)
-    centred = np.where(filled, centred - centred.sum(axis=1, keepdims=True) / classes, 0.0)
-    sd = np.sqrt((centred**2).sum(axis=1, keepdims=True) / classes)
-    return np.where(filled, ratio(centred, sd, otherwise=0.0), np.nan)
+    z = np.full(mean.shape, np.nan)
+    _standardise(mean, z)
+    return z
+
+
+@njit(nogil=True, cache=True)
+def _standardise(mean: Array, z: Array) -> None:
+    """Fill the z-scores of each unit's class means, but for those that are NaN."""
+    for unit in range(mean.shape[0]):
+        code = np.flatnonzero(~np.isnan(mean[unit]))
+        if code.size == 0:
+            continue
+        # Differences from one class first, so that equal means give exact zeros.
+        centred = mean[unit][code] - mean[unit, code[0]]
+        # Twice, as the first sum rounds: small scores keep their digits.
+        centred -= centred.sum() / code.size
+        centred -= centred.sum() / code.size
+        sd = np.sqrt((centred**2).sum() / code.size)
+        if sd > 0.0:
+            centred /= sd
+        else:
+            centred[:] = 0.0
+        z[unit][code] = centred
 
 
 def hedges_g(moments: ClassMoments) -> Array:
@@ -290,12 +306,15 @@ def hedges_g(moments: ClassMoments) -> Array:
     degrees = moments.images - 2
     if degrees < 2:
         return np.zeros(moments.mean.shape)
-    both = (moments.count > 0) & (rest_count > 0)
-    difference = np.where(both, moments.mean - rest_mean, 0.0)
-    pooled = np.where(both, np.sqrt((moments.m2 + rest_m2) / degrees), 0.0)
-    d = ratio(difference, pooled, otherwise=0.0)
-    d = np.where((pooled == 0) & (difference != 0), np.copysign(np.inf, difference), d)
-    g: Array = np.where(moments.is_constant[:, None], 0.0, d * (1.0 - 3.0 / (4.0 * degrees - 1.0)))
+    difference = moments.mean - rest_mean
+    pooled = np.sqrt((moments.m2 + rest_m2) / degrees)
+    g = np.zeros(moments.mean.shape)
+    np.divide(difference, pooled, out=g, where=pooled > 0)
+    g *= 1.0 - 3.0 / (4.0 * degrees - 1.0)
+    apart = (pooled == 0) & (difference != 0)
+    g[apart] = np.copysign(np.inf, difference[apart])
+    g[:, (moments.count == 0) | (rest_count == 0)] = 0.0
+    g[moments.is_constant] = 0.0
     return g
 
 

@@ -69,6 +69,17 @@ def test_rank_units__equal_scipy_rankdata(images, scale):
     assert_as_scipy(responses, rng.integers(0, CLASSES, images))
 
 
+def test_rank_units__units_that_need_different_widths_lie_side_by_side():
+    # Keys of units of one sign and narrow range fit beside the class into 32 bits, others do not.
+    rng = np.random.default_rng(4)
+    wide = rng.random((40, 300)) < 0.5
+    responses = np.where(wide, rng.normal(size=wide.shape), 1.0).astype(np.float32)
+    for unit in (0, 3, 4, 5, 15, 16, 20, 38):
+        responses[unit] = rng.uniform(1.0, 1.5, 300)
+        responses[unit + 1, :2] = 1e-45, -1e30
+    assert_as_scipy(responses, rng.integers(0, 100, 300), 100)
+
+
 def test_rank_units__hand_worked_case():
     # Ranks of 3, 1, 3, 7, 1: 3.5, 1.5, 3.5, 5, 1.5.
     responses = np.array([[3, 1, 3, 7, 1]], np.float32)

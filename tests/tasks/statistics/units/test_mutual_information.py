@@ -45,6 +45,13 @@ def test_mutual_information__equals_scikit_learn_and_the_sum_of_entropies(joint)
         np.testing.assert_allclose(pair, from_entropies(table), rtol=1e-9, atol=1e-14)
 
 
+def test_mutual_information__many_classes_of_more_units_than_are_looked_at_together():
+    joint = np.random.default_rng(3).poisson(1.5, size=(7, 10, 2_000)).astype(np.int32)
+    joint[2, 3:6], joint[4, :, 100:] = 0, 0
+    expected = [mutual_info_score(None, None, contingency=table) for table in joint]
+    np.testing.assert_allclose(mutual_information(joint).plug_in, expected, rtol=1e-11)
+
+
 def test_mutual_information__hand_worked_case():
     # Of 8 images 2 are expected in each cell: two cells have 3/2 of that and two have 1/2.
     joint = np.array([[[3, 1], [1, 3]]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -149,6 +151,16 @@ def test_class_z__equals_scipy_zscore(recording, result):
     expected = stats.zscore(moments.mean[:, filled], axis=1)
     np.testing.assert_allclose(result["z"][:, filled], expected, rtol=1e-9, atol=1e-12)
     assert np.isnan(result["z"][:, EMPTY]).all()
+
+
+def test_class_z__small_scores_among_many_classes_keep_their_digits():
+    mean = np.random.default_rng(8).normal(size=(3, 1_000))
+    for unit, got in zip(mean, class_z(mean), strict=True):
+        exact = [Fraction(value) for value in unit.tolist()]
+        centred = [value - sum(exact) / len(exact) for value in exact]
+        sd = np.sqrt(float(sum(value**2 for value in centred) / len(centred)))
+        assert np.abs(got).min() < 2e-3
+        np.testing.assert_allclose(got, [float(value) / sd for value in centred], rtol=1e-11)
 
 
 def test_lifetime_sparseness__equals_its_definition(recording, result):
