@@ -21,6 +21,7 @@ from activarium.tasks.stores.recording_store import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -29,11 +30,22 @@ if TYPE_CHECKING:
 FINGERPRINT = "made up"
 
 
-def write_recording(folder: Path, case: Case) -> Recording:
-    """Write a complete recording of channel means, half of them zero, shard by shard."""
-    place, layout = Folder(folder), _layout(case)
+def write_recording(folder: Path, case: Case, layers: Sequence[int] = ()) -> Recording:
+    """Write a complete recording of channel means, half of them zero, shard by shard.
+
+    Parameters
+    ----------
+    folder
+        Where it goes.
+    case
+        Its sizes.
+    layers
+        Units of each layer; by default one layer has all.
+    """
+    sizes = list(layers) or [case.units]
+    place, layout = Folder(folder), _layout(case, len(sizes))
     attributes = {**_attributes(), "shard_images": layout.shard_images}
-    create_store(place, layout, attributes=attributes, coordinates=_coordinates(case))
+    create_store(place, layout, attributes=attributes, coordinates=_coordinates(case, sizes))
     rng = np.random.default_rng(0)
     for shard in layout.shards():
         rows = {
@@ -66,12 +78,12 @@ def _attributes() -> dict[str, Any]:
     return origin | {"batch_size": 1, "preprocessing": {}, "versions": {}}
 
 
-def _layout(case: Case) -> RecordingLayout:
+def _layout(case: Case, layers: int) -> RecordingLayout:
     return RecordingLayout(
         images=case.images,
         units=case.units,
         features=0,
-        layers=case.layers,
+        layers=layers,
         classes=case.classes,
         outputs=case.classes,
         reductions=("mean",),
@@ -90,32 +102,31 @@ def _responses(rng: np.random.Generator, case: Case, shard: Shard) -> NDArray[np
     return np.maximum(rows, 0, out=rows)
 
 
-def _coordinates(case: Case) -> dict[str, NDArray[Any]]:
+def _coordinates(case: Case, sizes: Sequence[int]) -> dict[str, NDArray[Any]]:
     label = _labels(case)
     names = np.array(case.class_names, object)
-    layer = [f"layer{number + 1}" for number in range(case.layers)]
-    # Unit u lies in layer u * layers // units.
-    of_unit = np.arange(case.units) * case.layers // case.units
-    offset = np.searchsorted(of_unit, np.arange(case.layers))
-    channel = np.arange(case.units) - offset[of_unit]
+    layers = np.array([f"layer{place + 1}" for place in range(len(sizes))], object)
+    channels = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
+    owners = np.repeat(layers, sizes)
+    every = np.ones(len(sizes), np.int64)
     return {
         "image": np.array([f"images/{index:08d}.png" for index in range(case.images)], object),
         "label": label,
         "image_class": names[label],
         "class": names,
         "unit": np.array(
-            [f"{layer[n]}/{c}" for n, c in zip(of_unit, channel, strict=True)], object
+            [f"{each}/{unit}" for each, unit in zip(owners, channels, strict=True)], object
         ),
-        "unit_layer": np.array(layer, object)[of_unit],
-        "unit_channel": channel.astype(np.int32),
-        "layer": np.array(layer, object),
-        "layer_kind": np.array(["conv"] * case.layers, object),
-        "layer_activation": np.array(["relu"] * case.layers, object),
-        "layer_depth": np.arange(case.layers),
-        "layer_offset": offset,
-        "layer_size": np.bincount(of_unit),
-        "layer_height": np.ones(case.layers, int),
-        "layer_width": np.ones(case.layers, int),
+        "unit_layer": owners,
+        "unit_channel": channels,
+        "layer": layers,
+        "layer_kind": np.full(len(sizes), "conv", object),
+        "layer_activation": np.full(len(sizes), "relu", object),
+        "layer_depth": np.arange(len(sizes)),
+        "layer_offset": np.cumsum([0, *sizes[:-1]]),
+        "layer_size": np.array(sizes),
+        "layer_height": every,
+        "layer_width": every,
     }
 
 

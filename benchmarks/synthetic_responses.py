@@ -28,8 +28,6 @@ class Case:
     images: int
     units: int
     classes: int
-    layers: int = 1
-    """Layers that share the units evenly."""
 
     def __str__(self) -> str:
         """Return the case in words."""

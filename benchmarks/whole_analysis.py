@@ -32,12 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 NAME = "synthetic"
-CASES = {
-    "images": Case(1_000_000, 5_000, 10, layers=20),
-    "classes": Case(50_000, 5_000, 1_000, layers=20),
-}
+CASES = {"images": Case(1_000_000, 5_000, 10), "classes": Case(50_000, 5_000, 1_000)}
 """20 GB and 1 GB on disk."""
-QUICK = {"images": Case(2_000, 300, 10, layers=2), "classes": Case(2_000, 100, 100, layers=2)}
+QUICK = {"images": Case(2_000, 300, 10), "classes": Case(2_000, 100, 100)}
+LAYERS, FEW_LAYERS = 20, 2
+"""Layers that share the units evenly."""
 
 
 class Stages:
@@ -72,13 +71,13 @@ def measure_here(root: Path, permutations: int) -> None:
     print(json.dumps([stages.seconds, before, status_bytes("VmHWM")]))
 
 
-def measure(case: Case, folder: str | None, permutations: int) -> list[str]:
+def measure(case: Case, layers: int, folder: str | None, permutations: int) -> list[str]:
     """Write a recording, analyse it in a process of its own, and return a line of the table."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         root = Path(name) / "atlas"
         path = Path(Atlas(root).recordings) / f"{NAME}.zarr"
         path.parent.mkdir(parents=True)
-        write_recording(path, case)
+        write_recording(path, case, [case.units // layers] * layers)
         command = [sys.executable, __file__, "--measure", str(root)]
         command += ["--permutations", str(permutations)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -86,7 +85,7 @@ def measure(case: Case, folder: str | None, permutations: int) -> list[str]:
     seconds, before, peak = json.loads(done.stdout)
     stages = ", ".join(f"{what} {taken:.0f} s" for what, taken in seconds.items() if what != "all")
     return [
-        f"{case}, {case.layers} layers", f"{seconds['all']:.0f} s", stages,
+        f"{case}, {layers} layers", f"{seconds['all']:.0f} s", stages,
         f"{1e9 * seconds['all'] / (case.images * case.units):.0f} ns",
         f"{before / 2**20:,.0f} MiB", f"{peak / 2**20:,.0f} MiB", f"{tables / 2**20:,.0f} MiB",
     ]  # fmt: skip
@@ -115,9 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Only here: it imports torch, which the process that is measured does not need.
     from timings import circumstances, table
 
-    cases = QUICK if asked.quick else CASES
+    cases, layers = (QUICK, FEW_LAYERS) if asked.quick else (CASES, LAYERS)
     lines = [
-        measure(case, asked.folder, asked.permutations)
+        measure(case, layers, asked.folder, asked.permutations)
         for name, case in cases.items()
         if asked.case in (None, name)
     ]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from activarium.flows.progress_bars import current_progress
 from activarium.schemas.analysis_config import SHUFFLE
 from activarium.schemas.atlas import Atlas
+from activarium.schemas.compare_config import CompareConfig
 from activarium.schemas.config import (
     AnalyseConfig,
     EmbedConfig,
@@ -101,6 +102,25 @@ def embed_stage(
     return embed(atlas, opened, config=config, progress=current_progress())
 
 
+def compare_stage(
+    recordings: Sequence[str],
+    config: CompareConfig,
+    root: Path,
+    recordings_at: str | None = None,
+) -> TablesReceipt:
+    """Compare the layers of one recording, or of several."""
+    from activarium.tasks.similarity.compare import compare
+    from activarium.tasks.stores.recording import open_recording
+
+    atlas = Atlas(root, recordings_at)
+    opened = [open_recording(atlas, each) for each in recordings]
+    if config.against is not None:
+        beside = open_recording(atlas, config.against)
+        config = config.model_copy(update={"against": beside.name})
+        opened = [*(each for each in opened if each.name != beside.name), beside]
+    return compare(atlas, opened, config=config, progress=current_progress())
+
+
 def report_stage(
     recordings: Sequence[str],
     name: str,
@@ -117,7 +137,7 @@ def report_stage(
 
 
 class Stages(Protocol):
-    """The five stages, plain or as Prefect flows."""
+    """The six stages, plain or as Prefect flows."""
 
     def train(self, config: RunConfig, root: Path) -> CheckpointReceipt:
         """Train the configured model."""
@@ -146,6 +166,16 @@ class Stages(Protocol):
         """Make one recording's maps."""
         ...
 
+    def compare(
+        self,
+        recordings: list[str],
+        config: CompareConfig,
+        root: Path,
+        recordings_at: str | None = None,
+    ) -> TablesReceipt:
+        """Compare layers."""
+        ...
+
     def report(
         self,
         recordings: Sequence[str],
@@ -166,6 +196,7 @@ class PlainStages:
     record = staticmethod(record_stage)
     analyse = staticmethod(analyse_stage)
     embed = staticmethod(embed_stage)
+    compare = staticmethod(compare_stage)
     report = staticmethod(report_stage)
 
 

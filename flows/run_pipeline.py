@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow
 
 from activarium.flows.analyse_preferences import analyse_preferences
+from activarium.flows.compare_recordings import compare_recordings
 from activarium.flows.embed_images import embed_images
 from activarium.flows.pipeline import RunReceipt, run_stages
 from activarium.flows.record_activations import record_activations
@@ -24,6 +25,7 @@ class FlowStages:
     record = staticmethod(record_activations)
     analyse = staticmethod(analyse_preferences)
     embed = staticmethod(embed_images)
+    compare = staticmethod(compare_recordings)
     report = staticmethod(write_report_page)
 
 

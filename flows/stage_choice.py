@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def choose_stages(root: Path, *, verbose: bool, no_prefect: bool) -> Stages:
-    """Return the five stages as plain functions or as Prefect flows.
+    """Return the stages as plain functions or as Prefect flows.
 
     Prefect is imported only where it is used, after its settings are in place.
     """

@@ -33,7 +33,7 @@ def tables_page() -> str:
         "",
         f"Format version {FORMAT_VERSION}. Each table is a folder `tables/<table>/` with the Hive "
         "partition `recording=<id>`, one immutable file per recording (embeddings: per recording, "
-        "layer and method). Every column carries its description and unit in the Arrow field's "
+        "layer and method; similarities and unit_matches: per pair of recordings). Every column carries its description and unit in the Arrow field's "
         "metadata; every file carries page checksums, and its sha256 is at "
         "`checksums/<table>/recording=<id>/<file>.sha256`.",
         "",

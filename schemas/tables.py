@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from activarium.schemas.columns import Table, flag, integer, real, share, text
 from activarium.schemas.layer_tables import CLASS_PAIRS, DEPTH_TRENDS, LAYERS
+from activarium.schemas.similarity_tables import SIMILARITIES, UNIT_MATCHES
 from activarium.schemas.unit_tables import EXEMPLARS, UNIT_CLASSES, UNIT_TARGETS, UNITS
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "LAYERS",
     "RECORDINGS",
     "RECORDING_TYPE",
+    "SIMILARITIES",
     "TABLES",
     "UNITS",
     "UNIT_CLASSES",
+    "UNIT_MATCHES",
     "UNIT_TARGETS",
 ]
 
@@ -144,6 +147,8 @@ TABLES: dict[str, Table] = {
         EXEMPLARS,
         EMBEDDINGS,
         EMBEDDING_QUALITY,
+        SIMILARITIES,
+        UNIT_MATCHES,
     )
 }
 

@@ -234,3 +234,29 @@ def test_statistics_peers__difference_is_relative_but_for_p_that_underflow(bench
     own = np.array([[2.0, 4.0]]), np.array([[0.5, 1e-310]])
     other = np.array([[2.0, 4.1]]), np.array([[0.5, 0.0]])
     assert module.largest_difference(own, other) == pytest.approx(0.025)
+
+
+def test_similarity__direct_cka_is_that_of_formulas_and_pairs_are_spread(benchmark):
+    module = benchmark("similarity")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 4)).astype(np.float32)
+    y = (x @ rng.normal(size=(4, 3)) + rng.normal(size=(30, 3))).astype(np.float32)
+    k, l = module.centred_gram(x), module.centred_gram(y)  # noqa: E741
+    cosine = (k * l).sum() / np.linalg.norm(k) / np.linalg.norm(l)
+    cka, debiased = module.direct_cka(k, l)
+    assert cka == pytest.approx(cosine)
+    assert 0 < debiased < cka
+    assert sum(module.layer_sizes(64)) == 14_026
+    assert len(module.layer_sizes(64)) == 59
+    names = {name for pair in module.some_pairs(59, 3) for name in pair}
+    assert names <= {f"layer{place + 1}" for place in range(59)}
+
+
+def test_similarity__quick_run_agrees_with_matrices_of_images(benchmark, capsys, tmp_path):
+    arguments = ["--quick", "--pairs", "1", "--folder", str(tmp_path)]
+    benchmark("similarity").main(arguments)
+    rows = cells_of(capsys.readouterr().out)[2:]
+    assert [row[0].partition(",")[0] for row in rows[:3]] == ["cka", "procrustes", "rsa"]
+    assert rows[0][4].startswith("1 / ")
+    assert float(rows[0][5].split()[1]) < 1e-9
+    assert not list(tmp_path.iterdir())

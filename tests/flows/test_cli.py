@@ -58,7 +58,8 @@ def activarium(monkeypatch, capsys):
 
 
 COMMANDS = [
-    "demo", "run", "train", "record", "analyse", "embed", "report", "list", "verify", "query",
+    "demo", "run", "train", "record", "analyse", "embed", "compare", "report", "list", "verify",
+    "query",
 ]  # fmt: skip
 
 
@@ -178,6 +179,7 @@ def test_query__json_is_valid_for_values_that_json_lacks(activarium, tmp_path):
         ["record", "TINY"],
         ["analyse", "x"],
         ["embed", "x"],
+        ["compare", "x"],
         ["report", "x"],
     ],
 )

@@ -32,6 +32,10 @@ RELIED_ON = {
     "exemplars": "layer channel unit class exemplar_rank image response",
     "embeddings": "layer method image x y z",
     "embedding_quality": "layer method trustworthiness knn_purity",
+    "similarities": "layer other_recording other_layer features images cka cka_debiased rsa "
+    "rsa_images procrustes alignment_r2",
+    "unit_matches": "unit layer channel other_recording same_r preferred_class "
+    "other_preferred_class kept_class best_unit best_r assigned_unit assigned_r",
 }
 COLUMNS = [(table, column) for table in TABLES.values() for column in table.columns]
 NAMES = [f"{table.name}.{column.name}" for table, column in COLUMNS]

@@ -1,0 +1,84 @@
+"""The command that compares the layers of recordings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from activarium.flows.cli_options import (
+    DEFAULT_ROOT,
+    Json,
+    NoPrefect,
+    RecordingsAt,
+    Root,
+    Verbose,
+)
+from activarium.flows.output import err, print_notices, print_receipt
+from activarium.flows.progress_bars import progress_bars
+from activarium.flows.stage_choice import choose_stages
+from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
+
+app = typer.Typer()
+
+
+@app.command()
+def compare(
+    recordings: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECORDING...",
+            help="One: its layers with each other. Several, of the same images: up to four each "
+            "with each, more each with the last.",
+        ),
+    ],
+    against: Annotated[
+        str | None,
+        typer.Option("--with", metavar="RECORDING", help="Compare each with this one instead."),
+    ] = None,
+    layers: Annotated[
+        list[str] | None, typer.Option("--layer", help="Glob of layers; repeatable.")
+    ] = None,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option("--measure", help="cka, rsa, procrustes or units; repeatable; default all."),
+    ] = None,
+    rsa_images: Annotated[
+        int, typer.Option(min=3, help="Images at most in RSA: a seeded sample.")
+    ] = 2_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of that sample.")] = 0,
+    scheduler: Annotated[
+        str, typer.Option(help="Dask: threads, processes, synchronous, or tcp://host:port.")
+    ] = "threads",
+    root: Root = DEFAULT_ROOT,
+    recordings_at: RecordingsAt = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    no_prefect: NoPrefect = False,
+) -> None:
+    """Compare layers by CKA, RSA and Procrustes, and match units between recordings.
+
+    Example: [bold]activarium compare two-block-cnn-epoch two-block-cnn-untrained[/]
+    """
+    from activarium.flows.configuration import parse_section
+    from activarium.schemas.compare_config import CompareConfig
+
+    chosen = {"layers": layers, "measures": measures}
+    settings = {name: tuple(value) for name, value in chosen.items() if value}
+    config = parse_section(
+        CompareConfig,
+        {
+            "against": against,
+            "rsa_images": rsa_images,
+            "seed": seed,
+            "scheduler": scheduler,
+            **settings,
+        },
+        where="compare",
+    )
+    check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
+    with progress_bars(err):
+        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
+        receipt = stages.compare(recordings, config, root, recordings_at)
+    print_notices(receipt.notices)
+    print_receipt(receipt, json=json, text=f"compared {receipt.recording}")

@@ -1,0 +1,37 @@
+"""The flow that compares the layers of recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow
+
+from activarium.flows.pipeline import compare_stage
+from activarium.flows.retrying import retried_task
+from activarium.schemas.compare_config import CompareConfig
+from activarium.schemas.receipts import TablesReceipt
+
+compare_task = retried_task(compare_stage, name="compare layers")
+
+
+@flow(name="compare", persist_result=False)
+def compare_recordings(
+    recordings: list[str],
+    config: CompareConfig | None = None,
+    root: Path = Path("atlas"),
+    recordings_at: str | None = None,
+) -> TablesReceipt:
+    """Compare the layers of one recording, or of several of the same images.
+
+    Parameters
+    ----------
+    recordings
+        Ids of complete recordings, or the beginnings of them.
+    config
+        Layers, measures, and what the recordings are compared with.
+    root
+        The atlas folder.
+    recordings_at
+        Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
+    """
+    return compare_task(recordings, config or CompareConfig(), root, recordings_at)
