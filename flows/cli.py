@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from activarium.flows import cli_atlas, cli_compare, cli_run, cli_stages
+from activarium.flows import cli_atlas, cli_compare, cli_run, cli_stages, cli_watch
 from activarium.flows.cli_options import Session
 from activarium.flows.interruption import INTERRUPTED, end_soon_after_interruption
 from activarium.flows.output import err, print_error
@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for commands in (cli_run, cli_stages, cli_compare, cli_atlas):
+for commands in (cli_run, cli_stages, cli_compare, cli_watch, cli_atlas):
     app.add_typer(commands.app)
 
 

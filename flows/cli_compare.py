@@ -17,6 +17,7 @@ from activarium.flows.cli_options import (
 from activarium.flows.output import err, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages
+from activarium.schemas.errors import UserError
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
 
 app = typer.Typer()
@@ -25,13 +26,21 @@ app = typer.Typer()
 @app.command()
 def compare(
     recordings: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="RECORDING...",
             help="One: its layers with each other. Several, of the same images: up to four each "
             "with each, more each with the last.",
         ),
-    ],
+    ] = None,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Instead of recordings: each checkpoint of a series with its last, and a page of "
+            "how the layers change; a name, its beginning or a glob; repeatable."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Names the page of series.")] = "training",
     against: Annotated[
         str | None,
         typer.Option("--with", metavar="RECORDING", help="Compare each with this one instead."),
@@ -58,7 +67,8 @@ def compare(
 ) -> None:
     """Compare layers by CKA, RSA and Procrustes, and match units between recordings.
 
-    Example: [bold]activarium compare two-block-cnn-epoch two-block-cnn-untrained[/]
+    Examples: [bold]activarium compare two-block-cnn-epoch two-block-cnn-untrained[/],
+    [bold]activarium compare --series healthy --series broken[/]
     """
     from activarium.flows.configuration import parse_section
     from activarium.schemas.compare_config import CompareConfig
@@ -76,9 +86,17 @@ def compare(
         },
         where="compare",
     )
+    if bool(recordings) == bool(series):
+        raise UserError("expected recordings or --series, and not both")
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.compare(recordings, config, root, recordings_at)
+        if series:
+            found = stages.compare_series(series, config, root, name, recordings_at)
+            print_notices(found.notices)
+            text = f"compared the series {', '.join(found.series)}: {found.report.path}"
+            print_receipt(found, json=json, text=text)
+            return
+        receipt = stages.compare(recordings or [], config, root, recordings_at)
     print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"compared {receipt.recording}")

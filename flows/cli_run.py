@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,10 +30,12 @@ from activarium.flows.output import (
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages, start_prefect
 from activarium.schemas.atlas import Atlas
+from activarium.schemas.errors import UserError
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, RECORD_FLOOR_BYTES, check_atlas
 
 if TYPE_CHECKING:
     from activarium.schemas.config import RunConfig
+    from activarium.schemas.receipts import SeriesReceipt
 
 app = typer.Typer()
 
@@ -61,16 +64,21 @@ def _run(
 
     atlas = Atlas(root, recordings_at)
     summary = summarise(atlas, receipt.report.recordings)
-    notices = [line for each in receipt.recordings for line in each.notices]
+    notices = [*(receipt.series.notices if receipt.series is not None else ())]
+    notices += [line for each in receipt.recordings for line in each.notices]
     notices += [line for each in receipt.tables for line in each.notices]
+    notices = list(dict.fromkeys(notices))
     print_notices(notices)
     if json:
         more = {"made": receipt.made, "report": receipt.report.path, "notices": notices}
+        if receipt.series is not None:
+            more["series"] = receipt.series.model_dump(mode="json")
         print_json({**summary, **more})
-        return
-    print_summary(summary, receipt, atlas)
-    if not receipt.made:
-        out.print("nothing was made anew: all of this was there and is current")
+    else:
+        print_summary(summary, receipt, atlas)
+        if not receipt.made:
+            out.print("nothing was made anew: all of this was there and is current")
+    _end_with_failures(receipt.series)
 
 
 @app.command()
@@ -123,7 +131,7 @@ def train(
     verbose: Verbose = False,
     no_prefect: NoPrefect = False,
 ) -> None:
-    """Train the configured model; one checkpoint per epoch.
+    """Train the configured model; one checkpoint per epoch, and more where that is asked.
 
     Example: [bold]activarium train examples/fashion_mnist.yaml --set training.epochs=3[/]
     """
@@ -155,6 +163,18 @@ def record(
             "record the others. Whoever ends last completes the recording.",
         ),
     ] = "1/1",
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|GLOB|trained",
+            help="Record every checkpoint of a series, in the order of their steps: the weights "
+            "files of a folder or a glob, or all checkpoints of the configured training.",
+        ),
+    ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the series; by default the folder's name."),
+    ] = None,
     dask: Annotated[
         str | None,
         typer.Option(
@@ -192,13 +212,20 @@ def record(
     from activarium.flows.configuration import parse_section
     from activarium.schemas.config import RecordCall
 
-    settings = _with_flags(_load(config, overrides), devices=devices, strict=strict)
+    named = {"model.checkpoints": checkpoints, "model.series": series}
+    given = [f"{key}={dumps(value)}" for key, value in named.items() if value is not None]
+    loaded = _load(config, [*(overrides or ()), *given])
+    settings = _with_flags(loaded, devices=devices, strict=strict)
     call = parse_section(RecordCall, {"part": part, "dask": dask, "repair": repair}, where="record")
     check_atlas(root, needed=RECORD_FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        from activarium.flows.pipeline import obtain_checkpoint
+        from activarium.flows.pipeline import obtain_checkpoint, obtain_series
 
+        if settings.model.checkpoints is not None:
+            found = obtain_series(settings, root, stages, call, recordings_at)
+            _print_series(found, json=json)
+            return
         checkpoint = obtain_checkpoint(settings, root, stages)
         receipt = stages.record(settings, checkpoint, root, call, recordings_at)
     print_notices(receipt.notices)
@@ -211,6 +238,28 @@ def record(
     print_receipt(receipt, json=json, text=text)
     if not json:
         print_invalid(receipt.invalid)
+
+
+def _print_series(receipt: SeriesReceipt, *, json: bool) -> None:
+    """Print what was recorded of a series; end with an error where a checkpoint failed."""
+    said = [line for each in receipt.recordings for line in each.notices]
+    print_notices([*receipt.notices, *said])
+    series = sorted({str(each.series) for each in receipt.checkpoints})
+    text = f"recorded {len(receipt.recordings)} checkpoints of {', '.join(series)}"
+    left = sum(each.shards_left for each in receipt.recordings)
+    text += f"; {left} shards are still to be recorded by other parts" if left else ""
+    print_receipt(receipt, json=json, text=text)
+    if not json:
+        for each in receipt.recordings:
+            out.print(f"  {each.recording}")
+        print_invalid([name for each in receipt.recordings for name in each.invalid])
+    _end_with_failures(receipt)
+
+
+def _end_with_failures(receipt: SeriesReceipt | None) -> None:
+    failure = None if receipt is None else receipt.failure
+    if failure is not None:
+        raise UserError(failure)
 
 
 def _with_flags(config: RunConfig, *, devices: str | None, strict: bool) -> RunConfig:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from prefect import flow
 
-from activarium.flows.pipeline import compare_stage
+from activarium.flows.pipeline import SeriesComparison, compare_series_stage, compare_stage
 from activarium.flows.retrying import retried_task
 from activarium.schemas.compare_config import CompareConfig
 from activarium.schemas.receipts import TablesReceipt
 
 compare_task = retried_task(compare_stage, name="compare layers")
+compare_series_task = retried_task(compare_series_stage, name="compare series")
 
 
 @flow(name="compare", persist_result=False)
@@ -35,3 +36,29 @@ def compare_recordings(
         Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
     """
     return compare_task(recordings, config or CompareConfig(), root, recordings_at)
+
+
+@flow(name="compare-series", persist_result=False)
+def compare_series(
+    series: list[str],
+    config: CompareConfig | None = None,
+    root: Path = Path("atlas"),
+    name: str = "training",
+    recordings_at: str | None = None,
+) -> SeriesComparison:
+    """Compare each checkpoint of some series with its last, and write the page of them.
+
+    Parameters
+    ----------
+    series
+        Names of series, beginnings of them, or globs.
+    config
+        Layers and measures.
+    root
+        The atlas folder.
+    name
+        Names the page.
+    recordings_at
+        Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
+    """
+    return compare_series_task(series, config or CompareConfig(), root, name, recordings_at)

@@ -22,12 +22,17 @@ PATHS = (
     ("test_set", "path"),
     ("model", "weights"),
     ("model", "architecture"),
+    ("model", "checkpoints"),
+    ("training", "initial_weights"),
     ("analyse", "classes"),
 )
 """Settings that may name a file; in a file's own settings they are relative to that file."""
 
 WEIGHT_FILES = re.compile(r"[/\\]|\.(safetensors|pt|pt2|pth|bin|ckpt)$")
 """What tells a weights file from a keyword or the name of torchvision's weights."""
+
+TRAINED = "trained"
+"""model.checkpoints of the run's own training, which is no folder."""
 
 EXPORT = "export:"
 """Begins a model.architecture that is a file."""
@@ -145,5 +150,6 @@ def _resolve_paths(settings: dict[str, Any], folder: Path) -> None:
             continue
         prefix, file = (EXPORT, value[len(EXPORT) :]) if value.startswith(EXPORT) else ("", value)
         is_file = bool(prefix) if key == "architecture" else WEIGHT_FILES.search(value)
-        if key in {"path", "classes"} or is_file:
+        is_folder = key == "checkpoints" and value != TRAINED
+        if key in {"path", "classes"} or is_file or is_folder:
             inner[key] = f"{prefix}{folder / Path(file).expanduser()}"

@@ -22,12 +22,33 @@ from activarium.schemas.receipts import (
     CheckpointReceipt,
     RecordingReceipt,
     ReportReceipt,
+    SeriesReceipt,
     TablesReceipt,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+class SeriesComparison(BaseModel):
+    """What was made or found of a comparison of series."""
+
+    model_config = ConfigDict(frozen=True)
+
+    series: tuple[str, ...]
+    tables: tuple[TablesReceipt, ...]
+    report: ReportReceipt
+
+    @property
+    def made(self) -> bool:
+        """Whether anything was made anew."""
+        return self.report.made or any(each.made for each in self.tables)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What has to be said of it."""
+        return tuple(notice for each in self.tables for notice in each.notices)
 
 
 WHOLE = RecordCall()
@@ -41,9 +62,11 @@ class RunReceipt(BaseModel):
 
     checkpoint: CheckpointReceipt
     recordings: tuple[RecordingReceipt, ...]
-    """The model's own recording first, then the controls."""
+    """The model's own recording first, then the controls, then those of earlier checkpoints."""
     tables: tuple[TablesReceipt, ...]
     report: ReportReceipt
+    series: SeriesReceipt | None = None
+    """What was made of a series of checkpoints, of which the last is the model's own."""
 
     @property
     def made(self) -> bool:
@@ -72,6 +95,20 @@ def record_stage(
 
     atlas = Atlas(root, recordings_at)
     return record_spread(atlas, config, checkpoint, call=call, progress=current_progress())
+
+
+def record_series_stage(
+    config: RunConfig,
+    root: Path,
+    trained: Path | None = None,
+    call: RecordCall = WHOLE,
+    recordings_at: str | None = None,
+) -> SeriesReceipt:
+    """Record every checkpoint of the configured series."""
+    from activarium.tasks.recording.checkpoint_series import record_series
+
+    atlas, progress = Atlas(root, recordings_at), current_progress()
+    return record_series(atlas, config, call=call, trained=trained, progress=progress)
 
 
 def analyse_stage(
@@ -121,6 +158,35 @@ def compare_stage(
     return compare(atlas, opened, config=config, progress=current_progress())
 
 
+def compare_series_stage(
+    series: Sequence[str],
+    config: CompareConfig,
+    root: Path,
+    name: str = "training",
+    recordings_at: str | None = None,
+) -> SeriesComparison:
+    """Compare each checkpoint of some series with its last, and write the page of them."""
+    from activarium.tasks.reporting.series_page import write_series_page
+    from activarium.tasks.series.find_series import find_series
+    from activarium.tasks.series.tabulate import tabulate_series
+    from activarium.tasks.similarity.compare import compare
+
+    atlas, progress = Atlas(root, recordings_at), current_progress()
+    found = find_series(atlas, series)
+    tables = []
+    for members in found.values():
+        if len(members) == 1:
+            continue
+        beside = config.model_copy(update={"against": members[-1].name})
+        tables.append(compare(atlas, members, config=beside, progress=progress))
+    whole = [each for members in found.values() for each in members]
+    with progress(f"tabulating {', '.join(found)}", None):
+        tables.append(tabulate_series(atlas, whole))
+        names = [each.name for each in whole]
+        page = write_series_page(atlas, names, name=name)
+    return SeriesComparison(series=tuple(found), tables=tuple(tables), report=page)
+
+
 def report_stage(
     recordings: Sequence[str],
     name: str,
@@ -154,6 +220,17 @@ class Stages(Protocol):
         """Record one checkpoint."""
         ...
 
+    def record_series(
+        self,
+        config: RunConfig,
+        root: Path,
+        trained: Path | None = None,
+        call: RecordCall = WHOLE,
+        recordings_at: str | None = None,
+    ) -> SeriesReceipt:
+        """Record every checkpoint of a series."""
+        ...
+
     def analyse(
         self, recording: str, config: AnalyseConfig, root: Path, recordings_at: str | None = None
     ) -> TablesReceipt:
@@ -176,6 +253,17 @@ class Stages(Protocol):
         """Compare layers."""
         ...
 
+    def compare_series(
+        self,
+        series: list[str],
+        config: CompareConfig,
+        root: Path,
+        name: str = "training",
+        recordings_at: str | None = None,
+    ) -> SeriesComparison:
+        """Compare the checkpoints of series, and write the page of them."""
+        ...
+
     def report(
         self,
         recordings: Sequence[str],
@@ -194,9 +282,11 @@ class PlainStages:
 
     train = staticmethod(train_stage)
     record = staticmethod(record_stage)
+    record_series = staticmethod(record_series_stage)
     analyse = staticmethod(analyse_stage)
     embed = staticmethod(embed_stage)
     compare = staticmethod(compare_stage)
+    compare_series = staticmethod(compare_series_stage)
     report = staticmethod(report_stage)
 
 
@@ -209,12 +299,31 @@ def obtain_checkpoint(config: RunConfig, root: Path, stages: Stages) -> Checkpoi
     return choose_checkpoint(config.model)
 
 
+def obtain_series(
+    config: RunConfig,
+    root: Path,
+    stages: Stages,
+    call: RecordCall = WHOLE,
+    recordings_at: str | None = None,
+) -> SeriesReceipt:
+    """Record the configured series of checkpoints, trained first where that is asked."""
+    trained = stages.train(config, root).path if config.model.is_trained_here else None
+    folder = None if trained is None else trained.parent
+    return stages.record_series(config, root, folder, call, recordings_at)
+
+
 def run_stages(
     config: RunConfig, root: Path, stages: Stages, recordings_at: str | None = None
 ) -> RunReceipt:
     """Run everything from a test set and a model to tables and a page."""
-    checkpoint = obtain_checkpoint(config, root, stages)
-    recordings = [stages.record(config, checkpoint, root, WHOLE, recordings_at)]
+    series = None
+    if config.model.checkpoints is not None:
+        series = obtain_series(config, root, stages, WHOLE, recordings_at)
+        *earlier, main = series.recordings
+        checkpoint, recordings = series.checkpoints[-1], [main]
+    else:
+        checkpoint, earlier = obtain_checkpoint(config, root, stages), []
+        recordings = [stages.record(config, checkpoint, root, WHOLE, recordings_at)]
     if "untrained" in config.controls and config.model.weights != "untrained":
         from activarium.tasks.recording.checkpoints import untrained_control
 
@@ -222,15 +331,17 @@ def run_stages(
         start = obtain_checkpoint(control, root, stages)
         recordings.append(stages.record(control, start, root, WHOLE, recordings_at))
     names = [each.recording for each in recordings]
-    tables = analyse_with_controls(config, names, root, stages, recordings_at)
-    shown = [each.recording for each in tables]
+    before = [each.recording for each in earlier]
+    tables = analyse_with_controls(config, names, root, stages, recordings_at, before)
+    shown = [each.recording for each in tables[: len(names)]]
     tables.append(stages.embed(names[0], config.embed, root, recordings_at))
     report = stages.report(shown, config.name, config.report, root, recordings_at)
     return RunReceipt(
         checkpoint=checkpoint,
-        recordings=tuple(recordings),
+        recordings=(*recordings, *earlier),
         tables=tuple(tables),
         report=report,
+        series=series,
     )
 
 
@@ -240,11 +351,16 @@ def analyse_with_controls(
     root: Path,
     stages: Stages,
     recordings_at: str | None = None,
+    earlier: Sequence[str] = (),
 ) -> list[TablesReceipt]:
-    """Tabulate a recording beside its controls, which come first; return its own tables first."""
+    """Tabulate a recording beside its controls, which come first; return its own tables first.
+
+    The recordings of earlier checkpoints, beside the same controls, come last.
+    """
     main, *untrained = names
     own = {*config.analyse.controls, *({SHUFFLE} & {*config.controls})}
     settings = config.analyse.model_copy(update={"controls": tuple(sorted(own))})
     tables = [stages.analyse(name, settings, root, recordings_at) for name in untrained]
     beside = settings.model_copy(update={"controls": (*settings.controls, *untrained)})
-    return [stages.analyse(main, beside, root, recordings_at), *tables]
+    tables.insert(0, stages.analyse(main, beside, root, recordings_at))
+    return tables + [stages.analyse(name, beside, root, recordings_at) for name in earlier]

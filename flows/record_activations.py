@@ -1,4 +1,4 @@
-"""The flow that records a model's answers to a test set."""
+"""The flows that record answers to a test set: of a model, and of every checkpoint of a series."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 from prefect import flow
 
-from activarium.flows.pipeline import WHOLE, record_stage
+from activarium.flows.pipeline import WHOLE, record_series_stage, record_stage
 from activarium.flows.retrying import retried_task
 from activarium.schemas.config import RecordCall, RunConfig
-from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
+from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt, SeriesReceipt
 
 record_task = retried_task(record_stage, name="record shards")
+record_series_task = retried_task(record_series_stage, name="record checkpoints")
 
 
 @flow(name="record", flow_run_name="record {config.name}", persist_result=False)
@@ -38,3 +39,29 @@ def record_activations(
         Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
     """
     return record_task(config, checkpoint, root, call, recordings_at)
+
+
+@flow(name="record-series", flow_run_name="record series {config.name}", persist_result=False)
+def record_checkpoints(
+    config: RunConfig,
+    root: Path = Path("atlas"),
+    trained: Path | None = None,
+    call: RecordCall = WHOLE,
+    recordings_at: str | None = None,
+) -> SeriesReceipt:
+    """Record every checkpoint of a series; recordings that are complete are not repeated.
+
+    Parameters
+    ----------
+    config
+        The run; `model.checkpoints` says which files.
+    root
+        The atlas folder.
+    trained
+        The folder of a training, where its own checkpoints are meant.
+    call
+        Which part of each recording is made, and whether a Dask cluster makes it.
+    recordings_at
+        Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
+    """
+    return record_series_task(config, root, trained, call, recordings_at)

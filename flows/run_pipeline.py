@@ -8,10 +8,10 @@ from pathlib import Path
 from prefect import flow
 
 from activarium.flows.analyse_preferences import analyse_preferences
-from activarium.flows.compare_recordings import compare_recordings
+from activarium.flows.compare_recordings import compare_recordings, compare_series
 from activarium.flows.embed_images import embed_images
 from activarium.flows.pipeline import RunReceipt, run_stages
-from activarium.flows.record_activations import record_activations
+from activarium.flows.record_activations import record_activations, record_checkpoints
 from activarium.flows.train_model import train_model
 from activarium.flows.write_report_page import write_report_page
 from activarium.schemas.config import RunConfig
@@ -23,9 +23,11 @@ class FlowStages:
 
     train = staticmethod(train_model)
     record = staticmethod(record_activations)
+    record_series = staticmethod(record_checkpoints)
     analyse = staticmethod(analyse_preferences)
     embed = staticmethod(embed_images)
     compare = staticmethod(compare_recordings)
+    compare_series = staticmethod(compare_series)
     report = staticmethod(write_report_page)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the tables' columns, in every file's metadata."""
 
 
@@ -70,9 +70,11 @@ def text(name: str, description: str, *, nullable: bool = False) -> Column:
     return Column(name, pa.string(), description, nullable=nullable)
 
 
-def integer(name: str, description: str, unit: str = "", *, low: float | None = 0) -> Column:
+def integer(
+    name: str, description: str, unit: str = "", *, low: float | None = 0, nullable: bool = False
+) -> Column:
     """Return a column of whole numbers."""
-    return Column(name, pa.int64(), description, unit, low=low)
+    return Column(name, pa.int64(), description, unit, low=low, nullable=nullable)
 
 
 def flag(name: str, description: str, *, nullable: bool = False) -> Column:

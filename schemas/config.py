@@ -11,6 +11,7 @@ from activarium.schemas.analysis_config import AnalyseConfig, EmbedConfig, Metho
 from activarium.schemas.layers import KINDS, Kind
 from activarium.schemas.layout import Reduction
 from activarium.schemas.settings import Config
+from activarium.schemas.training_config import TrainingConfig
 
 __all__ = [
     "AnalyseConfig",
@@ -160,6 +161,12 @@ class ModelConfig(Config):
     """Name in the atlas; by default the architecture and width."""
     checkpoint: str | None = None
     """Name of this state of the model; by default it follows from the weights."""
+    checkpoints: str | None = None
+    """A series of states instead of one, recorded each, in the order of their steps: a folder of
+    weights files, a glob of files or of folders, or `trained` for all checkpoints of this run's
+    training; see docs/training.md."""
+    series: str | None = None
+    """Name of the series; by default the name of the folder that holds the files."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights."""
     colours: Literal[1, 3] | None = None
@@ -181,28 +188,23 @@ class ModelConfig(Config):
         is_export = isinstance(architecture, str) and architecture.startswith("export:")
         return {"weights": "DEFAULT", **settings} if is_export else settings
 
+    @model_validator(mode="after")
+    def _one_state_or_a_series(self) -> ModelConfig:
+        if self.checkpoints is None and self.series is not None:
+            msg = "series names a series of checkpoints: set checkpoints too"
+            raise ValueError(msg)
+        if self.checkpoints is not None and self.checkpoint is not None:
+            msg = "checkpoint names one state; leave it out with checkpoints"
+            raise ValueError(msg)
+        if self.checkpoints == "trained" and self.weights != "trained":
+            msg = f"checkpoints: trained needs weights: trained, got weights: {self.weights}"
+            raise ValueError(msg)
+        return self
 
-class TrainingConfig(Config):
-    """SGD with momentum and a cosine schedule; one checkpoint per epoch."""
-
-    split: str = "train"
-    """Split to train on."""
-    epochs: int = Field(default=15, ge=1)
-    """Passes over the training images."""
-    batch_size: int = Field(default=128, ge=1)
-    """Images per step."""
-    learning_rate: float = Field(default=0.05, gt=0)
-    """Learning rate at the start of the cosine."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of SGD."""
-    weight_decay: float = Field(default=5e-4, ge=0)
-    """L2 penalty."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the order, the augmentation and dropout."""
-    crop: int = Field(default=0, ge=0)
-    """Random crop after padding by this many pixels on each side; 0 for none."""
-    flip: bool = False
-    """Mirror half of the images."""
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether the run trains the model."""
+        return self.weights == "trained" and self.checkpoints in {None, "trained"}
 
 
 class RecordConfig(Config):
@@ -324,7 +326,7 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _training_is_there(self) -> RunConfig:
-        if self.model.weights == "trained" and self.training is None:
+        if self.model.is_trained_here and self.training is None:
             msg = (
                 "model.weights is 'trained' but there is no `training` section: add one, or set "
                 "model.weights to untrained, a file or DEFAULT"

@@ -192,3 +192,19 @@ DEPTH_TRENDS = Table(
         log10_p("jonckheere_log10p", "jonckheere_p", nullable=True),
     ),
 )
+
+DENSITIES = Table(
+    "densities",
+    "recording x layer x class x bin",
+    "Histogram of a layer's activations, at every position of every image of a class; bins without "
+    "any have no row. Empty for recordings without `record.density`, unfinished ones and selections.",
+    (
+        LAYER,
+        integer("depth", "place of the layer in the order of execution"),
+        text("class", "class of the images; images without a class are not counted"),
+        integer("bin", "place of the bin, the same in all recordings; 257 is the one around zero"),
+        real("bin_low", "lower edge; -inf for the first"),
+        real("bin_high", "upper edge; inf for the last"),
+        integer("activations", "activations in the bin", low=1),
+    ),
+)

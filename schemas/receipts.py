@@ -64,6 +64,10 @@ class CheckpointReceipt(Receipt):
     """The weights' file; None for weights that are made and not read."""
     made: bool
     """False where it was there already."""
+    series: str | None = None
+    """The series of checkpoints that it belongs to; None where it stands alone."""
+    step: int | None = None
+    """Optimiser steps before it, or what else its file's name counts."""
 
 
 class RecordingReceipt(Receipt):
@@ -86,6 +90,42 @@ class RecordingReceipt(Receipt):
     notices: tuple[str, ...] = ()
     """What the user should know: the engine, conversions, smaller batches, repairs."""
     seconds: float = 0.0
+
+
+class FailedCheckpoint(Receipt):
+    """A checkpoint of a series that could not be recorded."""
+
+    path: Path
+    series: str
+    step: int
+    reason: str
+
+
+class SeriesReceipt(Receipt):
+    """The recordings of the checkpoints of one or more series, in the order of their steps."""
+
+    checkpoints: tuple[CheckpointReceipt, ...]
+    """Those that were recorded."""
+    recordings: tuple[RecordingReceipt, ...]
+    """One of each."""
+    failed: tuple[FailedCheckpoint, ...] = ()
+    """Those that were left out because they cannot be loaded or recorded."""
+    notices: tuple[str, ...] = ()
+    """What the user should know."""
+
+    @property
+    def made(self) -> bool:
+        """Whether any recording was made anew."""
+        return any(each.made for each in self.recordings)
+
+    @property
+    def failure(self) -> str | None:
+        """One line that names what failed, and why; None where nothing did."""
+        if not self.failed:
+            return None
+        total = len(self.failed) + len(self.recordings)
+        each = "; ".join(f"step {one.step} ({one.path.name}): {one.reason}" for one in self.failed)
+        return f"{len(self.failed)} of {total} checkpoints could not be recorded: {each}"
 
 
 class TablesReceipt(Receipt):

@@ -9,18 +9,21 @@ from __future__ import annotations
 import pyarrow as pa
 
 from activarium.schemas.columns import Table, flag, integer, real, share, text
-from activarium.schemas.layer_tables import CLASS_PAIRS, DEPTH_TRENDS, LAYERS
+from activarium.schemas.layer_tables import CLASS_PAIRS, DENSITIES, DEPTH_TRENDS, LAYERS
+from activarium.schemas.series_tables import LAYER_CHANGES
 from activarium.schemas.similarity_tables import SIMILARITIES, UNIT_MATCHES
 from activarium.schemas.unit_tables import EXEMPLARS, UNIT_CLASSES, UNIT_TARGETS, UNITS
 
 __all__ = [
     "CLASS_PAIRS",
+    "DENSITIES",
     "DEPTH_TRENDS",
     "EMBEDDINGS",
     "EMBEDDING_QUALITY",
     "EXEMPLARS",
     "IMAGES",
     "LAYERS",
+    "LAYER_CHANGES",
     "RECORDINGS",
     "RECORDING_TYPE",
     "SIMILARITIES",
@@ -41,6 +44,12 @@ RECORDINGS = Table(
     (
         text("model", "name of the model"),
         text("checkpoint", "name of the saved state; `untrained` for the control"),
+        text("series", "series of checkpoints that it belongs to", nullable=True),
+        integer(
+            "step",
+            "place in the series: optimiser steps that were taken, or the number in the file's name",
+            nullable=True,
+        ),
         text("architecture", "architecture as configured"),
         text("test_set", "name of the test set"),
         text("split", "split of the test set"),
@@ -139,8 +148,10 @@ TABLES: dict[str, Table] = {
         RECORDINGS,
         IMAGES,
         LAYERS,
+        LAYER_CHANGES,
         DEPTH_TRENDS,
         CLASS_PAIRS,
+        DENSITIES,
         UNITS,
         UNIT_CLASSES,
         UNIT_TARGETS,

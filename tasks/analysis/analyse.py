@@ -20,6 +20,7 @@ from activarium.schemas.layout import BLOCK_UNITS
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import (
     CLASS_PAIRS,
+    DENSITIES,
     DEPTH_TRENDS,
     EXEMPLARS,
     IMAGES,
@@ -29,6 +30,7 @@ from activarium.schemas.tables import (
     UNIT_TARGETS,
     UNITS,
 )
+from activarium.tasks.analysis.density_rows import density_pieces
 from activarium.tasks.analysis.layer_measures import measure_layer
 from activarium.tasks.analysis.layer_summary import (
     groupings,
@@ -82,6 +84,7 @@ WRITTEN = (
     DEPTH_TRENDS,
     EXEMPLARS,
     LAYERS,
+    DENSITIES,
     IMAGES,
     RECORDINGS,
 )
@@ -236,6 +239,7 @@ def _class_tables(job: _Job) -> dict[str, Any]:
         "layers": rows,
         "depth_trends": trend_rows(layers, units, rows["effective_dimension"]),
         "class_pairs": columns_of(parts.class_pairs()),
+        "densities": density_pieces(job.recording, is_whole=job.selected.text is None),
     }
 
 

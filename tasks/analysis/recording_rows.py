@@ -37,6 +37,8 @@ def recording_row(recording: Recording, selected: Selected) -> dict[str, Any]:
             "batch_size",
         )
     } | {
+        "series": attributes.get("series"),
+        "step": attributes.get("step"),
         "selection_of": None if selected.text is None else recording.name,
         "selection": selected.text,
         "is_partial": not recording.stored_rows.all(),

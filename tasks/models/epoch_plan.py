@@ -13,7 +13,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from activarium.schemas.config import TrainingConfig
+    from activarium.schemas.training_config import TrainingConfig
 
 
 def cosine_rate(step: int, *, steps: int, start: float) -> float:
@@ -24,6 +24,13 @@ def cosine_rate(step: int, *, steps: int, start: float) -> float:
     Loshchilov and Hutter 2017, SGDR, equation 5 without restarts.
     """
     return start * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+
+
+def learning_rate(step: int, *, steps: int, config: TrainingConfig) -> float:
+    """Return the learning rate of a step from 0, as the schedule says."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return cosine_rate(step, steps=steps, start=config.learning_rate)
 
 
 def shifted(

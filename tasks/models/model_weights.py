@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import zipfile
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from activarium.schemas.errors import UserError
@@ -26,16 +24,6 @@ FileKind = Literal["safetensors", "export", "torchscript", "pickle", "unknown"]
 AUXILIARY = ("aux1", "aux2", "AuxLogits", "aux_classifier")
 """Heads of torchvision's models that only training uses; models are built without them."""
 
-_UNREADABLE = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    EOFError,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
-
 
 def kind_of_file(path: Path) -> FileKind:
     """Return what kind of model file this is, by its content."""
@@ -44,7 +32,7 @@ def kind_of_file(path: Path) -> FileKind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return "unknown"
     inner = {name.partition("/")[2] or name for name in names}
     if "constants.pkl" in inner:
@@ -99,7 +87,7 @@ def _read(path: Path) -> Any:
         if kind == "safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+    except Exception as error:  # damaged bytes can make the unpickler raise anything
         reason = str(error).strip().partition("\n")[0]
         if "Weights only" in reason:
             reason = "it holds objects other than tensors, as a whole model does"
@@ -127,7 +115,7 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
+def load_weights(model: nn.Module, path: Path, *, except_module: str = "") -> tuple[str, ...]:
     """Load a safetensors or state-dict file into a model; all names and shapes must agree.
 
     Parameters
@@ -138,6 +126,8 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
         A `.safetensors` file, or one of `torch.save` that holds a state dict, alone or under
         `state_dict` or `model`, with or without the prefix `module.`. Auxiliary heads may be
         there or not.
+    except_module
+        A module that keeps its weights, whatever the file has for it.
 
     Returns
     -------
@@ -149,8 +139,18 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
     UserError
         Where the file is missing, damaged, no state dict, or of another model.
     """
+    return fill(model, _read_state(path), origin=str(path), except_module=except_module)
+
+
+def fill(
+    model: nn.Module, state: Mapping[str, torch.Tensor], *, origin: str, except_module: str = ""
+) -> tuple[str, ...]:
+    """Put a state dict into a model, as `load_weights` does; `origin` begins the message of a fault."""
+    kept = f"{except_module}." if except_module else None
     expected: dict[str, torch.Tensor] = model.state_dict()
-    read = _read_state(path)
+    read = {name: t for name, t in state.items() if kept is None or not name.startswith(kept)}
+    if kept is not None:
+        read |= {name: tensor for name, tensor in expected.items() if name.startswith(kept)}
     heads = tuple(f"{head}." for head in AUXILIARY)
     unexpected = [n for n in read if n not in expected and not n.startswith(heads)]
     # Files older than batch norm's counter lack it; it plays no part in the forward pass.
@@ -165,11 +165,11 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
     faults = [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
     if faults:
         hint = _hint(expected, read)
-        raise UserError(f"{path} does not fit the model: {'; '.join(faults)}{hint}")
-    state = OrderedDict((name, read.get(name, tensor)) for name, tensor in expected.items())
+        raise UserError(f"{origin} does not fit the model: {'; '.join(faults)}{hint}")
+    filled = OrderedDict((name, read.get(name, tensor)) for name, tensor in expected.items())
     # Some models refuse a state dict without its modules' versions, which safetensors drops.
-    state._metadata = expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001
-    model.load_state_dict(state)
+    filled._metadata = expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001
+    model.load_state_dict(filled)
     return conversion_notes(tensor.dtype for tensor in read.values())
 
 

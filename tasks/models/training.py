@@ -1,23 +1,18 @@
-"""Training a classifier: one checkpoint per epoch, resumed where it was interrupted.
-
-Everything random is drawn anew per epoch from (seed, epoch), so that an epoch does not depend on
-whether the ones before it ran in the same process.
-"""
+"""Training a classifier: checkpoints along the way, resumed where it was interrupted."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.models.epoch_plan import EpochPlan, cosine_rate, plan_epoch, shifted
+from activarium.tasks.models.accuracy import labelled
+from activarium.tasks.models.frozen_modules import freeze, frozen_modules, set_training
 from activarium.tasks.models.model_weights import load_weights
-from activarium.tasks.models.training_folder import STATE, TrainingFolder
+from activarium.tasks.models.training_folder import STATE, Standing, TrainingFolder
+from activarium.tasks.models.training_run import TrainingRun
 from activarium.tasks.progress import silent
 from activarium.tasks.stores.locking import only_process
 
@@ -28,11 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from activarium.schemas.config import TrainingConfig
+    from activarium.schemas.training_config import TrainingConfig
     from activarium.tasks.progress import Progress
-
-CHECK_STEPS = 20
-"""Steps between looks at the loss: each look waits for the device."""
 
 
 def _check_gradients(model: nn.Module, device: torch.device) -> None:
@@ -66,143 +58,7 @@ def _slices(images: int, *, batch_size: int, model: nn.Module) -> list[slice]:
     return batches
 
 
-def _check_losses(losses: torch.Tensor, *, epoch: int, first: int, rates: list[float]) -> None:
-    finite = torch.isfinite(losses[first : len(rates)])
-    if not bool(finite.all()):
-        step = first + int(torch.argmin(finite.to(torch.uint8)))
-        rate = rates[step]
-        raise UserError(
-            f"the loss is not finite in epoch {epoch}, step {step + 1} of {len(losses)}, at learning "
-            f"rate {rate:.3g}; set training.learning_rate lower, such as {rate / 5:.1g}"
-        )
-
-
-@dataclass(frozen=True)
-class _Run:
-    """The parts of a training that stay the same in all epochs."""
-
-    model: nn.Module
-    optimiser: torch.optim.SGD
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-    normalise: Callable[[torch.Tensor], torch.Tensor]
-    config: TrainingConfig
-    device: torch.device
-    batches: list[slice]
-
-    def batch(self, plan: EpochPlan, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return augmented inputs (image, colour, height, width) and labels (image)."""
-        chosen = plan.order[part]
-        raw = torch.from_numpy(self.images[chosen]).to(self.device)
-        if self.config.crop or self.config.flip:
-            offsets = torch.from_numpy(plan.offsets[part]).to(self.device)
-            mirrored = torch.from_numpy(plan.mirrored[part]).to(self.device)
-            raw = shifted(raw, offsets, mirrored, padding=self.config.crop)
-        inputs = self.normalise(raw).contiguous(memory_format=torch.channels_last)
-        return inputs, torch.from_numpy(self.labels[chosen]).to(self.device, torch.int64)
-
-    def step(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take one step; return the mean loss and the number of images classified rightly."""
-        logits = self.model(inputs)
-        loss = functional.cross_entropy(logits, labels)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
-
-    def epoch(
-        self, epoch: int, plan: EpochPlan, advance: Callable[[int], None]
-    ) -> dict[str, float]:
-        """Train for one epoch, from 1; return its line of the log."""
-        began = time.perf_counter()
-        count = len(self.batches)
-        losses = torch.zeros(count, device=self.device)
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
-        rates: list[float] = []
-        checked = 0
-        for step, part in enumerate(self.batches):
-            done, total = (epoch - 1) * count + step, self.config.epochs * count
-            rates.append(cosine_rate(done, steps=total, start=self.config.learning_rate))
-            self.optimiser.param_groups[0]["lr"] = rates[-1]
-            losses[step], correct = self.step(*self.batch(plan, part))
-            right += correct
-            if (step + 1) % CHECK_STEPS == 0 or step + 1 == count:
-                _check_losses(losses, epoch=epoch, first=checked, rates=rates)
-                checked = step + 1
-            advance(1)
-        sizes = torch.tensor([part.stop - part.start for part in self.batches])
-        return {
-            "epoch": epoch,
-            "loss": float((losses.cpu().double() * sizes).sum() / sizes.sum()),
-            "accuracy": int(right) / int(sizes.sum()),
-            "seconds": round(time.perf_counter() - began, 3),
-        }
-
-    def seeded_epoch(self, epoch: int, advance: Callable[[int], None]) -> dict[str, float]:
-        """Train for one epoch with its own dropout, leaving the global random state alone."""
-        plan = plan_epoch(len(self.labels), epoch=epoch, config=self.config)
-        cuda = self.device.type == "cuda"
-        with torch.random.fork_rng(devices=[self.device] if cuda else []):
-            torch.default_generator.manual_seed(plan.dropout_seed)
-            if cuda:
-                with torch.cuda.device(self.device):
-                    torch.cuda.manual_seed(plan.dropout_seed)
-            return self.epoch(epoch, plan, advance)
-
-
-def _labelled(
-    images: NDArray[np.uint8], labels: NDArray[np.int32]
-) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    known = labels >= 0
-    return (images, labels) if known.all() else (images[known], labels[known])
-
-
-def accuracy(  # noqa: PLR0913 - the data are two arrays
-    model: nn.Module,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int32],
-    *,
-    normalise: Callable[[torch.Tensor], torch.Tensor],
-    device: torch.device,
-    batch_size: int = 512,
-) -> float:
-    """Return the share of labelled images classified rightly, from 0 to 1.
-
-    Parameters
-    ----------
-    model
-        Moved to the device and left there in eval mode.
-    images
-        (image, height, width, colour).
-    labels
-        (image); images of label -1 do not count.
-    normalise
-        From a batch like `images` on the device to (image, colour, height, width) in float32.
-    device
-        Where to run.
-    batch_size
-        Images per forward pass.
-
-    Raises
-    ------
-    UserError
-        Where no image has a label.
-    """
-    images, labels = _labelled(images, labels)
-    if len(labels) == 0:
-        raise UserError("accuracy needs labelled images, all labels are -1")
-    model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    with torch.inference_mode():
-        for start in range(0, len(labels), batch_size):
-            raw = torch.from_numpy(images[start : start + batch_size].copy()).to(device)
-            inputs = normalise(raw).contiguous(memory_format=torch.channels_last)
-            truth = torch.from_numpy(labels[start : start + batch_size].copy()).to(device)
-            right += (model(inputs).argmax(dim=1) == truth).sum()
-    return int(right) / len(labels)
-
-
-def _check_labels(run: _Run) -> None:
+def _check_labels(run: TrainingRun) -> None:
     """Refuse labels beyond the outputs, which CUDA would answer with an abort."""
     run.model.eval()
     with torch.inference_mode():
@@ -227,7 +83,7 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
     identity: Mapping[str, object],
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
-    """Train a classifier by SGD with a cosine schedule, or go on where it was interrupted.
+    """Train a classifier by SGD, or go on where it was interrupted.
 
     Parameters
     ----------
@@ -241,12 +97,14 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
     normalise
         From a batch like `images` on the device to (image, colour, height, width) in float32.
     config
-        Epochs, batch size, learning rate, momentum, weight decay, seed, crop and flip.
+        Epochs, batch size, learning rate and its schedule, momentum, weight decay, seed, crop,
+        flip, checkpoints, and what is frozen.
     device
         Where to train. On the CPU a resumed training ends bit-identical to an uninterrupted one.
     folder
-        Holds `epoch-001.safetensors` and so on, `training.json`, and until the end the state to
-        resume from. One process at a time.
+        Holds `epoch-001.safetensors` and so on, `step-000000.safetensors` and so on where
+        `checkpoint_steps` asks for them, `training.json`, and until the end the state to resume
+        from. One process at a time.
     identity
         What the training depends on beside `config`, of JSON values; a folder is used again only
         for the same.
@@ -256,54 +114,52 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
     Returns
     -------
     tuple of Path
-        One checkpoint per epoch, in order.
+        All checkpoints in the order of their steps, the last epoch's last.
 
     Raises
     ------
     UserError
         Where the folder holds another training or is damaged, no image is labelled, a label is
-        beyond the outputs, the model is too narrow for the CPU, another process trains the same,
-        or the loss is not finite (finished epochs are kept).
+        beyond the outputs, nothing is left to train, the model is too narrow for the CPU, another
+        process trains the same, or the loss is not finite (earlier checkpoints are kept).
     """
-    images, labels = _labelled(images, labels)
-    files = TrainingFolder(folder, identity=identity, config=config)
+    images, labels = labelled(images, labels)
+    batches = _slices(len(labels), batch_size=config.batch_size, model=model)
+    files = TrainingFolder(folder, identity=identity, config=config, epoch_steps=len(batches))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with only_process(folder.with_name(f"{folder.name}.lock"), f"training {folder.name}"):
         log = files.open()
-        if len(log) == config.epochs and all(path.exists() for path in files.checkpoints):
-            load_weights(model, files.checkpoints[-1])
+        if len(log) == config.epochs and all(path.exists() for path in files.checkpoints()):
+            load_weights(model, files.checkpoints()[-1])
             model.eval()
         else:
             _check_gradients(model, device)
-            batches = _slices(len(labels), batch_size=config.batch_size, model=model)
-            optimiser = _sgd(model, config)
-            run = _Run(model, optimiser, images, labels, normalise, config, device, batches)
+            frozen = frozen_modules(model, config)
+            optimiser = _sgd(freeze(model, frozen), config)
+            run = TrainingRun(
+                model, optimiser, images, labels, normalise, config, device, batches, files
+            )
             _check_labels(run)
-            _run_epochs(run, files, progress)
+            _run_from_state(run, frozen, progress)
         (folder / STATE).unlink(missing_ok=True)
-    return files.checkpoints
+    return files.checkpoints()
 
 
-def _sgd(model: nn.Module, config: TrainingConfig) -> torch.optim.SGD:
+def _sgd(parameters: list[nn.Parameter], config: TrainingConfig) -> torch.optim.SGD:
     return torch.optim.SGD(
-        model.parameters(),
+        parameters,
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
     )
 
 
-def _run_epochs(run: _Run, files: TrainingFolder, progress: Progress) -> None:
-    """Run the epochs that the folder's state does not hold yet."""
-    steps = len(run.batches)
-    log = files.load(run.model, run.optimiser)
-    with progress("training", run.config.epochs * steps) as advance:
-        advance(len(log) * steps)
-        run.model.train()
+def _run_from_state(run: TrainingRun, frozen: frozenset[str], progress: Progress) -> None:
+    """Take the steps that the folder's state does not hold yet."""
+    run.standing = run.files.load(run.model, run.optimiser) or Standing()
+    with progress("training", run.files.steps) as advance:
+        set_training(run.model, frozen)
         try:
-            for epoch in range(len(log) + 1, run.config.epochs + 1):
-                log.append(run.seeded_epoch(epoch, advance))
-                files.save(run.model, run.optimiser, log)
+            run.run(advance)
         finally:
             run.model.eval()
-    files.write_log(log)

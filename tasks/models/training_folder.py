@@ -1,15 +1,21 @@
-"""The files of one training: a checkpoint per epoch, the state to resume from, and the log."""
+"""The files of one training: its checkpoints, the state to resume from, and the log."""
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.models.checkpoint_files import (
+    epoch_file,
+    safetensors_bytes,
+    step_file,
+)
 from activarium.tasks.stores.files import write_bytes
 
 if TYPE_CHECKING:
@@ -18,10 +24,31 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from activarium.schemas.config import TrainingConfig
+    from activarium.schemas.training_config import TrainingConfig
+    from activarium.tasks.models.checkpoint_files import Moment
 
 LOG = "training.json"
 STATE = "state-last.safetensors"
+
+
+@dataclass
+class Standing:
+    """How far a training is."""
+
+    log: list[dict[str, Any]] = field(default_factory=list)
+    """One line per finished epoch."""
+    losses: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    """(step) of the steps that were taken in the epoch after them."""
+    right: int = 0
+    """Images classified rightly in those steps."""
+    seconds: float = 0.0
+    """Time that those steps took."""
+    generator: torch.Tensor | None = None
+    """Random state after those steps, of the device that trains."""
+
+    def steps(self, epoch_steps: int) -> int:
+        """Return the steps that were taken, of epochs of so many steps."""
+        return len(self.log) * epoch_steps + len(self.losses)
 
 
 def _stored(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -32,29 +59,51 @@ def _stored(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 class TrainingFolder:
-    """The files of one training. The state is the truth, the log is written after it."""
+    """The files of one training. The state is the truth, the log is written after it.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    identity
+        What the training depends on beside `config`, of JSON values.
+    config
+        How it is trained.
+    epoch_steps
+        Steps of one epoch.
+    """
 
     def __init__(
-        self, path: Path, *, identity: Mapping[str, object], config: TrainingConfig
+        self,
+        path: Path,
+        *,
+        identity: Mapping[str, object],
+        config: TrainingConfig,
+        epoch_steps: int,
     ) -> None:
         self.path = path
-        self.epochs = config.epochs
+        self.epoch_steps = epoch_steps
+        self.steps = config.epochs * epoch_steps
+        self.every = config.checkpoint_steps
         self.head: dict[str, Any] = json.loads(
-            json.dumps(
-                {"identity": dict(identity), "config": config.model_dump(mode="json")}, default=str
-            )
+            json.dumps({"identity": dict(identity), "config": config.identity()}, default=str)
         )
 
-    def checkpoint(self, epoch: int) -> Path:
-        """Return the file of an epoch's weights."""
-        return self.path / f"epoch-{epoch:03d}.safetensors"
+    def files_at(self, step: int) -> list[Path]:
+        """Return the checkpoints that are due after a step; that of the epoch comes last."""
+        names = []
+        if self.every is not None and (step % self.every == 0 or step == self.steps):
+            names.append(step_file(step, self.steps))
+        if step > 0 and step % self.epoch_steps == 0:
+            names.append(epoch_file(step // self.epoch_steps))
+        return [self.path / name for name in names]
 
-    @property
-    def checkpoints(self) -> tuple[Path, ...]:
-        """Files of all epochs' weights, in order."""
-        return tuple(self.checkpoint(epoch) for epoch in range(1, self.epochs + 1))
+    def checkpoints(self, steps: int | None = None) -> tuple[Path, ...]:
+        """Return the checkpoints that are due in the first steps, by default in all, in order."""
+        last = self.steps if steps is None else steps
+        return tuple(path for step in range(last + 1) for path in self.files_at(step))
 
-    def open(self) -> list[dict[str, float]]:
+    def open(self) -> list[dict[str, Any]]:
         """Return the log of finished epochs, after checking that the folder is this training's."""
         log = self.path / LOG
         if not log.exists():
@@ -64,7 +113,7 @@ class TrainingFolder:
             return []
         try:
             held = json.loads(log.read_text(encoding="utf-8"))
-            epochs: list[dict[str, float]] = held["epochs"]
+            epochs: list[dict[str, Any]] = held["epochs"]
             head = {key: held[key] for key in self.head}
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -80,38 +129,57 @@ class TrainingFolder:
                 )
         return epochs
 
-    def write_log(self, epochs: list[dict[str, float]]) -> None:
-        """Write the log of the finished epochs."""
-        text = json.dumps({**self.head, "epochs": epochs}, indent=2)
+    def write_log(self, epochs: list[dict[str, Any]]) -> None:
+        """Write the log of the finished epochs; what is no number is null."""
+        lines = [
+            {
+                k: v if not isinstance(v, float) or math.isfinite(v) else None
+                for k, v in line.items()
+            }
+            for line in epochs
+        ]
+        text = json.dumps({**self.head, "epochs": lines}, indent=2, allow_nan=False)
         write_bytes(self.path / LOG, f"{text}\n".encode())
 
     def save(
-        self, model: nn.Module, optimiser: torch.optim.SGD, epochs: list[dict[str, float]]
+        self, model: nn.Module, optimiser: torch.optim.SGD, standing: Standing, moment: Moment
     ) -> None:
-        """Store a finished epoch: checkpoint, then the state to resume from, then the log."""
+        """Store what is due after a step: checkpoints, then the state to resume from, then the log."""
         weights = _stored(model.state_dict())
-        metadata = {"epoch": str(len(epochs))}
-        write_bytes(self.checkpoint(len(epochs)), save(weights, metadata=metadata))
+        content = safetensors_bytes(weights, moment.metadata())
+        for path in self.files_at(moment.step):
+            write_bytes(path, content)
         momentum = {
             f"momentum.{name}": optimiser.state[parameter]["momentum_buffer"]
             for name, parameter in model.named_parameters()
             if optimiser.state.get(parameter, {}).get("momentum_buffer") is not None
         }
-        tensors = {**{f"model.{name}": t for name, t in weights.items()}, **_stored(momentum)}
-        write_bytes(self.path / STATE, save(tensors, metadata={"epochs": json.dumps(epochs)}))
-        self.write_log(epochs)
+        under_way = {"losses": standing.losses}
+        if standing.generator is not None:
+            under_way["generator"] = standing.generator
+        tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
+        tensors |= _stored(momentum | under_way)
+        noted = {"right": standing.right, "seconds": standing.seconds}
+        metadata = {"epochs": json.dumps(standing.log), "under_way": json.dumps(noted)}
+        write_bytes(self.path / STATE, safetensors_bytes(tensors, metadata))
+        if len(standing.losses) == 0:
+            self.write_log(standing.log)
 
-    def load(self, model: nn.Module, optimiser: torch.optim.SGD) -> list[dict[str, float]]:
-        """Restore model and momentum; return the log of the epochs that the state contains."""
+    def load(self, model: nn.Module, optimiser: torch.optim.SGD) -> Standing | None:
+        """Restore model and momentum; return how far the state is, None where there is none.
+
+        A state counts only where all checkpoints before it are there.
+        """
         state = self.path / STATE
         if not state.exists():
-            return []
+            return None
         try:
             with safe_open(state, "pt") as file:
-                epochs: list[dict[str, float]] = json.loads(file.metadata()["epochs"])
-                if not all(path.exists() for path in self.checkpoints[: len(epochs)]):
-                    return []
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                standing = _standing(file.metadata(), tensors)
+            done = standing.steps(self.epoch_steps)
+            if not all(path.exists() for path in self.checkpoints(done)):
+                return None
             model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
         except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{state} is damaged ({error}); delete it to train anew") from error
@@ -119,4 +187,14 @@ class TrainingFolder:
             if f"momentum.{name}" in tensors:
                 buffer = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
                 optimiser.state[parameter]["momentum_buffer"] = buffer.detach()
-        return epochs
+        return standing
+
+
+def _standing(metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> Standing:
+    """Return how far a state is; states of trainings without steps say nothing of an epoch."""
+    return Standing(
+        log=json.loads(metadata["epochs"]),
+        losses=tensors.get("losses", torch.zeros(0)),
+        generator=tensors.get("generator"),
+        **json.loads(metadata.get("under_way", "{}")),
+    )

@@ -15,6 +15,7 @@ from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.images.preprocessing import read_images, resolve_preprocessing
 from activarium.tasks.images.test_sets import load_test_set
+from activarium.tasks.models.checkpoint_files import epoch_file
 from activarium.tasks.models.model_weights import weights_sha256
 from activarium.tasks.models.models import (
     checkpoint_name,
@@ -25,6 +26,7 @@ from activarium.tasks.models.models import (
     model_source,
 )
 from activarium.tasks.models.training import train
+from activarium.tasks.models.training_start import initial_source, load_training_start
 from activarium.tasks.progress import silent
 from activarium.tasks.recording.devices import resolve_device
 from activarium.tasks.recording.normalising import normalise
@@ -63,14 +65,17 @@ class Images:
         return self.preprocessing.height, self.preprocessing.width
 
 
-def load_images(atlas: Atlas, config: RunConfig, *, split: str | None = None) -> Images:
+def load_images(
+    atlas: Atlas, config: RunConfig, *, split: str | None = None, limit: int | None = None
+) -> Images:
     """Return the configured test set, or another split of it, with the resolved preprocessing.
 
     What the configuration leaves open follows from pretrained weights, then from the source.
+    `limit` is that of another split.
     """
     wanted = config.test_set
     if split is not None:
-        wanted = wanted.model_copy(update={"split": split, "limit": None})
+        wanted = wanted.model_copy(update={"split": split, "limit": limit})
     test_set = load_test_set(wanted, datasets=atlas.datasets)
     source = model_source(config.model)
     settings = configured_preprocessing(config, source)
@@ -100,6 +105,9 @@ def configured_preprocessing(
         If the configured shorter side is smaller than the weights' crop, and no size is configured.
     """
     offered = (source or model_source(config.model)).preprocessing
+    if offered is None and config.training is not None:
+        initial = initial_source(config.model, config.training)
+        offered = None if initial is None else initial.preprocessing
     if offered is None:
         return config.preprocessing
     preset = offered.model_dump(exclude_none=True)
@@ -136,18 +144,18 @@ def train_checkpoint(
     """
     if config.training is None:
         raise UserError(f"run {config.name!r} has no `training` section: nothing to train")
-    images = load_images(atlas, config, split=config.training.split)
+    split, limit = config.training.split, config.training.limit
+    images = load_images(atlas, config, split=split, limit=limit)
     if images.source.own_weights is not None:
         raise UserError(f"model.weights {config.model.weights!r} are there: nothing to train")
-    settings = config.model.model_copy(update={"weights": "untrained"})
-    source = model_source(settings)
+    source = model_source(config.model.model_copy(update={"weights": "untrained"}))
     definition = source.definition
-    model = load_start(source, **_inputs(images)).model
+    model = load_training_start(source, config.model, config.training, **_inputs(images))
     identity = _training_identity(config.training, images, model, definition)
     name = model_name(source)
     parts = (name, images.test_set.name, fingerprint(identity)[:12])
     folder = atlas.models / "-".join(slug(part) for part in parts)
-    last = folder / f"epoch-{config.training.epochs:03d}.safetensors"
+    last = folder / epoch_file(config.training.epochs)
     if not last.exists():
         pixels, valid = _all_images(images)
         train(
@@ -178,7 +186,7 @@ def _training_identity(
         "preprocessing": asdict(images.preprocessing),
         "initial_weights_sha256": weights_sha256(model),
         "model": type(model).__name__,
-        "training": training.model_dump(mode="json"),
+        "training": training.identity(),
     }
 
 
@@ -219,7 +227,9 @@ def choose_checkpoint(config: ModelConfig) -> CheckpointReceipt:
 def untrained_control(config: RunConfig) -> RunConfig:
     """Return the same run with the same architecture at its start, and the same inputs."""
     source = model_source(config.model)
-    model = config.model.model_copy(update=source.control())
+    model = config.model.model_copy(
+        update={**source.control(), "checkpoints": None, "series": None}
+    )
     inputs = configured_preprocessing(config, source)
     return config.model_copy(update={"model": model, "preprocessing": inputs})
 
@@ -244,6 +254,8 @@ def load_checkpoint(
         weights_sha256=weights_sha256(loaded.model),
         definition=definition,
         notes=loaded.notes,
+        series=checkpoint.series,
+        step=checkpoint.step,
     )
     return loaded.model, identity
 
@@ -264,9 +276,13 @@ def record_checkpoint(  # noqa: PLR0913 - a whole stage
     progress: Progress = silent,
     share: Share | None = None,
     repair: bool = False,
+    images: Images | None = None,
 ) -> RecordingReceipt:
-    """Record one checkpoint over the configured test set, or finish what was begun."""
-    images = load_images(atlas, config)
+    """Record one checkpoint over the configured test set, or finish what was begun.
+
+    `images` are the configured test set where it is loaded already.
+    """
+    images = images or load_images(atlas, config)
     model, identity = load_checkpoint(config.model, checkpoint, images)
     return record(
         atlas,

@@ -43,6 +43,22 @@ class ModelIdentity:
     """Checksum of what else decides the output: options, code, an exported program."""
     notes: tuple[str, ...] = ()
     """What there is to say about the model, a line each."""
+    series: str | None = None
+    """The series of checkpoints that it belongs to."""
+    step: int | None = None
+    """Its step in the series."""
+
+    @property
+    def name_parts(self) -> tuple[str, ...]:
+        """What a recording's name says of the model; those of a series sort by step.
+
+        A series whose name begins with the model's is not called by it twice.
+        """
+        if self.series is None or self.step is None:
+            return self.name, self.checkpoint
+        model, series = slug(self.name), slug(self.series)
+        own = f"{series}-".removeprefix(f"{model}-").rstrip("-")
+        return tuple(part for part in (model, own, f"step-{self.step:06d}") if part)
 
 
 @dataclass(frozen=True)
@@ -124,11 +140,13 @@ def plan_recording(
         "precision": config.precision,
     }
     digest = fingerprint(depends_on)
-    parts = (identity.name, identity.checkpoint, test_set.name, test_set.split)
+    parts = (*identity.name_parts, test_set.name, test_set.split)
+    in_series = {"series": identity.series, "step": identity.step}
     attributes = {
         "fingerprint": digest,
         "model": identity.name,
         "checkpoint": identity.checkpoint,
+        **(in_series if identity.series is not None else {}),
         "test_set": test_set.name,
         "split": test_set.split,
         "model_notes": list(identity.notes),

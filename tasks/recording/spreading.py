@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from activarium.schemas.config import RecordCall, RunConfig
     from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
     from activarium.tasks.progress import Progress
+    from activarium.tasks.recording.checkpoints import Images
 
 
-def record_spread(
+def record_spread(  # noqa: PLR0913 - a whole stage
     atlas: Atlas,
     config: RunConfig,
     checkpoint: CheckpointReceipt,
     *,
     call: RecordCall,
     progress: Progress = silent,
+    images: Images | None = None,
 ) -> RecordingReceipt:
     """Record one checkpoint, or finish what was begun.
 
@@ -38,6 +40,8 @@ def record_spread(
         What this call makes of the recording, and whether a cluster does it.
     progress
         One bar for all processes.
+    images
+        The configured test set, where it is loaded already; other processes load their own.
 
     Raises
     ------
@@ -77,5 +81,11 @@ def record_spread(
         config = config.model_copy(update={"record": record})
     share = Share(part=part, parts=parts, workers=parts)
     return record_checkpoint(
-        atlas, config, checkpoint, progress=progress, share=share, repair=call.repair
+        atlas,
+        config,
+        checkpoint,
+        progress=progress,
+        share=share,
+        repair=call.repair,
+        images=images,
     )

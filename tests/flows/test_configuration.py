@@ -66,6 +66,23 @@ def test_load__entry_points_and_timm_names_are_no_paths(tmp_path):
         assert config.model.options == {"depth": 3}
 
 
+def test_load__checkpoints_and_initial_weights_are_found_beside_the_file(tmp_path):
+    file = tmp_path / "run.yaml"
+    settings = {
+        "test_set": {"source": "digits"},
+        "model": {"checkpoints": "runs/*/step-*.pt"},
+        "training": {"initial_weights": "first.pt"},
+    }
+    file.write_text(yaml.safe_dump(settings))
+    config = load(file)
+    assert config.model.checkpoints == str(tmp_path / "runs/*/step-*.pt")
+    assert config.training.initial_weights == str(tmp_path / "first.pt")
+    config = load(file, "model.checkpoints=here", "training.initial_weights=DEFAULT", cwd=tmp_path)
+    assert config.model.checkpoints == str(tmp_path / "here")
+    assert config.training.initial_weights == "DEFAULT"
+    assert load(file, "model.checkpoints=trained").model.checkpoints == "trained"
+
+
 def test_load__names_of_weights_are_no_paths(tiny_file):
     for weights in ("untrained", "DEFAULT", "IMAGENET1K_V1"):
         assert load(tiny_file, f"model.weights={weights}").model.weights == weights

@@ -61,6 +61,31 @@ def test_run__trained_weights_need_a_training_section():
     assert RunConfig.model_validate(untrained).training is None
 
 
+def test_run__series_of_files_needs_no_training():
+    run = {"name": "a", "test_set": {"source": "digits"}}
+    assert RunConfig.model_validate({**run, "model": {"checkpoints": "files"}}).training is None
+    with pytest.raises(ValidationError, match="no `training` section"):
+        RunConfig.model_validate({**run, "model": {"checkpoints": "trained"}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"series": "a"}, "series names a series of checkpoints"),
+        ({"checkpoints": "files", "checkpoint": "best"}, "leave it out with checkpoints"),
+        ({"checkpoints": "trained", "weights": "untrained"}, "trained needs weights: trained, got"),
+    ],
+)
+def test_model__state_and_series_do_not_mix(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        ModelConfig.model_validate(settings)
+
+
+def test_training__head_is_trained_alone():
+    with pytest.raises(ValidationError, match="freezes all other modules: leave frozen out"):
+        TrainingConfig(train_only="head", frozen=("conv1",))
+
+
 def test_record__mean_is_always_kept():
     with pytest.raises(ValidationError, match="reductions must contain mean"):
         RecordConfig(reductions=("max",))
@@ -93,6 +118,9 @@ def test_preprocessing__sd_is_positive():
         (RecordConfig, {"shard_images": 0}),
         (ModelConfig, {"width": 0}),
         (TrainingConfig, {"momentum": 1.0}),
+        (TrainingConfig, {"learning_rate": 0.0}),
+        (TrainingConfig, {"checkpoint_steps": 0}),
+        (TrainingConfig, {"schedule": "linear"}),
         (TestSetConfig, {"source": "cifar1000"}),
         (TestSetConfig, {"source": "digits", "limit": 1}),
     ],

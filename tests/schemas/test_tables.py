@@ -13,7 +13,7 @@ from activarium.schemas.columns import FORMAT_VERSION, integer, p_value, real
 from activarium.schemas.tables import TABLES
 
 RELIED_ON = {
-    "recordings": "model checkpoint test_set split images units accuracy fingerprint",
+    "recordings": "model checkpoint series step test_set split images units accuracy fingerprint",
     "images": "image label class predicted confidence margin entropy loss correct valid",
     "layers": "layer depth kind units dead_fraction selective_fraction knn_purity "
     "effective_dimension redundant_fraction probe_accuracy within_similarity between_similarity "
@@ -21,6 +21,9 @@ RELIED_ON = {
     "depth_trends": "measure spearman_rho spearman_p jonckheere_z jonckheere_p",
     "class_pairs": "layer class other_class centroid_cosine centroid_distance fisher_ratio "
     "best_auroc best_unit separating_units",
+    "layer_changes": "layer depth series step response_mean response_sd dead_fraction "
+    "selectivity_mean class_kept cka_to_last health health_reason",
+    "densities": "layer class bin bin_low bin_high activations",
     "units": "layer channel unit depth response_mean response_sd response_min response_max "
     "active_fraction is_dead preferred_class runner_up_class selectivity auroc anova_f anova_p "
     "kruskal_h kruskal_p q_value eta2 epsilon2 sparseness redundancy_group permutation_p fwer_p "

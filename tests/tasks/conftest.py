@@ -171,9 +171,10 @@ def _write(
     shard_images: int = 25,
     compression: str = "none",
     complete: bool = True,
+    **more: Any,
 ) -> Recording:
     place, layout = place_at(atlas.recording(name)), _layout(raw, shard_images)
-    attributes = _attributes(name, shard_images)
+    attributes = {**_attributes(name, shard_images), **more}
     coordinates = _coordinates(raw)
     create_store(
         place, layout, attributes=attributes, coordinates=coordinates, compression=compression

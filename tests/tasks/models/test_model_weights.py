@@ -103,7 +103,9 @@ def test_load_weights__other_model_is_one_line_with_counts_shapes_and_a_hint(tmp
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt"])
-@pytest.mark.parametrize("content", [b"", b"not weights", b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not weights", b"a-1.pt", b"\x10\x00\x00\x00\x00\x00\x00\x00{}"]
+)
 def test_load_weights__damaged_file_is_one_line(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match="is damaged or no state dict") as caught:

@@ -11,10 +11,11 @@ from sklearn.datasets import load_digits
 
 from activarium.schemas.config import ModelConfig, TrainingConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.models.accuracy import accuracy
 from activarium.tasks.models.epoch_plan import cosine_rate, plan_epoch, shifted
 from activarium.tasks.models.model_weights import load_weights, weights_sha256
 from activarium.tasks.models.models import build_model
-from activarium.tasks.models.training import accuracy, train
+from activarium.tasks.models.training import train
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=3, batch_size=16, learning_rate=0.02, crop=1, flip=True, seed=3)

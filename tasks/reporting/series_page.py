@@ -1,0 +1,168 @@
+"""Write the page of series: how the layers of one or several trainings change, and their health."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from activarium.schemas.receipts import ReportReceipt
+from activarium.schemas.series_tables import HEALTHY
+from activarium.tasks.reporting.density_picture import (
+    DensityPicture,
+    density_picture,
+    shown_bins,
+)
+from activarium.tasks.reporting.report_words import percent
+from activarium.tasks.reporting.series_charts import COLOURS, Chart, health_grid, line_chart
+from activarium.tasks.reporting.series_tables import SeriesTables, labels_of, read_series
+from activarium.tasks.stores.files import write_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from activarium.schemas.atlas import Atlas
+
+PICTURED = 6
+"""Layers whose densities are shown, spread over depth."""
+MEASURES = {
+    "image_sd": "spread over images (log)",
+    "dead_fraction": "dead units",
+    "selectivity_mean": "class selectivity",
+    "class_kept": "units with their last class",
+    "cka_to_last": "CKA to the last checkpoint",
+}
+"""Measures that are drawn over steps."""
+_PAGE = Path(__file__).with_name("report_page")
+
+
+@dataclass(frozen=True)
+class SeriesView:
+    """One series as the page shows it."""
+
+    label: str
+    name: str
+    verdict: str
+    is_healthy: bool
+    accuracy: float
+    """At the last checkpoint; NaN where unknown."""
+    steps: Sequence[int]
+    grid: Chart
+    charts: Sequence[tuple[str, Chart]]
+    pictures: Sequence[DensityPicture | None]
+    """One per pictured layer."""
+
+
+def write_series_page(
+    atlas: Atlas, recordings: Sequence[str], *, name: str, title: str | None = None
+) -> ReportReceipt:
+    """Write one self-contained page of the series of some recordings.
+
+    Parameters
+    ----------
+    atlas
+        Where the tables lie, and the page goes.
+    recordings
+        Recordings whose rows of `layer_changes` are written.
+    name
+        Names the file.
+    title
+        Heading; made of model and test set by default.
+
+    Raises
+    ------
+    UserError
+        If a table is missing or damaged.
+    """
+    page = render_series(read_series(atlas, recordings), title=title)
+    path, content = atlas.report(name), page.encode("utf-8")
+    made = not (path.is_file() and path.read_bytes() == content)
+    if made:
+        write_bytes(path, content)
+    return ReportReceipt(path=path, recordings=tuple(recordings), made=made)
+
+
+def render_series(series: Sequence[SeriesTables], *, title: str | None = None) -> str:
+    """Return the page as HTML, with styles and pictures inside."""
+    environment = Environment(
+        loader=FileSystemLoader(_PAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    facts = series[0].checkpoints.iloc[0]
+    layers = pictured_layers(series)
+    pictures = {layer: _pictures(series, layer) for layer in layers}
+    labels = labels_of(series)
+    views = [
+        _view(each, labels[place], [pictures[layer][place] for layer in layers])
+        for place, each in enumerate(series)
+    ]
+    styles = [(_PAGE / f"{name}.css").read_text("utf-8") for name in ("page", "series")]
+    return environment.get_template("series.html.jinja").render(
+        title=title or f"{', '.join(labels)} on {facts['test_set']}: training in time",
+        views=views,
+        layers=layers,
+        legend=tuple(COLOURS.items()),
+        style=Markup("\n".join(styles)),  # noqa: S704 - files of our own
+    )
+
+
+def pictured_layers(series: Sequence[SeriesTables]) -> list[str]:
+    """Return the layers whose densities are shown: of all series, spread over depth."""
+    shared = [name for name in series[0].layers if all(name in each.densities for each in series)]
+    places = np.linspace(0, len(shared) - 1, min(PICTURED, len(shared)))
+    return [shared[int(place)] for place in np.rint(places)]
+
+
+def _pictures(series: Sequence[SeriesTables], layer: str) -> list[DensityPicture]:
+    counts = [each.densities[layer] for each in series]
+    # The same bins in every series, so that pictures side by side compare.
+    bins = shown_bins(counts)
+    return [density_picture(each, bins) for each in counts]
+
+
+def _view(series: SeriesTables, label: str, pictures: Sequence[DensityPicture]) -> SeriesView:
+    charts = [
+        (label, line_chart(series.measure(name), logarithmic=name == "image_sd"))
+        for name, label in MEASURES.items()
+    ]
+    accuracy = series.checkpoints["accuracy"].iloc[-1]
+    return SeriesView(
+        label,
+        series.name,
+        verdict(series),
+        series.is_healthy,
+        float(accuracy) if accuracy is not None else float("nan"),
+        series.steps,
+        health_grid(series.measure("health"), series.measure("health_reason")),
+        charts,
+        pictures,
+    )
+
+
+def verdict(series: SeriesTables) -> str:
+    """Return in a sentence or two whether the layers are well, and since when they are not."""
+    health = series.measure("health")
+    last = health.iloc[:, -1]
+    ill = last[last != HEALTHY]
+    if ill.empty:
+        troubled = (health != HEALTHY).any(axis=0).tolist()
+        since = [step for step, is_ill in zip(series.steps, troubled, strict=True) if is_ill]
+        before = f" At step {since[-1]:,} some were not." if since else ""
+        return f"All {len(last)} layers are healthy at step {series.steps[-1]:,}.{before}"
+    kinds = ill.value_counts()
+    words = " and ".join(f"{count} {kind}" for kind, count in kinds.items())
+    first_ill = (health.loc[ill.index] != HEALTHY).to_numpy().any(axis=0)
+    since_step = series.steps[int(first_ill.argmax())]
+    reason = series.measure("health_reason").loc[ill.index[0]].iloc[-1]
+    return (
+        f"Broken: of {len(last)} layers {words} at step {series.steps[-1]:,}, the first since step "
+        f"{since_step:,}. In {ill.index[0]}, {reason}."
+    )

@@ -1,0 +1,56 @@
+"""A folder of checkpoints is watched: each is recorded and compared, a broken one is told."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+import yaml
+
+from activarium.schemas.atlas import Atlas
+from activarium.schemas.config import RunConfig
+from activarium.tasks.recording.checkpoints import train_checkpoint
+
+from .conftest import TINY, program
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of a short training, and one that was cut off."""
+    training = {"epochs": 1, "batch_size": 64, "limit": 192, "checkpoint_steps": 1}
+    run = RunConfig.model_validate({**TINY, "training": training})
+    last = train_checkpoint(Atlas(tmp_path / "elsewhere"), run).path
+    made = tmp_path / "steps"
+    made.mkdir()
+    for step in (0, 1, 3):
+        shutil.copy(last.with_name(f"step-{step:06d}.safetensors"), made)
+    whole = (made / "step-000001.safetensors").read_bytes()
+    (made / "step-000002.safetensors").write_bytes(whole[: len(whole) // 2])
+    return made
+
+
+def test_watch__once_records_compares_and_names_what_failed(folder, tmp_path):
+    config = tmp_path / "watched.yaml"
+    analyse = {"exemplars": 1, "class_exemplars": 0, "permutations": 0}
+    config.write_text(yaml.safe_dump({**TINY, "analyse": analyse, "controls": []}))
+    root = tmp_path / "atlas"
+    command = [program("activarium"), "watch", str(folder), "--config", str(config), "--once"]
+    done = subprocess.run(
+        [*command, "--every", "0.2", "--root", str(root), "--no-prefect"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "3 checkpoints, the last of step 3" in done.stdout
+    said = " ".join(done.stderr.split())
+    assert "error: 1 of 4 checkpoints could not be recorded: step 2" in said
+    rows = pd.read_parquet(root / "tables" / "layer_changes")
+    assert sorted(rows["step"].unique()) == [0, 1, 3]
+    assert (rows.loc[rows["step"] == 3, "cka_to_last"].dropna() == 1).all()
+    assert rows.loc[rows["step"] == 0, "class_kept"].notna().any()
+    assert "steps" in (root / "reports" / "tiny.html").read_text("utf-8")
