@@ -47,6 +47,14 @@ def analyse(
             '"correct and confidence > 0.9".',
         ),
     ] = None,
+    where_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECORDING",
+            help="The recording of the same images whose answers --where asks, for an untrained "
+            "control.",
+        ),
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(metavar="CSV", help="Group classes: a file of class,group."),
@@ -92,6 +100,7 @@ def analyse(
         "fdr": fdr,
         "controls": tuple(controls or ()),
         "where": where,
+        "where_of": where_of,
         "classes": classes,
         "target": target,
         "name": name,

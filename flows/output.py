@@ -31,7 +31,7 @@ out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=
 err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 EXAMPLE_QUERY = (
-    "SELECT unit, auroc_class, auroc, eta2 FROM units WHERE q_value < 0.01 "
+    "SELECT recording, unit, auroc_class, auroc, eta2 FROM units WHERE q_value < 0.01 "
     "ORDER BY auroc DESC LIMIT 5"
 )
 ROWS_SHOWN = 200
@@ -80,15 +80,18 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
     out.print(Text(summary["recording"], "bold"))
     share = summary["accuracy"]
     accuracy = "" if share is None else f"accuracy {percent(share, 2)} on "
+    analysed, images = summary["analysed_images"], summary["images"]
+    of = "" if analysed == images else f" of {images:,}"
     out.print(
-        f"{accuracy}{summary['images']:,} images; "
+        f"{accuracy}{analysed:,}{of} images; "
         f"{summary['units']:,} units in {len(summary['layers'])} layers"
     )
     _print_outputs(summary["outputs"], summary["classes"])
     print_invalid(summary["invalid_images"])
     out.print(_layer_table(summary))
     out.print(Text(summary["answer"], "bold"))
-    out.print("strongest units:")
+    if summary["strongest"]:
+        out.print("strongest units:")
     for unit in summary["strongest"]:
         out.print(
             f"  {unit['unit']:<20} prefers {unit['auroc_class']}: AUROC {unit['auroc']:.4f}, "
@@ -162,7 +165,7 @@ def _layer_table(summary: dict[str, Any]) -> Table:
             percent(layer["probe_accuracy"]),
             percent(layer["eta2_mean"]),
             *(percent(layer[key]) for key in controls),
-            _beyond(layer),
+            _beyond(layer) if summary["classes_present"] > 1 else "-",
         )
     return table
 
@@ -171,7 +174,9 @@ def _beyond(layer: dict[str, Any]) -> str:
     """Return what a layer's class preference goes beyond."""
     known = [key for key in ("chance", "architecture") if layer[f"beyond_{key}"] is not None]
     said = [key for key in known if layer[f"beyond_{key}"]]
-    return ", ".join(said) or ("nothing" if known else "-")
+    # Where chance was not tested, nothing is said of it.
+    nothing = "nothing" if "chance" in known else "not architecture"
+    return ", ".join(said) or (nothing if known else "-")
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

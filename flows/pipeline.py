@@ -355,12 +355,16 @@ def analyse_with_controls(
 ) -> list[TablesReceipt]:
     """Tabulate a recording beside its controls, which come first; return its own tables first.
 
-    The recordings of earlier checkpoints, beside the same controls, come last.
+    The recordings of earlier checkpoints, beside the same controls, come last. A condition chooses
+    images by the recording's answers; controls and earlier checkpoints take the same images.
     """
     main, *untrained = names
     own = {*config.analyse.controls, *({SHUFFLE} & {*config.controls})}
     settings = config.analyse.model_copy(update={"controls": tuple(sorted(own))})
-    tables = [stages.analyse(name, settings, root, recordings_at) for name in untrained]
+    asked = settings.where_of or main if settings.where is not None else None
+    same_images = settings.model_copy(update={"where_of": asked})
+    tables = [stages.analyse(name, same_images, root, recordings_at) for name in untrained]
     beside = settings.model_copy(update={"controls": (*settings.controls, *untrained)})
     tables.insert(0, stages.analyse(main, beside, root, recordings_at))
-    return tables + [stages.analyse(name, beside, root, recordings_at) for name in earlier]
+    again = beside.model_copy(update={"where_of": asked})
+    return tables + [stages.analyse(name, again, root, recordings_at) for name in earlier]

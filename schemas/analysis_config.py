@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from activarium.schemas.settings import Config
 
@@ -29,13 +30,17 @@ class AnalyseConfig(Config):
     where: str | None = None
     """Only the images for which this holds: an SQL condition over the columns of the table `images`,
     such as "correct and confidence > 0.9"."""
+    where_of: str | None = None
+    """Id of a recording of the same images whose answers `where` asks; by default the recording's
+    own. `run` asks the model's own recording for its untrained control too."""
     classes: str | None = None
     """CSV file of class,group: classes are put together in groups; those it does not name are left
     out."""
     target: str | None = None
     """Numbers instead of classes: a column of the table `images`, or a CSV file of image,number."""
-    name: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    """Name of a selection; its tables carry the id <recording>~<name>. By default a fingerprint."""
+    name: str | None = None
+    """Name of a selection (lower-case letters, digits, dot, dash, underscore); its tables carry the
+    id <recording>~<name>. By default a fingerprint."""
     partial: bool = False
     """Analyse what is there of a recording that is not complete, and mark it."""
     exemplars: int = Field(default=8, ge=1)
@@ -65,10 +70,36 @@ class AnalyseConfig(Config):
     scheduler: str = "threads"
     """Dask scheduler: threads, processes, or the address of a running one (tcp://host:port)."""
 
+    @field_validator("name")
+    @classmethod
+    def _name_is_safe(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+            msg = (
+                "expected lower-case letters, digits, dot, dash, underscore, a letter or digit "
+                f"first, got {name!r}"
+            )
+            raise ValueError(msg)
+        return name
+
+    @model_validator(mode="after")
+    def _settings_belong_to_a_selection(self) -> Self:
+        if self.name is not None and not self.is_selection:
+            msg = f"name {self.name!r} is for a selection: give where, classes or target with it"
+            raise ValueError(msg)
+        if self.where_of is not None and self.where is None:
+            msg = f"where_of {self.where_of!r} needs the condition: give where with it"
+            raise ValueError(msg)
+        return self
+
     @property
     def is_selection(self) -> bool:
         """Whether less than the whole recording, or something else than its classes, is looked at."""
         return not (self.where is self.classes is self.target is None)
+
+    @property
+    def class_controls(self) -> tuple[str, ...]:
+        """The controls that take part: none beside a target, which needs no classes."""
+        return self.controls if self.target is None else ()
 
 
 class EmbedConfig(Config):

@@ -58,7 +58,16 @@ RECORDINGS = Table(
             "recording that the images were selected from; null where all were taken",
             nullable=True,
         ),
-        text("selection", "what was selected (where, classes, target), as JSON", nullable=True),
+        text(
+            "selection",
+            "what was selected (where, where_of, classes, target), as JSON",
+            nullable=True,
+        ),
+        text(
+            "controls",
+            "what stands beside it in layers: shuffle, and the untrained recording; null without",
+            nullable=True,
+        ),
         flag("is_partial", "whether shards were missing when it was analysed"),
         integer("images", "number of images"),
         integer("analysed_images", "images that the statistics are computed from"),

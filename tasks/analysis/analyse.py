@@ -48,6 +48,7 @@ from activarium.tasks.analysis.merging import (
     shuffled_columns,
 )
 from activarium.tasks.analysis.recording_rows import recording_row
+from activarium.tasks.analysis.replaced_tables import replaced_tables
 from activarium.tasks.analysis.selected import select, selection_text, table_name
 from activarium.tasks.analysis.target_block import correlate_block, target_rows
 from activarium.tasks.analysis.unit_block import CHOICE, TARGET, Block, analyse_block
@@ -58,6 +59,7 @@ from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.stores.files import replacing, sweep_partial_files
 from activarium.tasks.stores.locking import only_process
 from activarium.tasks.stores.parquet_files import checksum_file, inputs_of, is_current
+from activarium.tasks.stores.recording import open_recording
 from activarium.tasks.stores.table_writing import write_columns, write_in_pieces
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ if TYPE_CHECKING:
     from activarium.tasks.progress import Progress
     from activarium.tasks.stores.recording import Recording
 
-STATISTICS_VERSION = 2
+STATISTICS_VERSION = 3
 """Raised when a statistic changes, so that tables made before are made again."""
 
 WRITTEN = (
@@ -92,7 +94,7 @@ WRITTEN = (
 WRITTEN_OF_TARGET = (UNIT_TARGETS, IMAGES, RECORDINGS)
 """Tables of an analysis by a number."""
 
-_PLACES = {"scheduler", "classes", "where", "target", "name", "controls", "partial"}
+_PLACES = {"scheduler", "classes", "where", "where_of", "target", "name", "controls", "partial"}
 """Settings that change no number themselves, or are said otherwise."""
 
 
@@ -125,15 +127,16 @@ class _Job:
             run_pieces(task, pieces, scheduler=self.config.scheduler, advance=advance)
 
 
-def analysis_inputs(atlas: Atlas, recording: Recording, config: AnalyseConfig) -> str:
+def analysis_inputs(
+    atlas: Atlas, recording: Recording, config: AnalyseConfig, asked: Recording | None = None
+) -> str:
     """Return the fingerprint of everything that the tables of an analysis depend on."""
     untrained = untrained_recording(config)
-    stored = recording.stored_rows
     return fingerprint(
         {
             "recording": recording.fingerprint,
-            # Where stored images begin and end: [0, images] for a whole recording.
-            "stored": np.flatnonzero(np.diff(stored, prepend=False, append=False)).tolist(),
+            "stored": _stored(recording),
+            "asked": asked and [asked.fingerprint, _stored(asked)],
             "settings": config.model_dump(mode="json", exclude=_PLACES),
             "selection": selection_text(config),
             "shuffle": SHUFFLE in config.controls,
@@ -142,6 +145,24 @@ def analysis_inputs(atlas: Atlas, recording: Recording, config: AnalyseConfig) -
             "statistics": STATISTICS_VERSION,
         }
     )
+
+
+def _stored(recording: Recording) -> list[int]:
+    """Return where stored images begin and end: [0, images] for a whole recording."""
+    ends = np.diff(recording.stored_rows, prepend=False, append=False)
+    return [int(each) for each in np.flatnonzero(ends)]
+
+
+def _whose_answers(
+    atlas: Atlas, recording: Recording, config: AnalyseConfig
+) -> tuple[Recording | None, AnalyseConfig]:
+    """Return the other recording that a condition asks, if any, and the settings with its id."""
+    if config.where_of is None:
+        return None, config
+    asked = open_recording(atlas, config.where_of, partial=config.partial)
+    other = None if asked.name == recording.name else asked
+    name = None if other is None else other.name
+    return other, config.model_copy(update={"where_of": name})
 
 
 def analyse(
@@ -168,27 +189,31 @@ def analyse(
     ------
     UserError
         If the recording is damaged or holds no valid image, the selection does not fit it, a
-        control is not analysed, the scheduler cannot be reached, or the disk is full.
+        control is not analysed or is none of it, the scheduler cannot be reached, or the disk is full.
     """
     began = time.perf_counter()
+    asked, config = _whose_answers(atlas, recording, config)
     name = table_name(recording.name, config)
-    inputs = analysis_inputs(atlas, recording, config)
+    inputs = analysis_inputs(atlas, recording, config, asked)
     written = WRITTEN if config.target is None else WRITTEN_OF_TARGET
     files = tuple(atlas.table_file(table, name) for table in written)
     if all(is_current(path, inputs) for path in files):
         return TablesReceipt(recording=name, files=files, made=False)
     with only_process(atlas.lock(f"{name}.tables"), f"tabulating {name}"):
-        selected = select(recording, config)
+        selected = select(recording, config, asked)
         # Before the work begins, that may take hours.
         untrained = untrained_recording(config) if config.target is None else None
-        control = untrained_layers(atlas, untrained) if untrained else None
+        control = (
+            untrained_layers(atlas, untrained, recording, selected, config) if untrained else None
+        )
+        notices = (*selected.notices, *replaced_tables(atlas, selected, config))
         work = atlas.work / f"{name}-{inputs[:12]}"
         _sweep(atlas, name, work, written)
         selected.chosen.save(work / CHOICE)
         job = _Job(atlas, recording, selected, work, config, control, progress)
         tables = _class_tables(job) if config.target is None else _target_tables(job)
         tables["images"] = selected.images
-        tables["recordings"] = recording_row(recording, selected)
+        tables["recordings"] = recording_row(recording, selected, config)
         _remove_others(atlas, name, written)
         for table in written:
             rows, path = tables[table.name], atlas.table_file(table, name)
@@ -196,9 +221,7 @@ def analyse(
             write(path, table, rows, inputs=inputs)
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.perf_counter() - began
-    return TablesReceipt(
-        recording=name, files=files, made=True, seconds=seconds, notices=selected.notices
-    )
+    return TablesReceipt(recording=name, files=files, made=True, seconds=seconds, notices=notices)
 
 
 def _sweep(atlas: Atlas, name: str, work: Path, written: Sequence[Table]) -> None:
@@ -264,7 +287,7 @@ def _layer_table(
     layers, chosen = job.recording.layers, job.selected.chosen
     grouping = groupings(
         layers,
-        _observed(units),
+        units,
         permuted,
         images=chosen.labelled,
         classes=len(np.unique(chosen.code)),

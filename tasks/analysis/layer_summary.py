@@ -125,19 +125,42 @@ def _shuffled_means(units: Columns, config: AnalyseConfig, means: Any) -> Column
 
 def groupings(
     layers: Sequence[Layer],
-    observed: NDArray[np.float64] | None,
+    units: Columns,
     permuted: NDArray[np.float32] | None,
     *,
     images: int,
     classes: int,
 ) -> list[Permanova]:
-    """Return PERMANOVA of every layer; NaN where labels were not permuted."""
-    if observed is None or permuted is None:
-        nan = float("nan")
+    """Return PERMANOVA of every layer: p is NaN where labels were not permuted, all without labels.
+
+    Parameters
+    ----------
+    layers
+        The layers in order.
+    units
+        Columns of `units`, and `observed_effect` where labels were permuted.
+    permuted
+        Eta squared with permuted labels, shape (unit, permutation); None where none were.
+    images
+        Images with a class.
+    classes
+        Classes with images.
+    """
+    slices, nan = unit_slices(layers), float("nan")
+    if not images:
         return [Permanova(nan, nan, nan) for _ in layers]
+    size = {"images": images, "classes": classes}
+    if permuted is not None:
+        observed = np.asarray(units["observed_effect"], np.float64)
+        return [permanova(observed[each], permuted[each], **size) for each in slices]
+    observed, none = np.asarray(units["eta2"], np.float64), np.empty((len(units["unit"]), 0))
+    # A unit that varies has a class of the largest AUROC, even where its classes are all alike.
+    varies = units["auroc_class"].is_valid().to_numpy()
     return [
-        permanova(observed[each], permuted[each], images=images, classes=classes)
-        for each in unit_slices(layers)
+        permanova(observed[each], none[each], **size, varying=int(varies[each].sum()))._replace(
+            p=nan
+        )
+        for each in slices
     ]
 
 

@@ -11,11 +11,14 @@ from activarium.tasks.analysis.image_answers import accuracy_of
 from activarium.tasks.stores.recording_store import read_receipts
 
 if TYPE_CHECKING:
+    from activarium.schemas.config import AnalyseConfig
     from activarium.tasks.analysis.selected import Selected
     from activarium.tasks.stores.recording import Recording
 
 
-def recording_row(recording: Recording, selected: Selected) -> dict[str, Any]:
+def recording_row(
+    recording: Recording, selected: Selected, config: AnalyseConfig
+) -> dict[str, Any]:
     """Return where the recording comes from, its sizes, and what was selected of it."""
     attributes = recording.attributes
     receipts = read_receipts(recording.place)
@@ -41,6 +44,7 @@ def recording_row(recording: Recording, selected: Selected) -> dict[str, Any]:
         "step": attributes.get("step"),
         "selection_of": None if selected.text is None else recording.name,
         "selection": selected.text,
+        "controls": ", ".join(config.class_controls) or None,
         "is_partial": not recording.stored_rows.all(),
         "images": len(recording.valid),
         "analysed_images": len(selected.chosen.row),

@@ -28,6 +28,8 @@ from activarium.tasks.stores.files import sha256_file
 from activarium.tasks.stores.parquet_files import to_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from activarium.schemas.config import AnalyseConfig
@@ -57,6 +59,12 @@ def selection_text(config: AnalyseConfig) -> str | None:
     """Return what a configuration selects, as JSON with the sha256 of its files; None for all."""
     if not config.is_selection:
         return None
+    asked = {} if config.where_of is None else {"where_of": config.where_of}
+    return json.dumps(_said(config) | asked, sort_keys=True)
+
+
+def _said(config: AnalyseConfig) -> dict[str, str]:
+    """Return what is selected, but for whose answers are asked."""
     said: dict[str, str] = {}
     for key in ("where", "classes", "target"):
         value = getattr(config, key)
@@ -68,35 +76,49 @@ def selection_text(config: AnalyseConfig) -> str | None:
         names_a_file = key == "classes" or (key == "target" and value not in _COLUMNS)
         if names_a_file and path.is_file():
             said[key] = f"{path.name} (sha256 {sha256_file(path)[:16]})"
-    return json.dumps(said, sort_keys=True)
+    return said
 
 
 def table_name(recording: str, config: AnalyseConfig) -> str:
-    """Return the id under which the tables of an analysis lie."""
-    text = selection_text(config)
-    if text is None:
+    """Return the id under which the tables of an analysis lie.
+
+    Whose answers are asked is no part of it: a recording and its control have the same ending.
+    """
+    if not config.is_selection:
         return recording
+    text = json.dumps(_said(config), sort_keys=True)
     return f"{recording}{SELECTION_MARK}{config.name or fingerprint({'selection': text})[:8]}"
 
 
-def select(recording: Recording, config: AnalyseConfig) -> Selected:
+def select(recording: Recording, config: AnalyseConfig, asked: Recording | None = None) -> Selected:
     """Choose the images and classes that a configuration asks for.
+
+    Parameters
+    ----------
+    recording
+        The recording to choose from.
+    config
+        What to choose.
+    asked
+        The recording whose answers the condition asks; by default the same.
 
     Raises
     ------
     UserError
         If the condition, the groups or the target do not fit the recording, or nothing is left.
     """
+    whole = _decoded(recording)
     rows, label = image_rows(recording), recording.labels
-    whole = recording.stored_rows & recording.valid
-    if not whole.any():
-        raise UserError(f"recording {recording.name} has no image that could be decoded")
     chosen, names, notices = whole, recording.class_names, []
     table = None
     if config.where is not None or config.target is not None:
         table = to_table(IMAGES, rows, inputs="")
     if config.where is not None and table is not None:
-        chosen = chosen & select_images(table, config.where)
+        chosen = chosen & (
+            select_images(table, config.where)
+            if asked is None
+            else _images_of(asked, recording, config.where)
+        )
     if config.classes is not None:
         groups = class_groups(Path(config.classes).expanduser(), names)
         label = np.where(label >= 0, groups.codes[label], -1)
@@ -116,6 +138,10 @@ def select(recording: Recording, config: AnalyseConfig) -> Selected:
     if target is not None:
         # What was left out may have been all the difference.
         check_numbers(target.name, target.values[chosen], len(whole))
+    if target is None:
+        notices += _class_notices(label[chosen], names)
+    elif config.controls:
+        notices.append("controls stand beside statistics of classes: left out with a target")
     arranged = arrange_images(chosen, label, recording.image_names, names, seed=config.seed)
     kept = chosen if config.is_selection else np.ones(len(whole), bool)
     return Selected(
@@ -126,6 +152,46 @@ def select(recording: Recording, config: AnalyseConfig) -> Selected:
         target=None if target is None else (target.name, target.values[arranged.row]),
         notices=tuple(notices),
     )
+
+
+def _decoded(recording: Recording) -> NDArray[np.bool_]:
+    """Return which images are stored and could be decoded; refuse where none are."""
+    if not recording.stored_rows.any():
+        raise UserError(
+            f"recording {recording.name} has no shard yet: run `activarium record` with its "
+            "configuration first"
+        )
+    whole = recording.stored_rows & recording.valid
+    if not whole.any():
+        raise UserError(f"recording {recording.name} has no image that could be decoded")
+    return whole
+
+
+def _images_of(asked: Recording, recording: Recording, where: str) -> NDArray[np.bool_]:
+    """Return which images of a recording a condition selects by the answers of another one."""
+    sha256 = "images_sha256"
+    if asked.attributes[sha256] != recording.attributes[sha256]:
+        raise UserError(
+            f"--where-of {asked.name}: expected a recording of the same images, but its images are "
+            f"others than those of {recording.name}"
+        )
+    table = to_table(IMAGES, image_rows(asked), inputs="")
+    taken = select_images(table, where) & asked.stored_rows & asked.valid
+    names = {name for name, is_taken in zip(asked.image_names, taken, strict=True) if is_taken}
+    return np.array([name in names for name in recording.image_names])
+
+
+def _class_notices(label: NDArray[np.integer], names: Sequence[str]) -> list[str]:
+    """Return what to say where there are no two classes to compare."""
+    present = np.unique(label[label >= 0])
+    if len(present) == 0:
+        return ["no image has a class: statistics that need classes are left out (null)"]
+    if len(present) == 1:
+        return [
+            f"all images with a class are of one, {names[present[0]]}: there is nothing to compare, "
+            "effects of the class are 0 or null and p-values 1"
+        ]
+    return []
 
 
 def _target(spec: str, images: pa.Table) -> NumericTarget:

@@ -259,11 +259,11 @@ def _column(name: str, images: pa.Table) -> NDArray[np.float64]:
 
 
 def _target_file(path: Path, ids: list[str]) -> NumericTarget:
-    table = _read_two_columns(path, "image,value")
+    table = _read_two_columns(path, "image,number")
     known = set(ids)
     if table.header[0] in known:
         raise UserError(
-            f"{path}, line 1: expected a header such as image,value, got image {table.header[0]!r}"
+            f"{path}, line 1: expected a header such as image,number, got image {table.header[0]!r}"
         )
     found: dict[str, float] = {}
     for line, cell, text in table.rows:

@@ -12,6 +12,7 @@ from activarium.tasks.stores.recording import Recording
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pyarrow as pa
     import zarr
 
     from activarium.schemas.atlas import Atlas
@@ -56,6 +57,8 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
     main, *controls = recordings
     row = read_table(atlas.table_file(RECORDINGS, main)).to_pylist()[0]
     layers = _layers(atlas, main)
+    images = read_table(atlas.table_file(IMAGES, main), ["image", "class", "valid"])
+    present = _classes_present(images)
     outputs, classes = _outputs_and_classes(atlas, main)
     fdr = read_table(atlas.table_file(LAYERS, main), ["fdr"]).column("fdr")[0].as_py()
     return {
@@ -65,26 +68,38 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
         "outputs": outputs,
         "classes": classes,
         "images": row["images"],
-        "invalid_images": _invalid(atlas, main),
+        "analysed_images": row["analysed_images"],
+        "classes_present": len(present),
+        "invalid_images": _invalid(images),
         "units": row["units"],
         "fdr": fdr,
         "layers": layers,
-        "answer": answer(layers),
-        "strongest": strongest_units(atlas, main, strongest),
+        "answer": answer(layers, present),
+        # Of a single class no unit prefers anything.
+        "strongest": strongest_units(atlas, main, strongest) if len(present) > 1 else [],
     }
 
 
-def answer(layers: Sequence[dict[str, Any]]) -> str:
+def answer(layers: Sequence[dict[str, Any]], classes: Sequence[str]) -> str:
     """Return in one sentence whether there is class preference, beyond what, and how large.
 
     Parameters
     ----------
     layers
         Rows of `layers`.
+    classes
+        Names of the classes that have images.
     """
+    if not classes:
+        return (
+            "no labels: class preference cannot be told, statistics that need classes are left out"
+        )
+    if len(classes) == 1:
+        return (
+            f"all images with a label are of one class, {classes[0]}: class preference cannot be "
+            "told, there is nothing to compare"
+        )
     known = [layer for layer in layers if layer["eta2_mean"] is not None]
-    if not known:
-        return "no labels: class preference cannot be told"
     told = [
         f"beyond {what} in {sum(each)} of {len(each)} layers"
         for what, each in (
@@ -107,6 +122,8 @@ def answer(layers: Sequence[dict[str, Any]]) -> str:
         "unit's variance"
     )
     preference = f"class preference {' and '.join(told)}; " if told else ""
+    if not _verdicts(known, "beyond_chance"):
+        preference += "whether beyond chance was not tested (no permutations); "
     return preference + size + (f" ({', '.join(beside)})" if beside else "")
 
 
@@ -127,9 +144,14 @@ def _layers(atlas: Atlas, recording: str) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-def _invalid(atlas: Atlas, recording: str) -> list[str]:
-    table = read_table(atlas.table_file(IMAGES, recording), ["image", "valid"])
-    return [row["image"] for row in table.to_pylist() if not row["valid"]]
+def _invalid(images: pa.Table) -> list[str]:
+    return [row["image"] for row in images.to_pylist() if not row["valid"]]
+
+
+def _classes_present(images: pa.Table) -> list[str]:
+    """Return the classes that have images, by name."""
+    taken = images.filter(images.column("valid")).column("class")
+    return sorted(str(name) for name in taken.unique().drop_null().to_pylist())
 
 
 def strongest_units(atlas: Atlas, recording: str, count: int) -> list[dict[str, Any]]:

@@ -30,8 +30,23 @@ def test_layer_table__caption_tells_small_rates(fdr, shown):
         "eta2_mean_shuffled": None, "eta2_mean_untrained": None,
         "beyond_chance": True, "beyond_architecture": None,
     }  # fmt: skip
-    table = output._layer_table({"fdr": fdr, "layers": [layer]})
+    table = output._layer_table({"fdr": fdr, "layers": [layer], "classes_present": 2})
     assert f"at FDR {shown};" in table.caption
+
+
+@pytest.mark.parametrize(
+    ("chance", "architecture", "said"),
+    [
+        (True, True, "chance, architecture"),
+        (False, False, "nothing"),
+        (None, True, "architecture"),
+        (None, False, "not architecture"),
+        (None, None, "-"),
+    ],
+)
+def test_beyond__says_nothing_of_what_was_not_tested(chance, architecture, said):
+    layer = {"beyond_chance": chance, "beyond_architecture": architecture}
+    assert output._beyond(layer) == said
 
 
 @pytest.mark.parametrize("tty", [False, True])

@@ -133,6 +133,19 @@ def test_configurations__refuse_values_out_of_range(model, values):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"name": "foo"}, "name 'foo' is for a selection: give where, classes or target"),
+        ({"name": "a/b", "where": "correct"}, "lower-case letters, digits, dot, dash, underscore"),
+        ({"where_of": "toy"}, "where_of 'toy' needs the condition"),
+    ],
+)
+def test_analyse__names_belong_to_a_selection(values, message):
+    with pytest.raises(ValidationError, match=message):
+        AnalyseConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
         ({"source": "entry-point"}, "needs entry_point: package.module:function"),
         (
             {"source": "mnist", "entry_point": "a:b"},

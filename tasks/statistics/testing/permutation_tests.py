@@ -158,13 +158,18 @@ def max_t_p(observed: NDArray[np.float64], permuted: NDArray[np.floating]) -> ND
 
 
 def permanova(
-    observed: NDArray[np.float64], permuted: NDArray[np.floating], *, images: int, classes: int
+    observed: NDArray[np.float64],
+    permuted: NDArray[np.floating],
+    *,
+    images: int,
+    classes: int,
+    varying: int | None = None,
 ) -> Permanova:
     """Return PERMANOVA of the units of one layer with Euclidean distance between images.
 
     Each unit is standardised, so that its sum of squares is the same as every other's and the
     layer's r2 is the mean of the units' eta squared. Constant units are left out: those whose
-    effects, observed and permuted, are all 0. pseudo_f 0, r2 0, p 1 where all units are constant,
+    effects, observed and permuted, are all 0. Without permutations p is 1. pseudo_f 0, r2 0, p 1 where all units are constant,
     and for fewer than two classes, no more images than classes, or no units. Where classes explain
     everything pseudo_f is infinite.
 
@@ -179,6 +184,8 @@ def permanova(
         Number of images.
     classes
         Number of classes with images.
+    varying
+        Number of units that are not constant; by default told by their effects.
 
     Returns
     -------
@@ -195,11 +202,12 @@ def permanova(
     """
     matrix = _matrix(observed, permuted)
     total = np.zeros(matrix.shape[1])
-    varying = 0
+    with_effect = 0
     for start in range(0, len(observed), _ROWS):
         rows = matrix[start : start + _ROWS]
         total += rows.sum(axis=0, dtype=np.float64)
-        varying += int(((observed[start : start + _ROWS] > 0) | rows.any(axis=1)).sum())
+        with_effect += int(((observed[start : start + _ROWS] > 0) | rows.any(axis=1)).sum())
+    varying = with_effect if varying is None else varying
     if varying == 0 or classes < 2 or images <= classes:
         return Permanova(0.0, 0.0, 1.0)
     r2 = min(float(observed.sum()) / varying, 1.0)

@@ -142,7 +142,13 @@ def test_analyse__without_labels_only_what_needs_none_is_there(
     assert tables["depth_trends"].column("measure").to_pylist() == ["sparseness"]
     assert tables["class_pairs"].num_rows == 0
     layers = tables["layers"]
-    for column in ("permanova_p", "probe_accuracy", "within_similarity", "eta2_mean_shuffled"):
+    for column in (
+        "permanova_f",
+        "permanova_p",
+        "probe_accuracy",
+        "within_similarity",
+        "eta2_mean_shuffled",
+    ):
         assert layers.column(column).null_count == 3, column
     for column in ("effective_dimension", "redundant_fraction", "dead_fraction"):
         assert layers.column(column).null_count == 0, column

@@ -194,7 +194,7 @@ def test_analyse__control_beside_a_selection_is_the_same_selection_of_it(
     analyse(atlas, control, config=CONFIG)
     few = {"where": "image_index < 40", "name": "few"}
     beside = BOTH.model_copy(update=few)
-    with pytest.raises(UserError, match="`activarium analyse untrained` with the same selection"):
+    with pytest.raises(UserError, match="--where-of toy --name few` first"):
         analyse(atlas, write_recording(atlas, raw), config=beside)
     analyse(atlas, control, config=CONFIG.model_copy(update=few))
     analyse(atlas, write_recording(atlas, raw), config=beside)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from activarium.schemas.config import AnalyseConfig
-from activarium.schemas.errors import IncompleteRecordingError
+from activarium.schemas.errors import IncompleteRecordingError, UserError
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.analysis.selected import select
 from activarium.tasks.stores.recording import Recording, open_recording
@@ -150,6 +150,13 @@ def test_analyse__complete_recording_needs_nothing_anew_for_partial(atlas, raw, 
     assert analyse(atlas, recording, config=CONFIG).made
     whole = CONFIG.model_copy(update={"partial": False})
     assert not analyse(atlas, recording, config=whole).made
+
+
+def test_select__partial_without_any_shard_says_so(recording):
+    for shard in range(7):
+        take_away(recording.place, shard)
+    with pytest.raises(UserError, match="recording toy has no shard yet: run `activarium record`"):
+        select(Recording(recording.place), CONFIG)
 
 
 def test_select__partial_takes_valid_images_of_stored_shards(raw, recording):

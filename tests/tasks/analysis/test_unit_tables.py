@@ -210,11 +210,26 @@ def test_units__without_permutations_their_columns_are_null(
     tables = stored(atlas).tables()
     for table, columns in {
         "units": ("permutation_p", "fwer_p"),
-        "layers": ("permanova_f", "permanova_r2", "permanova_p", "beyond_chance"),
+        "layers": ("permanova_p", "beyond_chance"),
     }.items():
         for column in (*columns, *(["familywise_fraction"] if table == "layers" else [])):
             assert tables[table].column(column).null_count == tables[table].num_rows, column
     assert tables["units"].column("anova_p").null_count == 0
+
+
+def test_layers__without_permutations_only_the_p_of_permanova_is_null(
+    atlas, make_raw, write_recording, stored
+):
+    recording = write_recording(atlas, make_raw())
+    found = []
+    for permutations in (19, 0):
+        config = AnalyseConfig(scheduler="synchronous", permutations=permutations)
+        analyse(atlas, recording, config=config)
+        found.append(stored(atlas).frame("layers"))
+    permuted, plain = found
+    assert permuted.permanova_f.notna().all()
+    for column in ("permanova_f", "permanova_r2"):
+        np.testing.assert_allclose(plain[column], permuted[column], rtol=1e-6, err_msg=column)
 
 
 def class_of(row):

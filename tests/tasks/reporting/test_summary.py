@@ -41,19 +41,20 @@ LAYER = {
 
 def test_answer__says_beyond_what_and_how_large():
     last = {**LAYER, "layer": "fc", "eta2_mean": 0.75, "beyond_architecture": True}
-    assert answer([LAYER, last]) == (
+    assert answer([LAYER, last], ["ant", "bee"]) == (
         "class preference beyond chance in 2 of 2 layers and beyond architecture in 1 of 2 layers; "
         "strongest in fc, where the class explains 75.0 % of a unit's variance (20.0 % untrained, "
         "1.0 % with permuted labels)"
     )
 
 
-def test_answer__leaves_out_what_was_not_compared():
+def test_answer__says_what_was_not_tested():
     alone = dict.fromkeys(LAYER) | {"layer": "conv1", "eta2_mean": 0.5}
-    assert answer([alone]) == (
+    assert answer([alone], ["ant", "bee"]) == (
+        "whether beyond chance was not tested (no permutations); "
         "strongest in conv1, where the class explains 50.0 % of a unit's variance"
     )
-    assert answer([dict.fromkeys(LAYER)]).startswith("no labels")
+    assert answer([dict.fromkeys(LAYER)], []).startswith("no labels")
 
 
 def test_summarise__is_plain_json(analysed):

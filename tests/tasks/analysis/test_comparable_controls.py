@@ -1,0 +1,223 @@
+"""A control must be comparable: the same images and classes, chosen by the model's own answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import zarr
+
+from activarium.flows.pipeline import PlainStages, analyse_with_controls
+from activarium.schemas.config import AnalyseConfig, RunConfig
+from activarium.schemas.errors import UserError
+from activarium.schemas.layers import Layer
+from activarium.tasks.analysis.analyse import analyse
+from activarium.tasks.reporting.summary import summarise
+from activarium.tasks.stores.recording import Recording
+
+CONFIG = AnalyseConfig(scheduler="synchronous", permutations=0)
+BESIDE = CONFIG.model_copy(update={"controls": ("untrained",)})
+
+
+def of(config=CONFIG, **settings):
+    return config.model_copy(update=settings)
+
+
+@pytest.fixture
+def raws(make_raw):
+    """Return a model and a control over the same images that answers differently."""
+    raw, other = make_raw(), make_raw(seed=1)
+    raw.logits[raw.valid, :] *= 3
+    logits = np.where(raw.valid[:, None], np.nan_to_num(other.logits) * 0.01, np.nan)
+    responses = np.where(raw.valid[:, None], np.nan_to_num(other.responses), np.nan)
+    control = replace(raw, logits=logits.astype(np.float32), responses=responses.astype(np.float32))
+    return raw, control
+
+
+@pytest.fixture
+def pair(atlas, raws, write_recording):
+    """Return both as recordings, toy and untrained."""
+    return [write_recording(atlas, *each) for each in zip(raws, ("toy", "untrained"), strict=True)]
+
+
+def refused(atlas, recording, config):
+    with pytest.raises(UserError) as caught:
+        analyse(atlas, recording, config=config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def run(atlas, **settings):
+    config = RunConfig.model_validate(
+        {
+            "name": "trial",
+            "test_set": {"source": "digits"},
+            "model": {"architecture": "two-block-cnn", "weights": "untrained"},
+            "analyse": {"scheduler": "synchronous", "permutations": 0, **settings},
+        }
+    )
+    return analyse_with_controls(config, ["toy", "untrained"], atlas.root, PlainStages())
+
+
+@pytest.mark.parametrize("where", ["correct", "correct AND confidence > 0.9"])
+def test_run__control_takes_the_images_that_the_model_answered_so(where, atlas, pair, stored):
+    main, control = run(atlas, where=where)
+    tables = [stored(atlas, each.recording) for each in (main, control)]
+    images, beside = (each.frame("images") for each in tables)
+    assert 5 < len(images) < 40
+    assert images.correct.all()
+    assert images.image.tolist() == beside.image.tolist()
+    assert not beside.correct.all()
+    assert (beside.confidence < 0.9).all()
+    layers, others = (each.frame("layers") for each in tables)
+    assert layers.eta2_mean_untrained.tolist() == others.eta2_mean.tolist()
+    assert layers.architecture_p.notna().all()
+    (row,) = tables[1].table("recordings").to_pylist()
+    assert json.loads(row["selection"]) == {"where": where, "where_of": "toy"}
+    assert not any(each.made for each in run(atlas, where=where))
+
+
+def test_analyse__own_answers_of_a_control_are_other_images_and_refused(atlas, pair):
+    sure = {"where": "confidence > 0.99", "name": "sure"}
+    few = {"where": "confidence < 0.3", "name": "sure"}
+    analyse(atlas, pair[1], config=of(**few))
+    message = refused(atlas, pair[0], of(BESIDE, **sure))
+    assert message.startswith("control untrained~sure was analysed over other images (59, of which")
+    command = "activarium analyse untrained --where 'confidence > 0.99' --where-of toy --name sure"
+    assert f"run `{command}`" in message
+    analyse(atlas, pair[1], config=of(**sure, where_of="toy"))
+    assert analyse(atlas, pair[0], config=of(BESIDE, **sure)).made
+
+
+def test_analyse__images_chosen_by_another_recording_follow_its_answers(
+    atlas, raws, pair, write_recording
+):
+    config = of(where="correct", where_of="toy")
+    assert analyse(atlas, pair[1], config=config).made
+    assert not analyse(atlas, pair[1], config=config).made
+    own = analyse(atlas, pair[0], config=config)
+    assert not analyse(atlas, pair[0], config=of(where="correct")).made
+    assert own.recording == "toy~" + analyse(atlas, pair[1], config=config).recording[-8:]
+
+
+def test_analyse__where_of_other_images_is_refused(atlas, pair):
+    zarr.open_group(pair[0].place.path, mode="r+").attrs["images_sha256"] = "other"
+    message = refused(atlas, pair[1], of(where="correct", where_of="toy"))
+    assert message.startswith("--where-of toy: expected a recording of the same images")
+
+
+def test_analyse__control_that_is_the_recording_itself_is_refused(atlas, pair):
+    analyse(atlas, pair[0], config=CONFIG)
+    message = refused(atlas, pair[0], of(controls=("toy",)))
+    assert message.startswith("control toy is the recording itself: give a recording of the untr")
+
+
+def test_analyse__control_over_other_images_is_refused(atlas, pair):
+    zarr.open_group(pair[1].place.path, mode="r+").attrs["images_sha256"] = "other"
+    analyse(atlas, Recording(pair[1].place), config=CONFIG)
+    message = refused(atlas, pair[0], BESIDE)
+    assert message.startswith("control untrained was recorded over other images or labels than toy")
+
+
+def test_analyse__control_of_other_image_ids_is_refused(atlas, raws, pair, write_recording):
+    class Renamed(type(raws[1])):
+        @property
+        def image_names(self):
+            return [f"other/{index}" for index in range(len(self.label))]
+
+    analyse(atlas, write_recording(atlas, Renamed(**vars(raws[1])), "renamed"), config=CONFIG)
+    message = refused(atlas, pair[0], of(controls=("renamed",)))
+    assert "other images (59, of which 0 are among the 59 of toy)" in message
+
+
+def test_analyse__control_beside_a_part_of_the_recording_is_refused(
+    atlas, raws, pair, write_recording
+):
+    analyse(atlas, pair[1], config=CONFIG)
+    part = write_recording(atlas, raws[0], "part", complete=False)
+    (part.place.path / "receipts" / "shard-00001.json").unlink()
+    message = refused(atlas, Recording(part.place), of(BESIDE, partial=True))
+    assert "are among the 34 of part): complete the recording with `activarium record`" in message
+
+
+def test_analyse__control_without_a_common_layer_is_refused(atlas, raws, pair, write_recording):
+    layers = tuple(Layer(f"x{i}", "conv", i, n, 1, 1, "") for i, n in enumerate((6, 9, 5)))
+    other = replace(raws[1], layers=layers)
+    analyse(atlas, write_recording(atlas, other, "other"), config=CONFIG)
+    message = refused(atlas, pair[0], of(controls=("other",)))
+    assert message.startswith(
+        "control other has no layer in common with toy (it has x0, ..., not c"
+    )
+
+
+def test_analyse__control_in_other_classes_is_refused(atlas, pair, tmp_path):
+    for name, bee in (("one", "a"), ("two", "b")):
+        lines = f"class,group\nant,a\nbee,{bee}\ncat's,b\n"
+        (tmp_path / f"{name}.csv").write_text(lines, encoding="utf-8")
+    one, two = (
+        {"classes": str(tmp_path / f"{name}.csv"), "name": "kinds"} for name in ("one", "two")
+    )
+    analyse(atlas, pair[1], config=of(**two))
+    message = refused(atlas, pair[0], of(BESIDE, **one))
+    assert message.startswith("control untrained~kinds was analysed with other classes than toy~k")
+
+
+def test_analyse__tells_the_controls_that_the_tables_lose(atlas, pair):
+    analyse(atlas, pair[1], config=CONFIG)
+    both = of(controls=("shuffle", "untrained"))
+    assert analyse(atlas, pair[0], config=both).notices == ()
+    assert analyse(atlas, pair[0], config=of(controls=("shuffle",))).notices == (
+        "the tables had the control untrained, which these lack: give --control untrained to keep "
+        "it",
+    )
+    (lost,) = analyse(atlas, pair[0], config=BESIDE).notices
+    assert lost.startswith("the tables had the control shuffle")
+    assert analyse(atlas, pair[0], config=both).notices == ()
+
+
+def test_analyse__tells_the_selection_that_it_replaces(atlas, pair):
+    analyse(atlas, pair[0], config=of(where="correct", name="sure"))
+    found = analyse(atlas, pair[0], config=of(where="confidence > 0.5", name="sure"))
+    (notice,) = found.notices
+    assert notice == 'replaces the selection {"where": "correct"} of the name toy~sure'
+
+
+def test_analyse__damaged_tables_are_made_anew_without_a_notice(atlas, pair):
+    files = analyse(atlas, pair[0], config=CONFIG).files
+    (file,) = [file for file in files if file.stem == "recordings"]
+    file.write_bytes(b"PAR1")
+    found = analyse(atlas, pair[0], config=CONFIG)
+    assert (found.made, found.notices) == (True, ())
+
+
+def test_analyse__target_tells_that_controls_are_left_out(atlas, pair):
+    found = analyse(atlas, pair[0], config=of(target="confidence", controls=("shuffle",)))
+    (notice,) = found.notices
+    assert notice.startswith("controls stand beside statistics of classes: left out")
+    assert analyse(atlas, pair[1], config=of(target="confidence")).notices == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(-1, "no image has a class"), (2, "are of one, cat's")], ids=["none", "one"]
+)
+def test_analyse__without_two_classes_notice_and_summary_say_so(
+    code, said, atlas, raws, write_recording
+):
+    raw = replace(raws[0], label=np.full_like(raws[0].label, code))
+    config = AnalyseConfig(scheduler="synchronous", permutations=9)
+    (notice,) = analyse(atlas, write_recording(atlas, raw), config=config).notices
+    assert said in notice
+    found = summarise(atlas, ["toy"])
+    assert "class preference cannot be told" in found["answer"]
+    assert "beyond" not in found["answer"]
+    assert found["strongest"] == []
+
+
+def test_summarise__counts_the_images_that_were_analysed(atlas, pair):
+    name = analyse(atlas, pair[0], config=of(where="correct")).recording
+    found = summarise(atlas, [name])
+    assert (found["accuracy"], found["images"]) == (1, 61)
+    assert 5 < found["analysed_images"] < 40
+    assert "not tested (no permutations)" in found["answer"]
