@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from activarium.schemas.settings import Config
+from activarium.schemas.settings import MOST_SEED, Config
 
 Method = Literal["pca", "tsne", "umap"]
 SHUFFLE = "shuffle"
@@ -21,7 +21,7 @@ class AnalyseConfig(Config):
     """False discovery rate at which a unit counts as selective."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Level of confidence intervals."""
-    permutations: int = Field(default=999, ge=0)
+    permutations: int = Field(default=999, ge=0, le=1_000_000)
     """Permutations of the labels for permutation_p, fwer_p and PERMANOVA; 0 leaves them out."""
     controls: tuple[str, ...] = ()
     """What stands beside the real thing in `layers`: shuffle (the same with permuted labels), and
@@ -38,34 +38,34 @@ class AnalyseConfig(Config):
     out."""
     target: str | None = None
     """Numbers instead of classes: a column of the table `images`, or a CSV file of image,number."""
-    name: str | None = None
+    name: str | None = Field(default=None, max_length=100)
     """Name of a selection (lower-case letters, digits, dot, dash, underscore); its tables carry the
     id <recording>~<name>. By default a fingerprint."""
     partial: bool = False
     """Analyse what is there of a recording that is not complete, and mark it."""
-    exemplars: int = Field(default=8, ge=1)
+    exemplars: int = Field(default=8, ge=1, le=10_000)
     """Most and least activating images kept per unit."""
-    class_exemplars: int = Field(default=3, ge=0)
+    class_exemplars: int = Field(default=3, ge=0, le=10_000)
     """Most and least activating images kept per unit within each class."""
-    top_images: int = Field(default=60, ge=1)
+    top_images: int = Field(default=60, ge=1, le=1_000_000)
     """Images of the strongest response that top_precision looks at."""
-    bins: int = Field(default=10, ge=2)
+    bins: int = Field(default=10, ge=2, le=1_000)
     """Bins of equally many images in mutual_information."""
     redundancy: float = Field(default=0.95, gt=0, le=1)
     """Correlation in size from which on a unit counts as a copy of another of its layer."""
-    pair_classes: int = Field(default=100, ge=2)
+    pair_classes: int = Field(default=100, ge=2, le=10_000)
     """Up to so many classes all pairs are compared, of more those of nearest classes."""
-    pair_neighbours: int = Field(default=10, ge=1)
+    pair_neighbours: int = Field(default=10, ge=1, le=10_000)
     """Nearest classes that each class is compared with, where there are more."""
-    sample_images: int = Field(default=2_000, ge=2)
+    sample_images: int = Field(default=2_000, ge=2, le=20_000)
     """Images at most in ANOSIM and silhouette: a seeded sample."""
-    knn_neighbours: int = Field(default=10, ge=1)
+    knn_neighbours: int = Field(default=10, ge=1, le=1_000)
     """Neighbours per image in the k-NN purity."""
-    knn_queries: int = Field(default=2_000, ge=2)
+    knn_queries: int = Field(default=2_000, ge=2, le=1_000_000)
     """Images at most whose neighbours are looked up."""
-    knn_images: int = Field(default=50_000, ge=2)
+    knn_images: int = Field(default=50_000, ge=2, le=10_000_000)
     """Images at most among which they are looked up: a seeded sample."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of permutations, samples and bootstrap."""
     scheduler: str = "threads"
     """Dask scheduler: threads, processes, or the address of a running one (tcp://host:port)."""
@@ -113,21 +113,21 @@ class EmbedConfig(Config):
     """Methods."""
     dimensions: Literal[2, 3] = 2
     """Dimensions of the maps."""
-    pca_dimensions: int = Field(default=50, ge=2)
+    pca_dimensions: int = Field(default=50, ge=2, le=10_000)
     """Dimensions that PCA leaves before t-SNE and UMAP."""
-    perplexity: float = Field(default=30.0, gt=1)
+    perplexity: float = Field(default=30.0, gt=1, le=1_000_000)
     """Perplexity of t-SNE; lowered to the largest that fits a small set, which is recorded."""
-    neighbours: int = Field(default=15, ge=2)
+    neighbours: int = Field(default=15, ge=2, le=10_000)
     """Neighbours of UMAP; lowered where there are fewer images, which is recorded."""
-    quality_neighbours: int = Field(default=10, ge=1)
+    quality_neighbours: int = Field(default=10, ge=1, le=1_000)
     """Neighbours in trustworthiness and k-NN purity."""
-    quality_queries: int = Field(default=2_000, ge=2)
+    quality_queries: int = Field(default=2_000, ge=2, le=1_000_000)
     """Images at most whose neighbours are looked up for them (among all that are embedded)."""
-    max_images: int = Field(default=10_000, ge=10)
+    max_images: int = Field(default=10_000, ge=10, le=10_000_000)
     """Images embedded at most: a seeded sample of larger sets."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the methods and of the sample."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=1_024)
     """Threads of each map; by default all cores."""
     scheduler: str = "synchronous"
     """Dask scheduler: synchronous (one map after the other, each on all threads), processes, or

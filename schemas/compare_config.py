@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from activarium.schemas.settings import Config
+from activarium.schemas.settings import MOST_SEED, Config
 
 Measure = Literal["cka", "rsa", "procrustes", "units"]
 
@@ -22,7 +22,7 @@ class CompareConfig(Config):
     """cka (debiased too), rsa, procrustes, and units (which correspond, between two recordings)."""
     rsa_images: int = Field(default=2_000, ge=3, le=10_000)
     """Images at most whose distances RSA compares: a seeded sample."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of that sample."""
     against: str | None = None
     """The recording that each of the others is compared with; by default up to four are compared

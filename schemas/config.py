@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from activarium.schemas.analysis_config import AnalyseConfig, EmbedConfig, Method, ReportConfig
 from activarium.schemas.layers import KINDS, Kind
 from activarium.schemas.layout import Reduction
-from activarium.schemas.settings import Config
+from activarium.schemas.settings import MOST_SEED, Config
 from activarium.schemas.training_config import TrainingConfig
 
 __all__ = [
@@ -167,7 +167,7 @@ class ModelConfig(Config):
     training; see docs/training.md."""
     series: str | None = None
     """Name of the series; by default the name of the folder that holds the files."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the initial weights."""
     colours: Literal[1, 3] | None = None
     """Colours of the input, 1 for grey; by default what the model takes, where that is known, else

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from activarium.schemas.settings import Config
+from activarium.schemas.settings import MOST_SEED, Config
 
 Schedule = Literal["cosine", "constant"]
 
@@ -37,7 +37,7 @@ class TrainingConfig(Config):
     """Momentum of SGD."""
     weight_decay: float = Field(default=5e-4, ge=0)
     """L2 penalty."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the order, the augmentation and dropout."""
     crop: int = Field(default=0, ge=0)
     """Random crop after padding by this many pixels on each side; 0 for none."""

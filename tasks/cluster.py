@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from distributed import Client, Future
 
+CONNECT_SECONDS = 10
+"""How long to try to reach a scheduler."""
+
 WAIT_SECONDS = 30
 """How long to wait for a cluster's first worker, and for another one where all are lost."""
 
@@ -35,7 +38,7 @@ def cluster(address: str) -> Iterator[Any]:
             f"expected the address of a Dask scheduler, tcp://host:port, got {address!r}"
         )
     try:
-        client = Client(address, timeout=f"{WAIT_SECONDS}s", set_as_default=False)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=f"{CONNECT_SECONDS}s", set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Dask scheduler answers at {address}: start one with `dask scheduler`, or leave the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 from dask.base import compute
@@ -31,7 +32,7 @@ def run_pieces(
     Parameters
     ----------
     function
-        An importable function whose pieces do not depend on one another.
+        An importable function whose pieces do not depend on one another and may be repeated.
     arguments
         Small arguments: paths and numbers, never arrays.
     scheduler
@@ -42,14 +43,11 @@ def run_pieces(
     Raises
     ------
     UserError
-        If the scheduler is unknown or cannot be reached, has no workers, or loses them all.
+        If the scheduler is unknown or cannot be reached, has no workers, or loses them all; if
+        worker processes of this machine die once more after the pieces left were begun again.
     """
     if scheduler in LOCAL:
-        pieces = [delayed(function, pure=False)(*each) for each in arguments]
-        # BLAS at one thread where the pieces already fill the cores.
-        limit = None if scheduler == "synchronous" else 1
-        with threadpool_limits(limit), _Counter(advance):
-            return list(compute(*pieces, scheduler=scheduler))  # type: ignore[no-untyped-call]
+        return _run_here(function, arguments, scheduler, advance)
     if "://" not in scheduler:
         raise UserError(
             f"scheduler: expected one of {', '.join(LOCAL)} or an address such as "
@@ -58,13 +56,42 @@ def run_pieces(
     return _run_on_cluster(function, arguments, scheduler, advance)
 
 
-class _Counter(Callback):
+def _run_here(
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    scheduler: str,
+    advance: Callable[[int], None],
+) -> list[Any]:
+    pieces = [delayed(function, pure=False)(*each) for each in arguments]
+    # BLAS at one thread where the pieces already fill the cores.
+    limit = None if scheduler == "synchronous" else 1
+    with threadpool_limits(limit), _Results(advance) as results:
+        try:
+            compute(*pieces, scheduler=scheduler)  # type: ignore[no-untyped-call]
+        except BrokenProcessPool:
+            left = [each for each in pieces if each.key not in results.by_key]
+            try:
+                compute(*left, scheduler=scheduler)  # type: ignore[no-untyped-call]
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "a worker process died, and another when the rest was begun again (killed, or "
+                    "out of memory): what is done is kept, run the same command again; `--scheduler "
+                    "synchronous` takes the least memory"
+                ) from error
+    return [results.by_key[each.key] for each in pieces]
+
+
+class _Results(Callback):
+    """Keeps the result of each piece that is done, whatever becomes of the others."""
+
     def __init__(self, advance: Callable[[int], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._advance = advance
+        self.by_key: dict[str, Any] = {}
 
-    def _posttask(self, key: Any, result: Any, graph: Any, state: Any, worker: Any) -> None:
-        del key, result, graph, state, worker
+    def _posttask(self, key: str, result: Any, graph: Any, state: Any, worker: Any) -> None:
+        del graph, state, worker
+        self.by_key[key] = result
         self._advance(1)
 
 

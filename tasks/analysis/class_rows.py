@@ -49,7 +49,7 @@ def class_rows(
         "response_mean": moments.mean.ravel(),
         "response_sd": moments.class_sd.ravel(),
         "class_rank": class_rank(moments.mean, count).ravel(),
-        "z": class_z(moments.mean).ravel(),
+        "z": class_z(moments.offset).ravel(),
         "auroc": area.ravel(),
         "auroc_low": area_ends.low.ravel(),
         "auroc_high": area_ends.high.ravel(),

@@ -40,9 +40,9 @@ def row_blocks(
     Raises
     ------
     UserError
-        If an image that could be decoded has no values.
+        If an image that could be decoded has no values, or infinite ones.
     """
-    images = len(recording.valid)
+    images = recording.images
     place = np.full(images, -1, np.int64)
     place[row] = np.arange(len(row))
     step = recording.chunk_rows(array)
@@ -53,7 +53,7 @@ def row_blocks(
             continue
         values = recording.block(array, slice(start, start + step), columns)
         found = values if taken.all() else values[taken]
-        _check_finite(recording, array, found)
+        _check_finite(recording, array, columns, found)
         yield here[taken], found
 
 
@@ -85,10 +85,21 @@ def _add_rows(values: NDArray[np.float32], total: NDArray[np.float64]) -> None:
             total[column] += np.float64(values[row, column])
 
 
-def _check_finite(recording: Recording, array: str, values: NDArray[np.float32]) -> None:
-    """Refuse what a missing chunk reads as: Zarr fills it with NaN without a word."""
-    if not np.isfinite(values).all():
+def _check_finite(
+    recording: Recording, array: str, columns: slice, values: NDArray[np.float32]
+) -> None:
+    """Refuse infinite responses, and what a missing chunk reads as: Zarr fills it with NaN."""
+    if np.isfinite(values).all():
+        return
+    infinite = np.isinf(values).any(axis=0)
+    if infinite.any():
+        names = recording.text("unit" if array.startswith("channel_") else "feature")
         raise UserError(
-            f"{recording.place}/{array} lacks values of images that could be decoded: `activarium "
-            "verify` names the damaged shard, `activarium record --repair` makes it again"
+            f"{recording.place}/{array} holds an infinite response of "
+            f"{names[columns.start + int(infinite.argmax())]}, which has no statistics: check the "
+            "model's weights and preprocessing, then record again, without that layer or in float32"
         )
+    raise UserError(
+        f"{recording.place}/{array} lacks values of images that could be decoded: `activarium "
+        "verify` names the damaged shard, `activarium record --repair` makes it again"
+    )

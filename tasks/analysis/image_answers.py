@@ -54,10 +54,11 @@ def answers(logits: NDArray[np.floating], label: NDArray[np.integer]) -> dict[st
 def image_rows(recording: Recording) -> dict[str, Any]:
     """Return the rows of the table `images`.
 
+    Where an image's shard is not there, what the shard would tell is null, and `valid` false.
     Where the model has another number of outputs than there are classes, its outputs cannot be
     matched with the labels: prediction, correctness and loss are null.
     """
-    logits, label = recording.read("logits"), recording.labels
+    logits, label = recording.read_stored("logits"), recording.labels
     comparable = logits.shape[1] == len(recording.class_names)
     found = answers(logits, label if comparable else np.full_like(label, -1))
     predicted = found.pop("predicted") if comparable else np.full(len(label), -1)

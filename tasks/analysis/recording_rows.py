@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activarium.tasks.analysis.image_answers import accuracy_of
-from activarium.tasks.stores.recording_store import read_receipts
 
 if TYPE_CHECKING:
     from activarium.schemas.config import AnalyseConfig
@@ -21,7 +20,7 @@ def recording_row(
 ) -> dict[str, Any]:
     """Return where the recording comes from, its sizes, and what was selected of it."""
     attributes = recording.attributes
-    receipts = read_receipts(recording.place)
+    receipts = recording.receipts
     invalid = int((recording.stored_rows & ~recording.valid).sum())
     features = len(recording.read("feature")) if recording.has("feature") else 0
     row = {
@@ -46,7 +45,7 @@ def recording_row(
         "selection": selected.text,
         "controls": ", ".join(config.class_controls) or None,
         "is_partial": not recording.stored_rows.all(),
-        "images": len(recording.valid),
+        "images": recording.images,
         "analysed_images": len(selected.chosen.row),
         "invalid_images": invalid,
         "classes": len(selected.chosen.class_names),

@@ -37,6 +37,8 @@ class ClassMoments:
     """Smallest response, shape (unit,); where it is zero, -0.0 if one response is."""
     high: NDArray[np.float64]
     """Largest response, shape (unit,); where it is zero, 0.0 if one response is."""
+    residue: NDArray[np.float64]
+    """What `mean`, rounded to float64, lacks of the mean, shape (unit, class)."""
 
     @property
     def images(self) -> int:
@@ -49,24 +51,59 @@ class ClassMoments:
         return self.low >= self.high
 
     @cached_property
+    def offset(self) -> NDArray[np.float64]:
+        """Mean less that of the first class with images, shape (unit, class).
+
+        With the residues: beside responses of 10,000, the float64 means of classes that are 0.0001
+        apart would leave eight digits of it.
+        """
+        first = self._first
+        offset: NDArray[np.float64] = self.mean - self.mean[:, first]
+        offset += self.residue - self.residue[:, first]
+        return offset
+
+    @cached_property
+    def deviation(self) -> NDArray[np.float64]:
+        """Mean less the mean over all images, shape (unit, class)."""
+        return self.offset - self._overall_offset[:, None]
+
+    @cached_property
     def overall_mean(self) -> NDArray[np.float64]:
         """Mean over all images, shape (unit,); NaN without images."""
-        filled = self.count > 0
-        if not filled.any():
+        return self.overall_mean_above(np.zeros(self.low.shape))
+
+    def overall_mean_above(self, level: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean over all images less a level of each unit, shape (unit,)."""
+        if self.images == 0:
             return np.full(self.low.shape, np.nan)
-        mean = np.compress(filled, self.mean, axis=1)
+        first = self._first
+        above = (self.mean[:, first] - level[:, None]) + self.residue[:, first]
         # Averaging differences from one class mean keeps the mean of a constant unit exact.
-        reference = mean[:, :1]
-        weight = self.count[filled] / self.images
-        # A sum by rows, not a matrix product, whose last digits depend on the number of units.
-        overall: NDArray[np.float64] = reference[:, 0] + ((mean - reference) * weight).sum(axis=1)
+        overall: NDArray[np.float64] = above[:, 0] + self._overall_offset
         return overall
+
+    @property
+    def _first(self) -> slice:
+        """The first class with images."""
+        code = int((self.count > 0).argmax()) if self.count.size else 0
+        return slice(code, code + 1)
+
+    @cached_property
+    def _overall_offset(self) -> NDArray[np.float64]:
+        """Mean over all images less that of the first class with images, shape (unit,)."""
+        filled = self.count > 0
+        weight = self.count[filled] / max(self.images, 1)
+        # A sum by rows, not a matrix product, whose last digits depend on the number of units.
+        offset: NDArray[np.float64] = (np.compress(filled, self.offset, axis=1) * weight).sum(
+            axis=1
+        )
+        return offset
 
     @cached_property
     def between_m2(self) -> NDArray[np.float64]:
         """Sum of squares between classes, shape (unit,)."""
         filled = self.count > 0
-        deviation = np.compress(filled, self.mean, axis=1) - self.overall_mean[:, None]
+        deviation = np.compress(filled, self.deviation, axis=1)
         between: NDArray[np.float64] = (deviation**2 * self.count[filled]).sum(axis=1)
         return between
 
@@ -207,8 +244,8 @@ def _four_sums(
 # Sums may be reassociated, which lets the compiler use vector registers, and NaN does not occur;
 # infinity keeps its meaning.
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nnan"})
-def _m2_about(mean: float, value: NDArray[np.float32]) -> float:
-    """Return the sum of squared deviations of one class of one unit from its mean."""
+def _m2_about(mean: float, value: NDArray[np.float32]) -> tuple[float, float]:
+    """Return one class's sum of squared deviations from its mean, and what `mean` lacks of it."""
     squares = 0.0
     residue = 0.0
     for i in range(value.size):
@@ -216,17 +253,18 @@ def _m2_about(mean: float, value: NDArray[np.float32]) -> float:
         squares += deviation * deviation
         residue += deviation
     # The rounded mean leaves a residue; taking it out is the corrected two-pass algorithm.
-    return max(squares - residue * residue / value.size, 0.0)
+    return max(squares - residue * residue / value.size, 0.0), residue / value.size
 
 
 @njit(nogil=True, cache=True)
 def _moments(
     responses: NDArray[np.float32], start: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and m2; class c holds the images start[c] to start[c + 1]."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean, m2 and residue; class c holds the images start[c] to start[c + 1]."""
     units = responses.shape[0]
     mean = np.full((units, start.size - 1), np.nan)
     m2 = np.zeros((units, start.size - 1))
+    lacks = np.zeros((units, start.size - 1))
     last = units - 1
     for unit in range(0, units, 4):
         # Where fewer than four units are left, the last one is done again.
@@ -241,8 +279,10 @@ def _moments(
             sums = _four_sums(one, two, three, four)
             for k in range(4):
                 mean[rows[k], c] = sums[k] / one.size
-                m2[rows[k], c] = _m2_about(mean[rows[k], c], responses[rows[k], part])
-    return mean, m2
+                m2[rows[k], c], lacks[rows[k], c] = _m2_about(
+                    mean[rows[k], c], responses[rows[k], part]
+                )
+    return mean, m2, lacks
 
 
 @njit(nogil=True, cache=True)
@@ -312,7 +352,8 @@ def class_moments(
     """
     code = class_codes(label, responses, n_classes)
     ordered, start = by_class(responses, code, n_classes)
-    return ClassMoments(np.diff(start), *_moments(ordered, start), *_low_and_high(ordered))
+    mean, m2, residue = _moments(ordered, start)
+    return ClassMoments(np.diff(start), mean, m2, *_low_and_high(ordered), residue)
 
 
 def combine_moments(first: ClassMoments, second: ClassMoments) -> ClassMoments:
@@ -325,9 +366,11 @@ def combine_moments(first: ClassMoments, second: ClassMoments) -> ClassMoments:
     """
     count = first.count + second.count
     share = second.count / np.maximum(count, 1)
-    delta = second.mean - first.mean
-    mean = np.where(first.count == 0, second.mean, first.mean + delta * share)
-    mean = np.where(second.count == 0, first.mean, mean)
+    delta = (second.mean - first.mean) + (second.residue - first.residue)
+    mean, residue = _two_sum(first.mean, first.residue + delta * share)
+    for is_empty, other in ((first.count == 0, second), (second.count == 0, first)):
+        mean = np.where(is_empty, other.mean, mean)
+        residue = np.where(is_empty, other.residue, residue)
     both = (first.count > 0) & (second.count > 0)
     between = np.where(both, delta**2 * (first.count * share), 0.0)
     return ClassMoments(
@@ -336,7 +379,17 @@ def combine_moments(first: ClassMoments, second: ClassMoments) -> ClassMoments:
         first.m2 + second.m2 + between,
         np.minimum(first.low, second.low),
         np.maximum(first.high, second.high),
+        residue,
     )
+
+
+def _two_sum(
+    one: NDArray[np.float64], other: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a sum and what rounding took of it (Knuth's two-sum)."""
+    total = one + other
+    added = total - one
+    return total, (one - (total - added)) + (other - added)
 
 
 @njit(nogil=True, cache=True)
@@ -379,14 +432,15 @@ def _fill_rest(
 def rest_moments(
     moments: ClassMoments,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return count (class,), mean and m2 (unit, class) of all images outside each class.
+    """Return count (class,), offset and m2 (unit, class) of all images outside each class.
 
-    Merged from the other classes, never the total minus the class, which would lose the digits
-    of a small rest beside a large class. Where nothing is outside a class the mean is NaN.
+    The offset is that of their mean, as `ClassMoments.offset`. Merged from the other classes,
+    never the total minus the class, which would lose the digits of a small rest beside a large
+    class. Where nothing is outside a class the offset is NaN.
     """
     count = moments.images - moments.count
-    mean = np.zeros_like(moments.mean)
+    offset = np.zeros_like(moments.mean)
     m2 = np.zeros_like(moments.m2)
-    _fill_rest(moments.count, moments.mean, moments.m2, mean, m2)
-    mean[:, count == 0] = np.nan
-    return count, mean, m2
+    _fill_rest(moments.count, moments.offset, moments.m2, offset, m2)
+    offset[:, count == 0] = np.nan
+    return count, offset, m2

@@ -11,6 +11,7 @@ import zarr
 
 from activarium.schemas.errors import IncompleteRecordingError, UserError
 from activarium.schemas.layers import Layer
+from activarium.tasks.stores.missing_objects import check_objects, missing_shards
 from activarium.tasks.stores.places import place_at, recording_names
 from activarium.tasks.stores.recording_store import read_attributes, read_receipts
 
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.schemas.atlas import Atlas
+    from activarium.schemas.receipts import ShardReceipt
     from activarium.tasks.stores.places import Place
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One complete recording; everything is read when it is asked for."""
+    """One recording; everything is read when it is asked for."""
 
     place: Place
 
@@ -54,6 +56,18 @@ class Recording:
     def read(self, array: str) -> NDArray[Any]:
         """Return a whole array."""
         return self._checked(array, (slice(None),))
+
+    def read_stored(self, array: str) -> NDArray[Any]:
+        """Return an array by image, with its fill value where the image's shard is not there."""
+        stored = self.stored_rows
+        if stored.all():
+            return self.read(array)
+        placed = cast("zarr.Array[Any]", self.group[array])
+        found = np.full(placed.shape, placed.fill_value, placed.dtype)
+        edges = np.flatnonzero(np.diff(stored, prepend=False, append=False))
+        for start, stop in edges.reshape(-1, 2):
+            found[start:stop] = self._checked(array, (slice(start, stop),))
+        return found
 
     def columns(self, array: str, start: int, stop: int) -> NDArray[Any]:
         """Return the columns from start to stop of an (image, column) array."""
@@ -94,17 +108,25 @@ class Recording:
 
     @cached_property
     def valid(self) -> NDArray[np.bool_]:
-        """Whether each image could be decoded."""
-        return self.read("valid").astype(bool)
+        """Whether each image could be decoded; false where its shard is not there."""
+        return self.read_stored("valid").astype(bool)
+
+    @cached_property
+    def receipts(self) -> tuple[ShardReceipt, ...]:
+        """Receipts of the shards that are there: only these count, whatever the status says."""
+        found = read_receipts(self.place)
+        return tuple(each for each in found if each.fingerprint == self.fingerprint)
+
+    @property
+    def images(self) -> int:
+        """Number of images, stored or not."""
+        return int(cast("zarr.Array[Any]", self.group["label"]).shape[0])
 
     @cached_property
     def stored_rows(self) -> NDArray[np.bool_]:
-        """Whether each image's shard is there: all are, but in a recording that is not complete."""
-        images = len(self.read("label"))
-        if self.attributes.get("status") == "complete":
-            return np.ones(images, bool)
-        stored = np.zeros(images, bool)
-        for receipt in read_receipts(self.place):
+        """Whether each image's shard is there, shape (image,)."""
+        stored = np.zeros(self.images, bool)
+        for receipt in self.receipts:
             stored[receipt.start : receipt.stop] = True
         return stored
 
@@ -151,14 +173,14 @@ def open_recording(atlas: Atlas, name: str, *, partial: bool = False) -> Recordi
     name
         The id, or its beginning.
     partial
-        Take one that is not complete too.
+        Take one that lacks shards too.
 
     Raises
     ------
     UserError
-        If there is none, or more than one.
+        If there is none, or more than one, or an object is missing or cut off.
     IncompleteRecordingError
-        If it is not complete; the message names the shards that are missing.
+        If it is not complete, or lacks receipts; the message names the shards that are missing.
     """
     names = recording_names(atlas)
     matches = [each for each in names if each == name] or [
@@ -169,23 +191,14 @@ def open_recording(atlas: Atlas, name: str, *, partial: bool = False) -> Recordi
         shown = ", ".join((matches or names)[:5]) or "none"
         raise UserError(f"{what} with {name!r} in {atlas.recordings}; there are: {shown}")
     recording = Recording(place_at(atlas.recording(matches[0])))
-    if recording.attributes.get("status") != "complete" and not partial:
+    is_complete = recording.attributes.get("status") == "complete"
+    missing = missing_shards(recording.place, recording.receipts)
+    if (missing or not is_complete) and not partial:
+        again = "`activarium record --repair`" if is_complete else "`activarium record`"
         raise IncompleteRecordingError(
-            f"recording {matches[0]} is not complete ({_missing_shards(recording)}): run `activarium "
-            "record` with its configuration again, it goes on from the last receipt; `activarium "
+            f"recording {matches[0]} is not complete ({missing or 'all shards are there'}): run "
+            f"{again} with its configuration again, it makes what has no receipt; `activarium "
             "analyse --partial` takes what is there"
         )
+    check_objects(recording.place, recording.receipts, is_complete=is_complete)
     return recording
-
-
-def _missing_shards(recording: Recording) -> str:
-    size = int(recording.attributes["shard_images"])
-    shards = -(-len(recording.read("label")) // size)
-    there = {receipt.shard for receipt in read_receipts(recording.place)}
-    missing = [shard for shard in range(shards) if shard not in there]
-    shown = ", ".join(str(shard) for shard in missing[:10]) + (" ..." if len(missing) > 10 else "")
-    return (
-        f"{len(missing)} of {shards} shards are missing: {shown}"
-        if missing
-        else "all shards are there"
-    )

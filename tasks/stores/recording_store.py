@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import zarr
@@ -25,7 +25,7 @@ from activarium.schemas.layout import (
     RecordingLayout,
     Shard,
 )
-from activarium.schemas.receipts import FinalReceipt, ShardReceipt, StoreReceipt
+from activarium.schemas.receipts import FinalReceipt, Receipt, ShardReceipt, StoreReceipt
 from activarium.tasks.stores.chunk_writer import Rows, write_rows
 from activarium.tasks.stores.created_objects import created_objects, root_metadata
 from activarium.tasks.stores.receipt_files import DamagedReceiptError, sealed, unsealed
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from activarium.schemas.stored_object import StoredObject
     from activarium.tasks.stores.places import Place
+
+R = TypeVar("R", bound=Receipt)
 
 
 def create_store(
@@ -195,13 +197,28 @@ def read_store_receipt(place: Place) -> StoreReceipt:
     UserError
         If it is missing or damaged.
     """
+    return _read_only_receipt(place, StoreReceipt, STORE_RECEIPT)
+
+
+def read_final_receipt(place: Place) -> FinalReceipt:
+    """Return the receipt of what a complete recording holds that follows from all its shards.
+
+    Raises
+    ------
+    UserError
+        If it is missing or damaged.
+    """
+    return _read_only_receipt(place, FinalReceipt, FINAL_RECEIPT)
+
+
+def _read_only_receipt(place: Place, kind: type[R], key: str) -> R:
     try:
-        return unsealed(StoreReceipt, place.read(STORE_RECEIPT))
+        return unsealed(kind, place.read(key))
     except FileNotFoundError:
         problem = "is missing"
     except DamagedReceiptError as error:
         problem = f"is damaged ({error})"
-    raise UserError(f"{place}/{STORE_RECEIPT} {problem}: record again with --repair")
+    raise UserError(f"{place}/{key} {problem}: record again with --repair")
 
 
 def read_attributes(place: Place) -> dict[str, Any]:

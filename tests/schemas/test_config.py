@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from activarium.schemas import config as module
+from activarium.schemas.compare_config import CompareConfig
 from activarium.schemas.config import (
     AnalyseConfig,
     Config,
@@ -128,6 +129,22 @@ def test_preprocessing__sd_is_positive():
 def test_configurations__refuse_values_out_of_range(model, values):
     with pytest.raises(ValidationError):
         model(**values)
+
+
+@pytest.mark.parametrize("model", [AnalyseConfig, EmbedConfig, CompareConfig])
+def test_configurations__every_number_of_what_is_made_of_recordings_has_a_limit(model):
+    numbers = [
+        name for name, field in model.model_fields.items() if field.annotation in (int, int | None)
+    ]
+    assert "seed" in numbers
+    for name in numbers:
+        with pytest.raises(ValidationError, match="less than or equal to"):
+            model(**{name: 10**21})
+
+
+def test_analyse__name_is_one_that_files_can_have():
+    with pytest.raises(ValidationError, match="at most 100 characters"):
+        AnalyseConfig(name="a" * 101)
 
 
 @pytest.mark.parametrize(

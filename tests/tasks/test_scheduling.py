@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import distributed
@@ -71,7 +73,7 @@ def test_analyse__unknown_scheduler_is_an_error_that_says_what_there_is(
 def test_analyse__unreachable_cluster_is_an_error_that_names_it(
     scheduler, message, atlas, make_raw, write_recording, monkeypatch
 ):
-    monkeypatch.setattr("activarium.tasks.cluster.WAIT_SECONDS", 1)
+    monkeypatch.setattr("activarium.tasks.cluster.CONNECT_SECONDS", 1)
     recording = write_recording(atlas, make_raw())
     with pytest.raises(UserError, match=message):
         analyse(atlas, recording, config=AnalyseConfig(scheduler=scheduler))
@@ -112,6 +114,29 @@ def test_run_pieces__fault_of_a_piece_is_raised(address):
     for scheduler in ("threads", address):
         with pytest.raises(ZeroDivisionError):
             run_pieces(divmod, [(1, 1), (1, 0)], scheduler=scheduler, advance=lambda _: None)
+
+
+def test_run_pieces__what_a_killed_process_left_is_begun_again(tmp_path):
+    died = tmp_path / "died"
+
+    def die_once(number):  # within the test, so that other processes need not import it
+        if number == 1 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    steps = []
+    pieces = [(number,) for number in range(3)]
+    found = run_pieces(die_once, pieces, scheduler="processes", advance=steps.append)
+    assert found == [0, 1, 2]
+    assert died.exists()
+    assert steps == [1, 1, 1]
+
+
+def test_run_pieces__processes_that_keep_dying_are_one_line():
+    with pytest.raises(UserError, match=r"worker process died.*--scheduler synchronous") as caught:
+        run_pieces(os._exit, [(9,)], scheduler="processes", advance=lambda _: None)
+    assert "\n" not in str(caught.value)
 
 
 def test_run_pieces__nothing_to_do_is_an_empty_list():

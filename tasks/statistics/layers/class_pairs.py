@@ -85,7 +85,7 @@ def standardised_centroids(moments: ClassMoments) -> Array:
     Centroids, shape (varying unit, class); NaN for a class without images.
     """
     varies = ~moments.is_constant
-    shift = moments.mean[varies] - moments.overall_mean[varies, None]
+    shift = moments.deviation[varies]
     size = np.maximum(np.abs(moments.low), np.abs(moments.high))[varies, None]
     return np.where(np.abs(shift) <= _ROUNDING * size, 0.0, shift) / _sd(moments)
 

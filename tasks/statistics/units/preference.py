@@ -248,6 +248,9 @@ def preferred_classes(mean: Array, count: Codes) -> PreferredClasses:
 def class_z(mean: Array) -> Array:
     """Return each class mean as a z-score across the unit's class means.
 
+    Their offsets from any one number have the same scores: `ClassMoments.offset` keeps the digits
+    of means that differ little.
+
     The standard deviation is the population's. 0 where all class means are equal; NaN for
     classes without images, whose mean is NaN.
 
@@ -302,11 +305,11 @@ def hedges_g(moments: ClassMoments) -> Array:
     Hedges (1981), Distribution theory for Glass's estimator of effect size and related
     estimators.
     """
-    rest_count, rest_mean, rest_m2 = rest_moments(moments)
+    rest_count, rest_offset, rest_m2 = rest_moments(moments)
     degrees = moments.images - 2
     if degrees < 2:
         return np.zeros(moments.mean.shape)
-    difference = moments.mean - rest_mean
+    difference = moments.offset - rest_offset
     pooled = np.sqrt((moments.m2 + rest_m2) / degrees)
     g = np.zeros(moments.mean.shape)
     np.divide(difference, pooled, out=g, where=pooled > 0)
@@ -337,7 +340,7 @@ def lifetime_sparseness(moments: ClassMoments) -> Array:
     images = moments.images
     if images < 2:
         return np.zeros(moments.low.shape)
-    mean = moments.overall_mean - negative_shift(moments)
+    mean = moments.overall_mean_above(negative_shift(moments))
     m2 = np.where(moments.is_constant, 0.0, moments.overall_m2)
     # With mean(r^2) = mean^2 + m2 / N the numerator is m2 / N over mean(r^2): no subtraction.
     sparseness = ratio(m2 / (images - 1), mean**2 + m2 / images, otherwise=0.0)

@@ -92,7 +92,7 @@ def ccmas(moments: ClassMoments) -> NDArray[np.float64]:
 
 def _shifted_means(moments: ClassMoments) -> Array:
     """Return the means of the classes with images, none of them negative, (unit, filled class)."""
-    shifted = moments.mean - negative_shift(moments)[:, None]
+    shifted = (moments.mean - negative_shift(moments)[:, None]) + moments.residue
     return np.compress(moments.count > 0, shifted, axis=1)
 
 
@@ -103,6 +103,11 @@ def _index(moments: ClassMoments, mean: Array, best: NDArray[np.int64], weight: 
     others = mean * weight
     # Blanked and summed, not subtracted from the sum: small means survive beside a large one.
     np.put_along_axis(others, column, 0.0, axis=1)
-    rest = others.sum(axis=1) / (weight.sum() - weight[best])
-    index = np.clip(ratio(top - rest, top + rest, otherwise=0.0), 0.0, 1.0)
+    total = weight.sum() - weight[best]
+    rest = others.sum(axis=1) / total
+    offset = np.compress(moments.count > 0, moments.offset, axis=1)
+    ahead = np.take_along_axis(offset, column, axis=1) - offset
+    # Near each other, the difference of rounded means would lose its digits.
+    gap = np.where(rest > top / 2.0, (ahead * weight).sum(axis=1) / total, top - rest)
+    index = np.clip(ratio(gap, top + rest, otherwise=0.0), 0.0, 1.0)
     return np.where(moments.is_constant, 0.0, index)

@@ -37,7 +37,7 @@ def treves_rolls(moments: ClassMoments) -> NDArray[np.float64]:
     images = moments.images
     if images < 2:
         return np.zeros(moments.low.shape)
-    mean = moments.overall_mean - negative_shift(moments)
+    mean = moments.overall_mean_above(negative_shift(moments))
     variance = np.where(moments.is_constant, 0.0, moments.overall_m2) / images
     # With mean(r^2) = mean^2 + variance, 1 - a is variance over mean(r^2): no subtraction.
     sparseness = ratio(variance, mean**2 + variance, otherwise=0.0)

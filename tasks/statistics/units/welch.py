@@ -55,7 +55,7 @@ def welch_f(moments: ClassMoments) -> WelchF:
     used = moments.count > 1
     classes = int(used.sum())
     n = moments.count[used].astype(np.float64)
-    mean = np.compress(used, moments.mean, axis=1)
+    mean, residue = (np.compress(used, each, axis=1) for each in (moments.mean, moments.residue))
     variance = np.compress(used, moments.m2, axis=1) / (n - 1.0)
     f, df_within = np.zeros((2, *moments.low.shape))
     df_within[:] = np.nan
@@ -63,7 +63,9 @@ def welch_f(moments: ClassMoments) -> WelchF:
         # Moments of equal float32 responses are exact: without variance it is 0, not small.
         regular = (variance > 0).all(axis=1)
         f[~regular] = _without_variance(mean[~regular], variance[~regular])
-        f[regular], df_within[regular] = _weighted_f(n, mean[regular], variance[regular])
+        f[regular], df_within[regular] = _weighted_f(
+            n, mean[regular], residue[regular], variance[regular]
+        )
         # Also where the moments, made in another way, hold the rounding of equal responses.
         f[moments.is_constant], df_within[moments.is_constant] = 0.0, np.nan
     degrees = np.where(np.isnan(df_within), 1.0, df_within)  # not used where F is 0, inf or NaN
@@ -77,7 +79,7 @@ def _without_variance(mean: Array, variance: Array) -> Array:
     return np.where((variance > 0).any(axis=1), np.nan, np.where(level, 0.0, np.inf))
 
 
-def _weighted_f(n: Array, mean: Array, variance: Array) -> tuple[Array, Array]:
+def _weighted_f(n: Array, mean: Array, residue: Array, variance: Array) -> tuple[Array, Array]:
     """Return F and the degrees of freedom within, shape (unit,), of variances above 0."""
     classes = n.size
     weight = n / variance
@@ -85,6 +87,7 @@ def _weighted_f(n: Array, mean: Array, variance: Array) -> tuple[Array, Array]:
     # Differences from the class of the largest weight: its own, weighted most, is not cancelled.
     heaviest = weight.argmax(axis=1)[:, None]
     offset = mean - np.take_along_axis(mean, heaviest, axis=1)
+    offset += residue - np.take_along_axis(residue, heaviest, axis=1)
     offset -= (weight * offset).sum(axis=1, keepdims=True) / total
     between = (weight * offset**2).sum(axis=1) / (classes - 1)
     spread = ((1.0 - weight / total) ** 2 / (n - 1.0)).sum(axis=1)

@@ -113,3 +113,14 @@ def test_layer_rows__without_images_have_no_rows(analysed):
     found = layer_rows(analysed.recording, "fc:2", np.zeros(0, np.int64))
     assert (found.images, found.units) == (0, 5)
     assert sum(len(block) for block in found.blocks()) == 0
+
+
+def test_row_blocks__infinite_response_names_its_unit(atlas, make_raw, write_recording):
+    raw = make_raw()
+    raw.responses[40, 8] = np.inf
+    recording = write_recording(atlas, raw)
+    with pytest.raises(
+        UserError, match=r"infinite response of layer1\.0/2, .*record again"
+    ) as caught:
+        list(row_blocks(recording, "channel_mean", COLUMNS, np.flatnonzero(raw.valid)))
+    assert "--repair" not in str(caught.value)

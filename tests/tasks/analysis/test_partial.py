@@ -163,3 +163,25 @@ def test_select__partial_takes_valid_images_of_stored_shards(raw, recording):
     take_away(recording.place, 0)
     found = select(Recording(recording.place), CONFIG)
     assert sorted(found.chosen.row) == [row for row in range(10, 61) if raw.valid[row]]
+
+
+def test_analyse__partial_does_not_look_at_shards_without_a_receipt(
+    atlas, raw, recording, write_recording, stored
+):
+    (recording.place.path / "receipts" / "shard-00002.json").unlink()
+    for key in ("logits/c/2/0", "valid/c/2", "channel_mean/c/2/0", "thumbnail/c/2/0/0/0"):
+        content = recording.place.read(key)
+        recording.place.write(key, content[: len(content) // 2])
+    analyse(atlas, open_recording(atlas, "toy", partial=True), config=CONFIG)
+    images = stored(atlas).frame("images")
+    missing = images.image_index.between(20, 29)
+    assert images[missing].predicted.isna().all()
+    assert images[missing].confidence.isna().all()
+    assert not images[missing].valid.any()
+    analyse(atlas, write_recording(atlas, only(raw, present(raw, 2)), "rest"), config=CONFIG)
+    rest = stored(atlas, "rest")
+    columns = ["predicted", "correct", "confidence", "loss", "valid"]
+    found = images.loc[~missing, columns].reset_index(drop=True)
+    assert found.equals(rest.frame("images")[columns])
+    (accuracy,), (expected,) = (each.frame("recordings").accuracy for each in (stored(atlas), rest))
+    assert accuracy == pytest.approx(expected, rel=1e-12)

@@ -29,7 +29,7 @@ def rounded_constant():
     count = np.array([2, 3, 4, 0, 1])
     mean = 0.1 + 1e-17 * np.array([[0.0, 1, 2, np.nan, 3]])
     squares = np.array([[1e-33, 2e-33, 3e-33, 0, 0]])
-    return ClassMoments(count, mean, squares, np.array([0.1]), np.array([0.1]))
+    return ClassMoments(count, mean, squares, np.array([0.1]), np.array([0.1]), np.zeros_like(mean))
 
 
 @cache
