@@ -37,6 +37,7 @@ benchmark: $(SETUP)
 	$(BIN)/python benchmarks/statistics_growth.py
 	$(BIN)/python benchmarks/whole_analysis.py --case classes
 	$(BIN)/python benchmarks/similarity.py
+	$(BIN)/python benchmarks/embedding.py
 
 # Recording again, with thingsvision and torchlens, and the Wilcoxon tests of illico and scanpy, in
 # an environment of their own (6 GB).

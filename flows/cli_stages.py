@@ -122,19 +122,41 @@ def analyse(
 @app.command()
 def embed(
     recording: RecordingName,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features",
+            metavar="KIND",
+            help="pixels, pooled (features of layers), means (of channels) or logits; repeatable. "
+            "By default pixels and pooled.",
+        ),
+    ] = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option("--layer", help="Glob of layers with pooled features; repeatable."),
+        typer.Option("--layer", help="Glob of layers, for pooled and means; repeatable."),
     ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option("--method", help="pca, tsne or umap; repeatable.")
+        list[str] | None,
+        typer.Option("--method", help="pca, tsne, umap or autoencoder; repeatable."),
     ] = None,
-    pixels: Annotated[
-        bool, typer.Option("--pixels/--no-pixels", help="Embed the raw pixels too.")
-    ] = True,
     dimensions: Annotated[int, typer.Option(min=2, max=3, help="Dimensions of the map.")] = 2,
     perplexity: Annotated[float, typer.Option(min=1.01, help="Perplexity of t-SNE.")] = 30.0,
     neighbours: Annotated[int, typer.Option(min=2, help="Neighbours of UMAP.")] = 15,
+    max_images: Annotated[
+        int,
+        typer.Option(min=10, help="Images that maps are fitted to at most: a seeded sample."),
+    ] = 10_000,
+    place_rest: Annotated[
+        bool,
+        typer.Option("--place-rest/--sample-only", help="Place the other images in the map too."),
+    ] = True,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECORDING",
+            help="Place the images in this recording's maps instead of making maps of their own.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each map; by default all cores.")
@@ -148,26 +170,27 @@ def embed(
     verbose: Verbose = False,
     no_prefect: NoPrefect = False,
 ) -> None:
-    """Make maps of the images by pooled features and raw pixels, with quality scores.
+    """Make maps of the images by features of layers and raw pixels, with quality scores.
 
     Example: [bold]activarium embed two-block-cnn-epoch --layer conv2 --method tsne[/]
     """
     from activarium.flows.configuration import parse_section
     from activarium.schemas.config import EmbedConfig
 
-    chosen = {"layers": tuple(layers) if layers else None, "methods": methods}
-    settings = {name: value for name, value in chosen.items() if value}
+    chosen = {"features": features, "layers": layers, "methods": methods}
     config = parse_section(
         EmbedConfig,
         {
-            "pixels": pixels,
             "dimensions": dimensions,
             "perplexity": perplexity,
             "neighbours": neighbours,
+            "max_images": max_images,
+            "place_rest": place_rest,
+            "into": into,
             "seed": seed,
             "threads": threads,
             "scheduler": scheduler,
-            **settings,
+            **{name: tuple(value) for name, value in chosen.items() if value},
         },
         where="embed",
     )
@@ -175,6 +198,7 @@ def embed(
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.embed(recording, config, root, recordings_at)
+    print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"embedded {receipt.recording}")
 
 

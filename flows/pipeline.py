@@ -130,12 +130,14 @@ def analyse_stage(
 def embed_stage(
     recording: str, config: EmbedConfig, root: Path, recordings_at: str | None = None
 ) -> TablesReceipt:
-    """Make the maps of one recording."""
+    """Make the maps of one recording, or place it in those of another."""
     from activarium.tasks.embedding.embed import embed
     from activarium.tasks.stores.recording import open_recording
 
     atlas = Atlas(root, recordings_at)
     opened = open_recording(atlas, recording)
+    if config.into is not None:
+        config = config.model_copy(update={"into": open_recording(atlas, config.into).name})
     return embed(atlas, opened, config=config, progress=current_progress())
 
 

@@ -9,7 +9,10 @@ from pydantic import Field, field_validator, model_validator
 
 from activarium.schemas.settings import MOST_SEED, Config
 
-Method = Literal["pca", "tsne", "umap"]
+Method = Literal["pca", "tsne", "umap", "autoencoder"]
+Features = Literal["pixels", "pooled", "means", "logits"]
+"""Numbers that stand for an image: the raw pixels, pooled features or channel means of a layer, or
+what the model puts out."""
 SHUFFLE = "shuffle"
 """The control of permuted labels."""
 
@@ -105,10 +108,12 @@ class AnalyseConfig(Config):
 class EmbedConfig(Config):
     """Maps of the images."""
 
+    features: tuple[Features, ...] = Field(default=("pixels", "pooled"), min_length=1)
+    """What is embedded: pixels (the thumbnails), pooled (features of layers pooled to a grid), means
+    (channel means of layers), logits."""
     layers: tuple[str, ...] = ("auto",)
-    """Globs of layers with pooled features; auto: the first, the middle and the last of them."""
-    pixels: bool = True
-    """Embed the raw pixels (the thumbnails) too."""
+    """Globs of layers whose pooled features or channel means are embedded; auto: the first, the
+    middle and the last that have them."""
     methods: tuple[Method, ...] = ("pca", "tsne", "umap")
     """Methods."""
     dimensions: Literal[2, 3] = 2
@@ -116,15 +121,23 @@ class EmbedConfig(Config):
     pca_dimensions: int = Field(default=50, ge=2, le=10_000)
     """Dimensions that PCA leaves before t-SNE and UMAP."""
     perplexity: float = Field(default=30.0, gt=1, le=1_000_000)
-    """Perplexity of t-SNE; lowered to the largest that fits a small set, which is recorded."""
+    """Perplexity of t-SNE; lowered to the largest that fits a small set, which is told and recorded."""
     neighbours: int = Field(default=15, ge=2, le=10_000)
-    """Neighbours of UMAP; lowered where there are fewer images, which is recorded."""
+    """Neighbours of UMAP; lowered where there are fewer images, which is told and recorded."""
+    hidden: tuple[int, ...] = ()
+    """Widths of the autoencoder's layers before the bottleneck, mirrored after it; none makes it
+    linear, and its map that of PCA."""
     quality_neighbours: int = Field(default=10, ge=1, le=1_000)
-    """Neighbours in trustworthiness and k-NN purity."""
+    """Neighbours in trustworthiness, continuity and k-NN purity."""
     quality_queries: int = Field(default=2_000, ge=2, le=1_000_000)
-    """Images at most whose neighbours are looked up for them (among all that are embedded)."""
+    """Images at most whose neighbours are looked up for them, and in silhouette and stress."""
     max_images: int = Field(default=10_000, ge=10, le=10_000_000)
-    """Images embedded at most: a seeded sample of larger sets."""
+    """Images at most that t-SNE, UMAP and the autoencoder are fitted to, and among which quality is
+    measured: a seeded sample of larger sets. PCA takes all."""
+    place_rest: bool = True
+    """Place the other images in the map too; else only the sample is embedded, by PCA too."""
+    into: str | None = None
+    """Id of another recording whose maps the images are placed in, instead of maps of their own."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the methods and of the sample."""
     threads: int | None = Field(default=None, ge=1, le=1_024)

@@ -96,6 +96,10 @@ class Atlas:
         """File of one recording's rows of a table; `part` is a layer and method, where split."""
         return self.partition(table, recording) / f"{_unique(part or table.name)}.parquet"
 
+    def map_file(self, recording: str, part: str) -> Path:
+        """File of what places further images in one of a recording's maps."""
+        return self.root / "maps" / f"recording={recording}" / f"{_unique(part)}.npz"
+
     def report(self, name: str) -> Path:
         """Report page of a run."""
         return self.reports / f"{slug(name)}.html"

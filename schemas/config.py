@@ -7,7 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from activarium.schemas.analysis_config import AnalyseConfig, EmbedConfig, Method, ReportConfig
+from activarium.schemas.analysis_config import (
+    AnalyseConfig,
+    EmbedConfig,
+    Features,
+    Method,
+    ReportConfig,
+)
 from activarium.schemas.layers import KINDS, Kind
 from activarium.schemas.layout import Reduction
 from activarium.schemas.settings import MOST_SEED, Config
@@ -18,6 +24,7 @@ __all__ = [
     "Config",
     "EmbedConfig",
     "Engine",
+    "Features",
     "Interpolation",
     "Method",
     "ModelConfig",

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _IMAGE = text("image", "stable id of the image")
-_METHOD = text("method", "pca, tsne or umap")
+_METHOD = text("method", "pca, tsne, umap or autoencoder")
 
 RECORDINGS = Table(
     "recordings",
@@ -111,15 +111,26 @@ IMAGES = Table(
     sort=("image_index",),
 )
 
+_SPACE = (
+    text("features", "what is embedded: pixels, pooled, means (of channels) or logits"),
+    text("layer", "layer that the features are of; `pixels` or `logits` where they are of none"),
+    _METHOD,
+    text(
+        "into",
+        "recording in whose map the images are placed; null in a map of its own",
+        nullable=True,
+    ),
+)
+
 EMBEDDINGS = Table(
     "embeddings",
-    "recording x layer x method x image",
+    "recording x features x layer x method x image",
     "Coordinates of each image in each map.",
     (
-        text("layer", "layer whose pooled features are embedded; `pixels` for the raw pixels"),
-        _METHOD,
+        *_SPACE,
         integer("image_index", "row of the image in the recording"),
         _IMAGE,
+        flag("is_placed", "whether the image was placed in a map that was fitted without it"),
         real("x", "first coordinate"),
         real("y", "second coordinate"),
         real("z", "third coordinate; null in a plane", nullable=True),
@@ -128,21 +139,47 @@ EMBEDDINGS = Table(
 
 EMBEDDING_QUALITY = Table(
     "embedding_quality",
-    "recording x layer x method",
+    "recording x features x layer x method",
     "How far each map can be trusted.",
     (
-        text("layer", "layer whose pooled features are embedded; `pixels` for the raw pixels"),
-        _METHOD,
-        integer("images", "images embedded"),
+        *_SPACE,
+        integer("images", "images that the map was fitted to"),
+        integer("placed_images", "images that were placed in it"),
+        integer("quality_images", "images among which quality is measured; a declared sample"),
         integer("source_features", "features before the reduction by PCA"),
         integer("dimensions", "dimensions of the map"),
         share("trustworthiness", "share-like score: are the map's neighbours real neighbours?"),
+        share("continuity", "share-like score: are real neighbours neighbours on the map?"),
         share("knn_purity", "class purity of the neighbours in the map", nullable=True),
         share("source_knn_purity", "class purity of the neighbours in the source", nullable=True),
-        integer("neighbours", "neighbours in trustworthiness and purity"),
-        integer("queries", "images whose neighbours were looked up; a declared sample"),
-        real("objective", "KL divergence reached by t-SNE", "nat", nullable=True),
-        share("explained_variance", "share of variance that the PCA map keeps", nullable=True),
+        share(
+            "placed_knn_purity",
+            "share of the nearest images that the map was fitted to that carry the class of a placed one",
+            nullable=True,
+        ),
+        real(
+            "silhouette", "mean silhouette of the classes in the map", low=-1, high=1, nullable=True
+        ),
+        real("source_silhouette", "the same in the source", low=-1, high=1, nullable=True),
+        real(
+            "stress", "Kruskal's stress-1 of the distances, at the best scale", low=0, nullable=True
+        ),
+        integer("neighbours", "neighbours in trustworthiness, continuity and purity"),
+        integer(
+            "queries",
+            "images whose neighbours were looked up, and in silhouette and stress; a declared sample",
+        ),
+        real(
+            "objective",
+            "what the method minimised: KL divergence of t-SNE (nat), mean squared error per feature "
+            "of the autoencoder",
+            nullable=True,
+        ),
+        share(
+            "explained_variance",
+            "share of the variance that PCA or the autoencoder keeps",
+            nullable=True,
+        ),
         text("parameters", "parameters of the method, as JSON"),
         integer("seed", "random seed"),
         integer("threads", "threads used"),

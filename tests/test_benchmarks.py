@@ -260,3 +260,32 @@ def test_similarity__quick_run_agrees_with_matrices_of_images(benchmark, capsys,
     assert rows[0][4].startswith("1 / ")
     assert float(rows[0][5].split()[1]) < 1e-9
     assert not list(tmp_path.iterdir())
+
+
+def test_embedding__quick_run_compares_maps_with_their_libraries(benchmark, capsys, tmp_path):
+    arguments = ["--quick", "--repeats", "1", "--folder", str(tmp_path)]
+    benchmark("embedding").main([*arguments, "--case", "pca", "--case", "tsne", "--case", "memory"])
+    rows = cells_of(capsys.readouterr().out)
+    times = [row for row in rows if len(row) == 8][2:]
+    assert [row[0] for row in times] == ["pca, 600 x 64", "tsne, 600 x 64"]
+    assert [row[2] for row in times] == ["scikit-learn", "openTSNE"]
+    assert all(float(row[4]) > 0 for row in times)
+    (peak,) = [row for row in rows if row[0] == "pca, 5,000 x 64"]
+    assert peak[2:] == ["4,096 MiB", "yes"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_known_maps__few_images_already_show_what_the_network_untangles(
+    benchmark, capsys, tmp_path
+):
+    module = benchmark("known_maps")
+    if not (module.SHARED / "data" / "mnist-test-png.zip").is_file():
+        pytest.skip("the real sets are not there")
+    module.main(["--images", "400", "--method", "pca", "--root", str(tmp_path)])
+    rows = {tuple(row[:3]): row for row in cells_of(capsys.readouterr().out)}
+    purity = {key: float(row[5]) for key, row in rows.items() if key[2] == "PCA"}
+    assert purity["MNIST", "pixels", "PCA"] > 0.5
+    assert purity["CIFAR-10", "pixels", "PCA"] < 0.3
+    assert purity["CIFAR-10", "avgpool", "PCA"] > 0.7

@@ -12,9 +12,9 @@ from pyarrow import feather
 from activarium.schemas.analysis_config import SHUFFLE
 from activarium.tasks.analysis.chosen_images import load_choice
 from activarium.tasks.analysis.layer_pairs import pair_rows
-from activarium.tasks.analysis.stored_rows import layer_rows
 from activarium.tasks.analysis.unit_block import CHOICE
 from activarium.tasks.embedding.neighbours import nearest_neighbours, sample_queries
+from activarium.tasks.features.stored_rows import layer_rows
 from activarium.tasks.statistics.layers.class_similarity import class_similarity
 from activarium.tasks.statistics.layers.layer_moments import column_moments, standardised
 from activarium.tasks.statistics.layers.linear_probe import probe_accuracy

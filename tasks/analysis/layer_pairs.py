@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from activarium.schemas.layout import BLOCK_UNITS
-from activarium.tasks.analysis.column_reading import read_columns
 from activarium.tasks.analysis.names import named
 from activarium.tasks.statistics.layers.class_pairs import (
     block_pairs,
@@ -18,6 +17,7 @@ from activarium.tasks.statistics.layers.class_pairs import (
 )
 from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.ranks.pair_ranks import pair_u
+from activarium.tasks.stores.column_reading import read_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,12 +17,12 @@ from pyarrow import feather
 from activarium.schemas.analysis_config import SHUFFLE
 from activarium.tasks.analysis.chosen_images import load_choice
 from activarium.tasks.analysis.class_rows import class_rows
-from activarium.tasks.analysis.column_reading import column_means, read_columns
 from activarium.tasks.analysis.exemplar_rows import exemplar_rows
 from activarium.tasks.analysis.unit_rows import control_columns, preference_columns, unit_columns
 from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.ranks.ranking import rank_units
 from activarium.tasks.statistics.testing.permutations import permuted_effects
+from activarium.tasks.stores.column_reading import column_means, read_columns
 from activarium.tasks.stores.files import replacing
 from activarium.tasks.stores.recording import Recording
 

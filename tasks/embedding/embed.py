@@ -1,224 +1,46 @@
-"""Embed: maps of the images by their pooled features and raw pixels, with their quality."""
+"""Embed: every map of a recording that is not current, each with its quality."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from activarium.schemas.atlas import Atlas
 from activarium.schemas.columns import FORMAT_VERSION
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import TablesReceipt
-from activarium.schemas.tables import EMBEDDING_QUALITY, EMBEDDINGS
-from activarium.tasks.embedding.neighbours import knn_purity, sample_queries, trustworthiness
-from activarium.tasks.embedding.projections import largest_perplexity, pca, tsne, umap
-from activarium.tasks.fingerprint import fingerprint, versions
+from activarium.tasks.embedding.fitted_map import kept_map
+from activarium.tasks.embedding.map_piece import Piece, make_piece
+from activarium.tasks.embedding.quality import most_neighbours
+from activarium.tasks.embedding.tsne import largest_perplexity
+from activarium.tasks.features.spaces import choose_spaces, space_layers
+from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.progress import silent
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.stores.locking import only_process
-from activarium.tasks.stores.parquet_files import is_current, to_table, write_table
-from activarium.tasks.stores.recording import Recording
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
-    from activarium.schemas.config import EmbedConfig, Method
+    from activarium.schemas.atlas import Atlas
+    from activarium.schemas.config import EmbedConfig, Features, Method
+    from activarium.tasks.features.spaces import Space
     from activarium.tasks.progress import Progress
-    from activarium.tasks.stores.places import Place
+    from activarium.tasks.stores.recording import Recording
 
-MAPS_VERSION = 1
+MAPS_VERSION = 2
 """Raised when a method changes, so that maps made before are made again."""
-
-PIXELS = "pixels"
-"""Name that stands for a layer where the raw pixels are embedded."""
 
 FEWEST_IMAGES = 10
 """Below this a map shows nothing."""
 
-LIBRARIES = ("activarium", "numpy", "scikit-learn", "openTSNE", "umap-learn", "numba")
+OPTIONAL: dict[Features, tuple[str, str]] = {
+    "pixels": ("raw pixels", "thumbnail"),
+    "pooled": ("pooled features", "pooled_layers"),
+}
+"""Features that a recording may lack, with what they are called and the setting that keeps them."""
 
-
-@dataclass(frozen=True)
-class Map:
-    """Coordinates of one map and how they came about."""
-
-    coordinates: NDArray[np.float32]
-    """(image, dimension)."""
-    objective: float
-    """KL divergence of t-SNE; NaN for other methods."""
-    explained_variance: float
-    """Share of variance of the PCA map; NaN for other methods."""
-    parameters: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One map to make: which recording, from what, how, and where it goes."""
-
-    recording: Place
-    root: Path
-    source: str
-    method: Method
-    config: EmbedConfig
-    inputs: str
-
-    def files(self) -> tuple[Path, Path]:
-        """Return the file of coordinates and the file of quality."""
-        atlas, name = Atlas(self.root), Recording(self.recording).name
-        part = f"{self.method}-{self.source}"
-        return (
-            atlas.table_file(EMBEDDINGS, name, part),
-            atlas.table_file(EMBEDDING_QUALITY, name, part),
-        )
-
-
-def choose_sources(recording: Recording, config: EmbedConfig) -> list[str]:
-    """Return what is embedded: layers with pooled features in order, and the raw pixels first.
-
-    Raises
-    ------
-    UserError
-        If a pattern matches no layer with pooled features.
-    """
-    pooled = _pooled_layers(recording)
-    if list(config.layers) == ["auto"]:
-        places = sorted({0, len(pooled) // 2, len(pooled) - 1}) if pooled else []
-        chosen = [pooled[place] for place in places]
-    else:
-        for pattern in config.layers:
-            if not any(fnmatchcase(name, pattern) for name in pooled):
-                raise UserError(
-                    f"embed.layers: {pattern!r} matches none of the layers with pooled features: "
-                    f"{', '.join(pooled) or 'there are none'}; record.pooled_layers chooses them"
-                )
-        chosen = [name for name in pooled if any(fnmatchcase(name, each) for each in config.layers)]
-    has_pixels = config.pixels and recording.has("thumbnail")
-    return [PIXELS, *chosen] if has_pixels else chosen
-
-
-def _pooled_layers(recording: Recording) -> list[str]:
-    if not recording.has("pooled"):
-        return []
-    return list(dict.fromkeys(recording.text("feature_layer")))
-
-
-def read_source(recording: Recording, source: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the features of the chosen images, (image, feature)."""
-    if source == PIXELS:
-        return recording.read("thumbnail")[rows].reshape(len(rows), -1) / 255.0
-    columns = np.flatnonzero(np.array(recording.text("feature_layer")) == source)
-    features = recording.columns("pooled", int(columns[0]), int(columns[-1]) + 1)
-    return features[rows].astype(np.float64)
-
-
-def make_map(points: NDArray[np.float64], method: Method, config: EmbedConfig, threads: int) -> Map:
-    """Return one map of the points (image, feature), reduced by PCA first.
-
-    Perplexity and neighbours that do not fit a small set are lowered to the largest that do, which
-    the parameters note.
-    """
-    nan = float("nan")
-    if method == "pca":
-        found = pca(points, dimensions=config.dimensions)
-        # Rounding may carry a sum of shares past 1.
-        share = min(float(found.explained_variance_ratio.sum()), 1.0)
-        flat = np.zeros((len(points), config.dimensions), np.float32)
-        flat[:, : found.coordinates.shape[1]] = found.coordinates
-        return Map(flat, nan, share, {"dimensions": config.dimensions})
-    reduced = pca(points, dimensions=config.pca_dimensions).coordinates.astype(np.float64)
-    if not reduced.any():
-        # A dead layer must not end a run: neighbours are undefined, and all images lie together.
-        together = np.zeros((len(points), config.dimensions), np.float32)
-        return Map(together, nan, nan, {"images_differ": False})
-    if method == "tsne":
-        perplexity = min(config.perplexity, largest_perplexity(len(points)))
-        drawn = tsne(
-            reduced,
-            dimensions=config.dimensions,
-            perplexity=perplexity,
-            seed=config.seed,
-            threads=threads,
-        )
-    else:
-        neighbours = min(config.neighbours, len(points) - 1)
-        drawn = umap(reduced, dimensions=config.dimensions, neighbours=neighbours, seed=config.seed)
-    parameters = {**drawn.parameters, "pca_dimensions": reduced.shape[1]}
-    return Map(
-        drawn.coordinates, nan if drawn.objective is None else drawn.objective, nan, parameters
-    )
-
-
-def embed_piece(piece: Piece) -> None:
-    """Make one map of a recording and write its coordinates and its quality."""
-    recording, config = Recording(piece.recording), piece.config
-    valid = np.flatnonzero(recording.valid)
-    rows = valid[sample_queries(len(valid), most=config.max_images, seed=config.seed)]
-    points = read_source(recording, piece.source, rows)
-    threads = config.threads or os.cpu_count() or 1
-    began = time.perf_counter()
-    drawn = make_map(points, piece.method, config, threads)
-    seconds = time.perf_counter() - began
-    coordinates, quality = piece.files()
-    names = recording.image_names
-    columns = {
-        "layer": [piece.source] * len(rows),
-        "method": [piece.method] * len(rows),
-        "image_index": rows,
-        "image": [names[row] for row in rows],
-        **_axes(drawn.coordinates),
-    }
-    write_table(coordinates, to_table(EMBEDDINGS, columns, inputs=piece.inputs))
-    row = _quality(points, drawn, recording.labels[rows], config) | {
-        "layer": piece.source,
-        "method": piece.method,
-        "seconds": seconds,
-        "threads": drawn.parameters.get("threads", threads),
-        "parameters": json.dumps(drawn.parameters, sort_keys=True),
-        "versions": json.dumps(versions(LIBRARIES), sort_keys=True),
-    }
-    one_row = {name: np.array([value]) for name, value in row.items()}
-    write_table(quality, to_table(EMBEDDING_QUALITY, one_row, inputs=piece.inputs))
-
-
-def _axes(coordinates: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
-    axes = np.full((len(coordinates), 3), np.nan)
-    axes[:, : coordinates.shape[1]] = coordinates
-    return dict(zip(("x", "y", "z"), axes.T, strict=True))
-
-
-def _quality(
-    points: NDArray[np.float64], drawn: Map, labels: NDArray[np.int32], config: EmbedConfig
-) -> dict[str, Any]:
-    neighbours = min(config.quality_neighbours, (len(points) - 1) // 2)
-    queries = sample_queries(len(points), most=config.quality_queries, seed=config.seed)
-    flat = drawn.coordinates.astype(np.float64)
-    labelled = bool((labels >= 0).any())
-    purity, source_purity = (
-        knn_purity(space, labels, k=neighbours, queries=queries) if labelled else float("nan")
-        for space in (flat, points)
-    )
-    return {
-        "images": len(points),
-        "source_features": points.shape[1],
-        "dimensions": drawn.coordinates.shape[1],
-        "trustworthiness": trustworthiness(points, flat, k=neighbours, queries=queries),
-        "knn_purity": purity,
-        "source_knn_purity": source_purity,
-        "neighbours": neighbours,
-        "queries": len(queries),
-        "objective": drawn.objective,
-        "explained_variance": drawn.explained_variance,
-        "seed": config.seed,
-    }
+NO_PART = {"features", "layers", "methods", "threads", "scheduler"}
+"""Settings that say which maps are made and by what, not how one looks."""
 
 
 def embed(
@@ -226,10 +48,22 @@ def embed(
 ) -> TablesReceipt:
     """Make every map of a recording that is not current.
 
+    Parameters
+    ----------
+    atlas
+        Where tables and maps go.
+    recording
+        A complete recording.
+    config
+        What is embedded and how; `into` is the whole id of a recording.
+    progress
+        Shows how many maps are done.
+
     Raises
     ------
     UserError
-        If there are too few images, a layer has no pooled features, or the disk is full.
+        If there are too few images, a glob matches no layer, the map to place images in is missing
+        or of other features, or the disk is full.
     """
     began = time.perf_counter()
     if recording.valid.sum() < FEWEST_IMAGES:
@@ -237,47 +71,95 @@ def embed(
             f"recording {recording.name}: expected at least {FEWEST_IMAGES} valid images to embed, "
             f"got {int(recording.valid.sum())}"
         )
-    own = ("layers", "methods", "pixels", "threads", "scheduler")
-    inputs = fingerprint(
-        {
-            "recording": recording.fingerprint,
-            "settings": config.model_dump(mode="json", exclude=set(own)),
-            "columns": FORMAT_VERSION,
-            "maps": MAPS_VERSION,
-        }
-    )
-    pieces = [
-        Piece(recording.place.absolute(), atlas.root.absolute(), source, method, config, inputs)
-        for source in choose_sources(recording, config)
-        for method in config.methods
-    ]
-    pending = [
-        piece for piece in pieces if not all(is_current(path, inputs) for path in piece.files())
-    ]
+    if config.into == recording.name:
+        raise UserError(
+            f"embed.into: expected another recording than {recording.name}, whose own maps are made "
+            "without it"
+        )
+    pieces = _pieces(atlas, recording, config)
+    pending = [piece for piece in pieces if not piece.is_current()]
+    notices = [*_notices(recording, config)]
     if pending:
         with only_process(atlas.lock(f"{recording.name}.tables"), f"tabulating {recording.name}"):
-            _make_pieces(recording.name, pieces, pending, config=config, progress=progress)
+            notices += _make(recording.name, pieces, pending, config, progress)
     return TablesReceipt(
         recording=recording.name,
-        files=tuple(path for piece in pieces for path in piece.files()),
+        files=tuple(path for piece in pieces for path in piece.tables()),
         made=bool(pending),
         seconds=time.perf_counter() - began,
+        notices=tuple(dict.fromkeys(notices)),
     )
 
 
-def _make_pieces(
+def _pieces(atlas: Atlas, recording: Recording, config: EmbedConfig) -> list[Piece]:
+    parts = {
+        "recording": recording.fingerprint,
+        "settings": config.model_dump(mode="json", exclude=NO_PART),
+        "columns": FORMAT_VERSION,
+        "maps": MAPS_VERSION,
+    }
+    places = recording.place.absolute(), atlas.root.absolute()
+    pieces = []
+    for space in choose_spaces(recording, config.features, config.layers):
+        for method in config.methods:
+            own = {**parts, "into": _fingerprint_into(atlas, space, method, config)}
+            pieces.append(Piece(*places, space, method, config, fingerprint(own)))
+    return pieces
+
+
+def _fingerprint_into(atlas: Atlas, space: Space, method: Method, config: EmbedConfig) -> str:
+    """Return the fingerprint of the map that images are placed in; empty where there is none."""
+    if config.into is None:
+        return ""
+    path = atlas.map_file(config.into, f"{method}-{space.part}")
+    if not path.exists():
+        options = f"--features {space.features} --method {method}"
+        layer = f" --layer '{space.layer}'" if space.layer != space.features else ""
+        raise UserError(
+            f"recording {config.into} has no {method} map of {space} to place images in: run "
+            f"`activarium embed {config.into} {options}{layer}` first"
+        )
+    return kept_map(path).inputs
+
+
+def _notices(recording: Recording, config: EmbedConfig) -> Iterator[str]:
+    """Say what the recording does not hold, and what does not fit its number of images."""
+    for kind, (name, setting) in OPTIONAL.items():
+        if kind in config.features and not space_layers(recording, kind):
+            yield f"{recording.name} holds no {name} to embed: record.{setting} keeps them"
+    images = min(int(recording.valid.sum()), config.max_images)
+    largest = largest_perplexity(images)
+    own = config.into is None
+    if own and "tsne" in config.methods and config.perplexity > largest:
+        yield (
+            f"embed.perplexity {config.perplexity:g} does not fit {images} images: t-SNE takes "
+            f"{largest:.6g}, the largest that fits"
+        )
+    if own and "umap" in config.methods and config.neighbours > images - 1:
+        yield (
+            f"embed.neighbours {config.neighbours} does not fit {images} images: UMAP takes "
+            f"{images - 1}, the most that fit"
+        )
+    if config.quality_neighbours > most_neighbours(images):
+        yield (
+            f"embed.quality_neighbours {config.quality_neighbours} does not fit {images} images: "
+            f"quality takes {most_neighbours(images)}, the most that fit"
+        )
+
+
+def _make(
     name: str,
     pieces: Sequence[Piece],
     pending: Sequence[Piece],
-    *,
     config: EmbedConfig,
     progress: Progress,
-) -> None:
+) -> list[str]:
     with progress(f"embedding {name}", len(pieces)) as advance:
         advance(len(pieces) - len(pending))
-        run_pieces(
-            embed_piece,
+        told = run_pieces(
+            make_piece,
             [(each,) for each in pending],
             scheduler=config.scheduler,
             advance=advance,
         )
+    return [line for each in told for line in each]

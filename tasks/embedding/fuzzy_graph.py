@@ -1,4 +1,4 @@
-"""UMAP's weighted graph of nearest neighbours."""
+"""UMAP's weights of nearest neighbours: among the images of a map, and towards further ones."""
 
 from __future__ import annotations
 
@@ -56,6 +56,33 @@ def fuzzy_graph(neighbours: Indices, distances: Floats) -> csr_array:
     one_way = coo_array((weight.ravel(), (row, neighbours.ravel())), shape=(n, n)).tocsr()
     other_way = one_way.T.tocsr()
     return (one_way + other_way - one_way * other_way).tocsr()
+
+
+def memberships(distances: Floats) -> Floats:
+    """Weigh the nearest images of a map for points that are no part of it, as UMAP does.
+
+    exp(-distance / width), at a width such that the weights but for the nearest sum to log2(K).
+
+    Parameters
+    ----------
+    distances
+        From each of M points to its K nearest images, shape (M, K), ascending, K at least 2.
+
+    Returns
+    -------
+    Weights from 0 to 1, shape (M, K); 1 where the distance is 0.
+
+    References
+    ----------
+    McInnes, L., Healy, J. and Melville, J. (2018). arXiv:1802.03426; umap-learn's `transform`,
+    which takes a local connectivity of 0.
+    """
+    size = distances.mean(axis=1, keepdims=True)
+    scaled = distances / np.where(size > 0, size, 1.0)
+    target = float(np.log2(distances.shape[1]))
+    width = _smooth_widths(scaled[:, 1:], target=target)
+    weight: Floats = np.exp(-scaled / np.maximum(width, SMALLEST_WIDTH))
+    return weight
 
 
 def _smooth_widths(excess: Floats, *, target: float) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 PIXELS = "pixels"
 """Name of the map of the raw pixels."""
 
+_KEYS = ("features", "layer", "method", "into")
 _MOST_POINTS = 300_000
 _FEWEST_POINTS = 500
 _QUALITY = (
-    "images", "source_features", "dimensions", "trustworthiness", "knn_purity",
-    "source_knn_purity", "neighbours", "objective", "explained_variance", "parameters", "seed",
+    "images", "placed_images", "source_features", "dimensions", "trustworthiness", "knn_purity",
+    "source_knn_purity", "continuity", "silhouette", "source_silhouette", "neighbours", "objective",
+    "explained_variance", "parameters", "seed",
 )  # fmt: skip
 
 
@@ -40,30 +43,42 @@ def read_maps(atlas: Atlas, tables: RecordingTables) -> list[dict[str, Any]]:
     """
     rows = _read_parts(atlas, EMBEDDINGS, tables.recording)
     quality = {
-        (row["layer"], row["method"]): {name: row[name] for name in _QUALITY}
+        tuple(row[name] for name in _KEYS): {name: row[name] for name in _QUALITY}
         for row in _read_parts(atlas, EMBEDDING_QUALITY, tables.recording).to_pylist()
     }
-    keys = rows.group_by(["layer", "method"]).aggregate([]).to_pylist()
+    keys = [
+        tuple(key[name] for name in _KEYS)
+        for key in rows.select(_KEYS).group_by(list(_KEYS)).aggregate([]).to_pylist()
+    ]
     depth = {
         name: place for place, name in enumerate([PIXELS, *tables.layers["layer"].to_pylist()])
     }
-    keys.sort(key=lambda key: (depth.get(key["layer"], len(depth)), key["layer"], key["method"]))
-    return [_map(rows, **key, quality=quality.get((key["layer"], key["method"]))) for key in keys]
+    keys.sort(key=lambda key: (depth.get(key[1], len(depth)), *(each or "" for each in key)))
+    return [_map(rows, key, quality.get(key)) for key in keys]
 
 
 def _map(
-    rows: pa.Table, *, layer: str, method: str, quality: dict[str, Any] | None
+    rows: pa.Table, key: tuple[str | None, ...], quality: dict[str, Any] | None
 ) -> dict[str, Any]:
-    own = pc.and_(pc.equal(rows["layer"], layer), pc.equal(rows["method"], method))
-    part = rows.filter(own).sort_by("image_index")
+    alike = [
+        pc.is_null(rows[name]) if value is None else pc.equal(rows[name], value)
+        for name, value in zip(_KEYS, key, strict=True)
+    ]
+    part = rows.filter(reduce(pc.and_kleene, alike)).sort_by("image_index")
     points = np.column_stack([numbers(part, "x"), numbers(part, "y")])
     return {
-        "layer": layer,
-        "method": method,
+        "layer": _shown_layer(*key),
+        "method": key[2],
         "images": numbers(part, "image_index").astype(np.int64),
         "points": _fitted(points),
         "quality": quality,
     }
+
+
+def _shown_layer(features: str | None, layer: str | None, _: str | None, into: str | None) -> str:
+    """Return what the page calls a map's layer: alike for no two maps of a method."""
+    means = " (channel means)" if features == "means" else ""
+    return f"{layer}{means}" + ("" if into is None else f" in the map of {into}")
 
 
 def _fitted(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,5 +122,7 @@ def _read_parts(atlas: Atlas, table: Table, recording: str) -> pa.Table:
     parts = []
     for path in sorted(atlas.partition(table, recording).glob("*.parquet")):
         with pq.ParquetFile(path) as file:
-            parts.append(file.read().replace_schema_metadata())
+            # Maps of an older format, which nothing has made anew, are left out.
+            if set(table.schema().names) <= set(file.schema_arrow.names):
+                parts.append(file.read().replace_schema_metadata())
     return pa.concat_tables(parts) if parts else table.schema().empty_table()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from activarium.schemas.layout import BLOCK_UNITS
-from activarium.tasks.analysis.column_reading import read_columns
 from activarium.tasks.similarity.cross_products import panel_products, part_slices, sum_of_squares
 from activarium.tasks.similarity.layer_profile import save, save_together
 from activarium.tasks.similarity.procrustes import nuclear_norm
 from activarium.tasks.similarity.unit_matching import match_units, unit_correlations
 from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.units.preference import preferred_classes
+from activarium.tasks.stores.column_reading import read_columns
 from activarium.tasks.stores.recording import Recording
 
 if TYPE_CHECKING:

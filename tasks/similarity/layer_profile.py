@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from activarium.tasks.analysis.stored_rows import StoredRows, layer_rows
 from activarium.tasks.embedding.neighbours import sample_queries
+from activarium.tasks.features.stored_rows import StoredRows, layer_rows
 from activarium.tasks.similarity.centred_responses import (
     CentredMatrix,
     CentredRows,
@@ -93,8 +93,10 @@ class Subject:
         for layer in layers:
             with np.load(self.file(layer, "profile.npz")) as profile:
                 mean, varies = profile["mean"], profile["varies"]
-            columns = recording.layer_slices[self.layers[layer].name]
-            found[layer] = CentredRows(StoredRows(recording, columns, row), mean, varies)
+            one = self.layers[layer]
+            columns = recording.layer_slices[one.name]
+            stored = StoredRows(recording, "channel_mean", columns, one.units, row)
+            found[layer] = CentredRows(stored, mean, varies)
         return found
 
     def read(self, layers: Iterable[int]) -> dict[int, Centred]:

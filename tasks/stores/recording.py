@@ -81,6 +81,10 @@ class Recording:
         """Return the images of one chunk of an array."""
         return int(cast("zarr.Array[Any]", self.group[array]).chunks[0])
 
+    def shape(self, array: str) -> tuple[int, ...]:
+        """Return the shape of an array."""
+        return cast("zarr.Array[Any]", self.group[array]).shape
+
     def _checked(self, array: str, selection: tuple[slice, ...]) -> NDArray[Any]:
         try:
             return np.asarray(cast("zarr.Array[Any]", self.group[array])[selection])

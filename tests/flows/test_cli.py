@@ -241,19 +241,41 @@ def test_interrupt__says_what_to_do_and_exits_130(tiny_file, tmp_path):
     assert running.returncode == 130
 
 
-def test_embed__pixels_threads_and_scheduler_are_options(activarium, atlas, tmp_path):
+def test_embed__features_threads_and_scheduler_are_options(activarium, atlas, tmp_path):
     copy = tmp_path / "atlas"
     shutil.copytree(atlas, copy)
-    options = ["--no-pixels", "--method", "pca", "--layer", "conv2", "--threads", "1"]
+    options = ["--features", "means", "--features", "logits", "--method", "pca"]
+    options += ["--layer", "conv2", "--threads", "1", "--max-images", "50"]
     options += ["--scheduler", "synchronous", "--root", copy, "--no-prefect"]
     code, out, _ = activarium("embed", "two-block-cnn-w4-untrained", *options)
     assert code == 0
     assert "embedded" in out
     sql = (
-        "SELECT DISTINCT layer FROM embeddings WHERE recording LIKE '%untrained%' AND method='pca'"
+        "SELECT DISTINCT features, layer FROM embeddings WHERE recording LIKE '%untrained%' "
+        "ORDER BY features"
     )
     _, out, _ = activarium("query", sql, "--root", copy, "--json")
-    assert json.loads(out) == [{"layer": "conv2"}]
+    expected = [("logits", "logits"), ("means", "conv2")]
+    assert [tuple(row.values()) for row in json.loads(out)] == expected
+
+
+def test_embed__checkpoints_share_one_map(activarium, atlas, tmp_path):
+    copy = tmp_path / "atlas"
+    shutil.copytree(atlas, copy)
+    options = ["--features", "pooled", "--layer", "conv2", "--method", "pca"]
+    options += ["--root", copy, "--no-prefect"]
+    code, _, err = activarium("embed", "two-block-cnn-w4-untrained", "--into", "no-such", *options)
+    assert code == 2
+    assert "no recording begins with 'no-such'" in err
+    into = ["--into", "two-block-cnn-w4-epoch"]
+    code, _, _ = activarium("embed", "two-block-cnn-w4-untrained", *into, *options)
+    assert code == 0
+    sql = 'SELECT DISTINCT recording, "into", is_placed FROM embeddings WHERE "into" IS NOT NULL'
+    _, out, _ = activarium("query", sql, "--root", copy, "--json")
+    (row,) = json.loads(out)
+    assert "untrained" in row["recording"]
+    assert row["into"].startswith("two-block-cnn-w4-epoch")
+    assert row["is_placed"] is True
 
 
 def test_run__outputs_that_are_not_the_classes_are_said(activarium, tiny_file, tmp_path):

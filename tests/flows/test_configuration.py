@@ -105,7 +105,10 @@ def test_load__name_is_the_file_name_by_default(tmp_path):
         ("training: {lr: 1}\n", r"training\.lr: no such setting; .*allowed: .*learning_rate"),
         ("record: {zzz: 1}\n", r"record\.zzz: no such setting; allowed: "),
         ("test_set: {source: digitz}\n", "test_set.source: .*'digits', .*got 'digitz'"),
-        ("embed: {methods: [mds]}\n", "embed.methods.0: .*'pca', 'tsne' or 'umap', got 'mds'"),
+        (
+            "embed: {methods: [mds]}\n",
+            "embed.methods.0: .*'pca', 'tsne', 'umap' or 'autoencoder', got 'mds'",
+        ),
         ("record: {reductions: [max]}\n", r"record: reductions must contain mean, got \('max',\)"),
         ("test_set: {source: digits}\n", "no `training` section"),
         ("model: {weights: untrained}\n", "test_set: is needed"),

@@ -1,6 +1,6 @@
 // The maps of the images: one large, the others of the same method small beside it.
 
-const METHODS = { pca: "PCA", tsne: "t-SNE", umap: "UMAP" };
+const METHODS = { pca: "PCA", tsne: "t-SNE", umap: "UMAP", autoencoder: "autoencoder" };
 const WRONG = "#ff6b6b";
 const map = { recording: main, method: null, layer: null, colour: "class", large: null, small: [] };
 
@@ -78,10 +78,12 @@ function qualityCard(one) {
   if (!quality) return el("div", { class: "quality" }, el("p", { class: "quiet" }, "No quality was recorded for this map."));
   const lines = [
     ["trustworthiness", fixed(quality.trustworthiness), "are the map's neighbours real neighbours?"],
+    ["continuity", fixed(quality.continuity), "are real neighbours neighbours on the map?"],
     [`${quality.neighbours}-NN purity, map`, percent(quality.knn_purity ?? NaN), "neighbours in the map that share the class"],
     [`${quality.neighbours}-NN purity, source`, percent(quality.source_knn_purity ?? NaN), `the same among the ${counted(quality.source_features)} features`],
+    ["silhouette, map", quality.silhouette === null ? null : fixed(quality.silhouette), quality.source_silhouette === null ? "" : `${fixed(quality.source_silhouette)} in the source`],
     ["variance kept", quality.explained_variance === null ? null : percent(quality.explained_variance), "by the two axes"],
-    ["images", counted(quality.images), `${quality.dimensions} dimensions, seed ${quality.seed}`],
+    ["images", counted(quality.images), `${quality.placed_images ? `and ${counted(quality.placed_images)} placed; ` : ""}${quality.dimensions} dimensions, seed ${quality.seed}`],
   ].filter(([, value]) => value !== null);
   return el("div", { class: "quality" },
     el("h3", {}, el("code", {}, ...wrappingName(one.layer)), ` ${methodName(one.method)}`),

@@ -11,8 +11,9 @@ import pytest
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import AnalyseConfig
 from activarium.tasks.analysis import analyse as module
-from activarium.tasks.analysis import layer_pairs, stored_rows
+from activarium.tasks.analysis import layer_pairs
 from activarium.tasks.analysis.analyse import analyse
+from activarium.tasks.features import stored_rows
 
 CONFIG = AnalyseConfig(
     scheduler="synchronous",

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
+from activarium.tasks.embedding.neighbour_scores import knn_purity, trustworthiness
 from activarium.tasks.embedding.neighbours import (
-    knn_purity,
     nearest_neighbours,
+    nearest_references,
     neighbour_distances,
     sample_queries,
-    trustworthiness,
 )
 
 
@@ -271,3 +271,38 @@ def test_trustworthiness__refuses_what_does_not_fit() -> None:
         trustworthiness(points, points[:9], k=2)
     with pytest.raises(ValueError, match="at least one query"):
         trustworthiness(points, points, k=2, queries=np.array([], dtype=np.int64))
+
+
+@pytest.mark.parametrize("far", [0.0, 1e8])
+@pytest.mark.parametrize("k", [1, 7, 120])
+def test_nearest_references__equal_scikit_learn(k: int, far: float) -> None:
+    points, new = blobs(20) + far, blobs(21, images=50) + far
+    found = nearest_references(points, new, k=k, block=13)
+    reference = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points - far)
+    distance, expected = reference.kneighbors(new - far)
+    if not far:
+        np.testing.assert_array_equal(found, expected)
+    measured = neighbour_distances(points, found, new=new)
+    np.testing.assert_allclose(measured, distance, rtol=1e-9, atol=1e-7)
+
+
+def test_nearest_references__an_image_itself_comes_first() -> None:
+    points = blobs(22)
+    found = nearest_references(points, points[5:9], k=3)
+    assert found[:, 0].tolist() == [5, 6, 7, 8]
+    np.testing.assert_array_equal(
+        found[:, 1:], nearest_neighbours(points, k=2, queries=np.arange(5, 9))
+    )
+
+
+def test_nearest_references__equal_distances_go_by_index() -> None:
+    points = np.repeat(np.eye(3), 20, axis=0)
+    found = nearest_references(points, np.eye(3)[[2]] + 1e-9, k=25)
+    assert found[0].tolist() == [*range(40, 60), 0, 1, 2, 3, 4]
+
+
+def test_nearest_references__refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="6 features as the images, got 5"):
+        nearest_references(blobs(23), np.ones((2, 5)), k=3)
+    with pytest.raises(ValueError, match="k from 1 to 120"):
+        nearest_references(blobs(23), np.ones((2, 6)), k=121)

@@ -300,13 +300,20 @@ def write_maps(atlas, scene, recording, label, names, rng):
             size, part = scene.images, f"{layer}-{method}"
             write_table(
                 atlas, EMBEDDINGS, recording, part,
-                layer=[layer] * size, method=[method] * size, image_index=np.arange(size),
+                features=["pixels" if layer == "pixels" else "pooled"] * size,
+                layer=[layer] * size, method=[method] * size, into=pa.nulls(size, pa.string()),
+                image_index=np.arange(size), is_placed=np.zeros(size, bool),
                 image=[f"test/{i:05d}.png" for i in range(size)], x=points[:, 0], y=points[:, 1],
                 z=pa.nulls(size, pa.float64()),
             )  # fmt: skip
             row = {
-                "layer": layer, "method": method, "images": size, "source_features": 512,
+                "features": "pixels" if layer == "pixels" else "pooled",
+                "layer": layer, "method": method, "into": None, "images": size,
+                "placed_images": 0, "quality_images": size, "source_features": 512,
                 "dimensions": 2, "trustworthiness": 0.8 + 0.05 * place,
+                "continuity": 0.9, "stress": 0.3, "placed_knn_purity": None,
+                "silhouette": 0.1 * place if scene.labelled else None,
+                "source_silhouette": 0.1 if scene.labelled else None, "queries": size,
                 "knn_purity": 0.3 + 0.3 * place if scene.labelled else None,
                 "source_knn_purity": 0.35 + 0.3 * place if scene.labelled else None,
                 "neighbours": 15, "objective": None, "explained_variance": None,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.analysis import stored_rows as module
-from activarium.tasks.analysis.column_reading import column_means, read_columns, row_blocks
-from activarium.tasks.analysis.stored_rows import StoredRows, layer_rows
+from activarium.tasks.features import stored_rows as module
+from activarium.tasks.features.stored_rows import StoredRows, layer_rows
 from activarium.tasks.statistics.layers.layer_rows import ArrayRows
+from activarium.tasks.stores.column_reading import column_means, read_columns, row_blocks
 from activarium.tasks.stores.recording import Recording
 
 COLUMNS = slice(4, 11)
@@ -79,7 +79,7 @@ def test_stored_rows__blocks_are_of_equal_size_but_for_the_last(
 ):
     monkeypatch.setattr(module, "BLOCK_IMAGES", block)
     wanted = np.sort(rows) if ascending else rows
-    stored = StoredRows(analysed.recording, COLUMNS, wanted)
+    stored = StoredRows(analysed.recording, "channel_mean", COLUMNS, 7, wanted)
     blocks = list(stored.blocks())
     assert {len(each) for each in blocks[:-1]} <= {block}
     assert len(blocks) == -(-59 // block)
@@ -90,7 +90,7 @@ def test_stored_rows__blocks_are_of_equal_size_but_for_the_last(
 
 
 def test_stored_rows__take_gives_any_positions_in_their_order(analysed, rows):
-    stored = StoredRows(analysed.recording, COLUMNS, rows)
+    stored = StoredRows(analysed.recording, "channel_mean", COLUMNS, 7, rows)
     positions = np.array([58, 0, 17, 3])
     expected = analysed.raw.responses[rows[positions]][:, COLUMNS]
     np.testing.assert_array_equal(stored.take(positions), expected)

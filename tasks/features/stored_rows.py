@@ -1,4 +1,4 @@
-"""The responses of one layer, read from the store as often as a measure goes over them."""
+"""Numbers of images, read from the store as often as a measure goes over them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from activarium.tasks.analysis.column_reading import row_blocks
 from activarium.tasks.statistics.layers.layer_rows import ArrayRows, LayerRows
+from activarium.tasks.stores.column_reading import row_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,15 +20,21 @@ if TYPE_CHECKING:
 BLOCK_IMAGES = 4_096
 """Images per block, whatever the shards hold: sums must not depend on how a recording is stored."""
 MOST_BYTES = 256 * 2**20
-"""A layer up to this size is read once and kept."""
+"""Rows up to this size are read once and kept."""
+WHITE = np.float32(255)
+"""Largest value of a pixel that is stored as a byte."""
 
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Channel means of some images in one layer."""
+    """Some columns of an array, of some images; bytes become shares of white, maps are flattened."""
 
     recording: Recording
+    array: str
     columns: slice
+    """Of the axis after the images."""
+    units: int
+    """Numbers per image."""
     row: NDArray[np.int64]
     """Rows in the recording, in the order in which the images are given."""
 
@@ -36,11 +42,6 @@ class StoredRows:
     def images(self) -> int:
         """Number of images."""
         return len(self.row)
-
-    @property
-    def units(self) -> int:
-        """Number of units."""
-        return int(self.columns.stop - self.columns.start)
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Yield the rows in order, in blocks of equal size but for the last."""
@@ -51,7 +52,7 @@ class StoredRows:
             return
         held: list[NDArray[np.float32]] = []
         size = 0
-        for _, values in row_blocks(self.recording, "channel_mean", self.columns, self.row):
+        for _, values in self._stored(self.row):
             held.append(values)
             size += len(values)
             if size >= BLOCK_IMAGES:
@@ -68,11 +69,23 @@ class StoredRows:
         found = np.empty((len(positions), self.units), np.float32)
         wanted = self.row[positions]
         order = np.argsort(wanted, kind="stable")
-        for places, values in row_blocks(
-            self.recording, "channel_mean", self.columns, wanted[order]
-        ):
+        for places, values in self._stored(wanted[order]):
             found[order[places]] = values
         return found
+
+    def _stored(
+        self, row: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        for places, values in row_blocks(self.recording, self.array, self.columns, row):
+            flat = values.reshape(len(values), self.units)
+            yield places, flat / WHITE if flat.dtype == np.uint8 else flat
+
+
+def in_memory_where_small(rows: StoredRows) -> LayerRows:
+    """Return the same rows, read once where they are small enough to be kept."""
+    if rows.images * rows.units * 4 > MOST_BYTES:
+        return rows
+    return ArrayRows(rows.take(np.arange(rows.images)), block=BLOCK_IMAGES)
 
 
 def layer_rows(recording: Recording, layer: str, row: NDArray[np.int64]) -> LayerRows:
@@ -87,7 +100,6 @@ def layer_rows(recording: Recording, layer: str, row: NDArray[np.int64]) -> Laye
     row
         Rows of the images, in the order in which they are to be given.
     """
-    rows = StoredRows(recording, recording.layer_slices[layer], row)
-    if rows.images * rows.units * 4 > MOST_BYTES:
-        return rows
-    return ArrayRows(rows.take(np.arange(rows.images)), block=BLOCK_IMAGES)
+    columns = recording.layer_slices[layer]
+    units = columns.stop - columns.start
+    return in_memory_where_small(StoredRows(recording, "channel_mean", columns, units, row))

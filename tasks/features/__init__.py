@@ -1,0 +1,1 @@
+"""Features: which numbers stand for an image, read from a recording in blocks of rows."""
