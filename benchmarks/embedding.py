@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.decomposition import PCA
-from synthetic_recordings import LAYER, write_recording
+from synthetic_recordings import write_recording
 from synthetic_responses import Case
 from threadpoolctl import threadpool_limits
 from timings import circumstances, table, take_turns
@@ -119,7 +119,7 @@ def compared(case: str, points: NDArray[np.float32], repeats: int) -> list[str]:
 
 def embed_here(folder: Path) -> int:
     """Embed a folder's recording by PCA and return this process's peak in bytes."""
-    config = EmbedConfig(features=("means",), layers=(LAYER,), methods=("pca",), threads=THREADS)
+    config = EmbedConfig(features=("means",), layers=("*",), methods=("pca",), threads=THREADS)
     recording = Recording(Folder(folder / "synthetic.zarr"))
     embed(Atlas(folder / "atlas"), recording, config=config)
     lines = Path("/proc/self/status").read_text("ascii").splitlines()

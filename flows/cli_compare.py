@@ -67,7 +67,7 @@ def compare(
 ) -> None:
     """Compare layers by CKA, RSA and Procrustes, and match units between recordings.
 
-    Examples: [bold]activarium compare two-block-cnn-epoch two-block-cnn-untrained[/],
+    Example: [bold]activarium compare two-block-cnn-epoch two-block-cnn-untrained[/], or
     [bold]activarium compare --series healthy --series broken[/]
     """
     from activarium.flows.configuration import parse_section

@@ -58,8 +58,8 @@ def activarium(monkeypatch, capsys):
 
 
 COMMANDS = [
-    "demo", "run", "train", "record", "analyse", "embed", "compare", "report", "list", "verify",
-    "query",
+    "demo", "run", "train", "record", "analyse", "embed", "compare", "watch", "report",
+    "list", "verify", "query",
 ]  # fmt: skip
 
 
