@@ -347,6 +347,12 @@ def run_stages(
     )
 
 
+def analysis_settings(config: RunConfig) -> AnalyseConfig:
+    """Return how a run analyses, with permuted labels beside where it asks for them."""
+    own = {*config.analyse.controls, *({SHUFFLE} & {*config.controls})}
+    return config.analyse.model_copy(update={"controls": tuple(sorted(own))})
+
+
 def analyse_with_controls(
     config: RunConfig,
     names: Sequence[str],
@@ -361,8 +367,7 @@ def analyse_with_controls(
     images by the recording's answers; controls and earlier checkpoints take the same images.
     """
     main, *untrained = names
-    own = {*config.analyse.controls, *({SHUFFLE} & {*config.controls})}
-    settings = config.analyse.model_copy(update={"controls": tuple(sorted(own))})
+    settings = analysis_settings(config)
     asked = settings.where_of or main if settings.where is not None else None
     same_images = settings.model_copy(update={"where_of": asked})
     tables = [stages.analyse(name, same_images, root, recordings_at) for name in untrained]

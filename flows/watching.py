@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from activarium.flows.pipeline import SeriesComparison, obtain_series
-from activarium.schemas.analysis_config import SHUFFLE
+from activarium.flows.pipeline import SeriesComparison, analysis_settings, obtain_series
 from activarium.schemas.compare_config import CompareConfig
 from activarium.schemas.receipts import SeriesReceipt, TablesReceipt
 
@@ -58,8 +57,7 @@ def record_and_compare(
         Address of the recordings where they lie elsewhere.
     """
     series = obtain_series(config, root, stages, recordings_at=recordings_at)
-    own = {*config.analyse.controls, *({SHUFFLE} & {*config.controls})}
-    settings = config.analyse.model_copy(update={"controls": tuple(sorted(own))})
+    settings = analysis_settings(config)
     tables = [
         stages.analyse(each.recording, settings, root, recordings_at) for each in series.recordings
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.stores.places import place_at, recording_names
-from activarium.tasks.stores.recording import Recording
+from activarium.tasks.stores.recording import Recording, open_recording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,8 @@ def find_series(atlas: Atlas, names: Sequence[str]) -> dict[str, list[Recording]
     Raises
     ------
     UserError
-        If a name fits no series, or two recordings of a series are of the same step.
+        If a name fits no series, two recordings of a series are of the same step, or one lacks
+        something.
     """
     stored = [Recording(place_at(atlas.recording(name))) for name in recording_names(atlas)]
     known = series_of([each for each in stored if each.attributes.get("status") == "complete"])
@@ -61,7 +62,11 @@ def find_series(atlas: Atlas, names: Sequence[str]) -> dict[str, list[Recording]
         found |= {each: known[each] for each in fitting}
     for name, members in found.items():
         _check_steps(name, members)
-    return found
+    # Opened as everywhere: what a store lacks would be read as fill values.
+    return {
+        name: [open_recording(atlas, each.name) for each in members]
+        for name, members in found.items()
+    }
 
 
 def _check_steps(name: str, members: Sequence[Recording]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from activarium.schemas.errors import UserError
@@ -40,4 +42,11 @@ def test_find_series__unknown_name_is_an_error_that_names_those_there_are(series
 def test_find_series__two_recordings_of_one_step_are_refused(series, make_raw, write_recording):
     write_recording(series, make_raw(), "again", series="slow", step=20)
     with pytest.raises(UserError, match=r"series slow: again and slow-20 are both step 20"):
+        find_series(series, ["slow"])
+
+
+def test_find_series__recording_that_lacks_an_object_is_refused(series):
+    (folder,) = Path(series.recordings).glob("slow-20.zarr")
+    next((folder / "label" / "c").iterdir()).unlink()
+    with pytest.raises(UserError, match=r"slow-20.*label/c/.* is missing"):
         find_series(series, ["slow"])
