@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prefect import flow
 
-from activarium.flows.pipeline import analyse_stage
 from activarium.flows.retrying import retried_task
+from activarium.flows.stages import analyse_stage
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.receipts import TablesReceipt
 

@@ -35,7 +35,10 @@ def list_command(
     if json:
         print_json(rows)
     elif rows:
-        print_rows(rows, ("recording", "status", "images", "units", "accuracy", "tables"))
+        # Of recordings that are of no training in time, there is no series to tell.
+        series = ("series", "step") if any(row.get("series") for row in rows) else ()
+        columns = ("recording", *series, "status", "images", "units", "accuracy", "tables")
+        print_rows(rows, columns)
     else:
         out.print(f"no recordings in {atlas.recordings}: `activarium demo` makes the first")
 

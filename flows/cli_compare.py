@@ -40,7 +40,10 @@ def compare(
             "how the layers change; a name, its beginning or a glob; repeatable."
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Names the page of series.")] = "training",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Names the page; by default training for series, else the recordings."),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option("--with", metavar="RECORDING", help="Compare each with this one instead."),
@@ -48,6 +51,10 @@ def compare(
     layers: Annotated[
         list[str] | None, typer.Option("--layer", help="Glob of layers; repeatable.")
     ] = None,
+    features: Annotated[
+        str,
+        typer.Option(help="What stands for an image in a layer: means (of channels) or pooled."),
+    ] = "means",
     measures: Annotated[
         list[str] | None,
         typer.Option("--measure", help="cka, rsa, procrustes or units; repeatable; default all."),
@@ -65,7 +72,7 @@ def compare(
     verbose: Verbose = False,
     no_prefect: NoPrefect = False,
 ) -> None:
-    """Compare layers by CKA, RSA and Procrustes, and match units between recordings.
+    """Compare layers by CKA, RSA and Procrustes, match units between recordings, and draw it all.
 
     Example: [bold]activarium compare two-block-cnn-epoch two-block-cnn-untrained[/], or
     [bold]activarium compare --series healthy --series broken[/]
@@ -79,6 +86,7 @@ def compare(
         CompareConfig,
         {
             "against": against,
+            "features": features,
             "rsa_images": rsa_images,
             "seed": seed,
             "scheduler": scheduler,
@@ -92,11 +100,11 @@ def compare(
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         if series:
-            found = stages.compare_series(series, config, root, name, recordings_at)
+            found = stages.compare_series(series, config, root, name or "training", recordings_at)
             print_notices(found.notices)
             text = f"compared the series {', '.join(found.series)}: {found.report.path}"
             print_receipt(found, json=json, text=text)
             return
-        receipt = stages.compare(recordings or [], config, root, recordings_at)
+        receipt = stages.compare(recordings or [], config, root, name, recordings_at)
     print_notices(receipt.notices)
-    print_receipt(receipt, json=json, text=f"compared {receipt.recording}")
+    print_receipt(receipt, json=json, text=f"compared {receipt.recording}: {receipt.page}")

@@ -52,7 +52,8 @@ def _run(
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
         if no_prefect:
-            from activarium.flows.pipeline import PlainStages, run_stages
+            from activarium.flows.pipeline import run_stages
+            from activarium.flows.stages import PlainStages
 
             receipt = run_stages(config, root, PlainStages(), recordings_at)
         else:

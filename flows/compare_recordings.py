@@ -6,10 +6,10 @@ from pathlib import Path
 
 from prefect import flow
 
-from activarium.flows.pipeline import SeriesComparison, compare_series_stage, compare_stage
 from activarium.flows.retrying import retried_task
+from activarium.flows.stages import SeriesComparison, compare_series_stage, compare_stage
 from activarium.schemas.compare_config import CompareConfig
-from activarium.schemas.receipts import TablesReceipt
+from activarium.schemas.receipts import ComparisonReceipt
 
 compare_task = retried_task(compare_stage, name="compare layers")
 compare_series_task = retried_task(compare_series_stage, name="compare series")
@@ -20,9 +20,10 @@ def compare_recordings(
     recordings: list[str],
     config: CompareConfig | None = None,
     root: Path = Path("atlas"),
+    name: str | None = None,
     recordings_at: str | None = None,
-) -> TablesReceipt:
-    """Compare the layers of one recording, or of several of the same images.
+) -> ComparisonReceipt:
+    """Compare the layers of one recording, or of several of the same images, and write the page.
 
     Parameters
     ----------
@@ -32,10 +33,12 @@ def compare_recordings(
         Layers, measures, and what the recordings are compared with.
     root
         The atlas folder.
+    name
+        Names the page; made of the recordings by default.
     recordings_at
         Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
     """
-    return compare_task(recordings, config or CompareConfig(), root, recordings_at)
+    return compare_task(recordings, config or CompareConfig(), root, name, recordings_at)
 
 
 @flow(name="compare-series", persist_result=False)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prefect import flow
 
-from activarium.flows.pipeline import embed_stage
 from activarium.flows.retrying import retried_task
+from activarium.flows.stages import embed_stage
 from activarium.schemas.config import EmbedConfig
 from activarium.schemas.receipts import TablesReceipt
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prefect import flow
 
-from activarium.flows.pipeline import WHOLE, record_series_stage, record_stage
 from activarium.flows.retrying import retried_task
+from activarium.flows.stages import WHOLE, record_series_stage, record_stage
 from activarium.schemas.config import RecordCall, RunConfig
 from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt, SeriesReceipt
 

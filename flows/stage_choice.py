@@ -14,7 +14,7 @@ from activarium.flows.progress_bars import current_progress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from activarium.flows.pipeline import Stages
+    from activarium.flows.stages import Stages
 
 
 def choose_stages(root: Path, *, verbose: bool, no_prefect: bool) -> Stages:
@@ -23,7 +23,7 @@ def choose_stages(root: Path, *, verbose: bool, no_prefect: bool) -> Stages:
     Prefect is imported only where it is used, after its settings are in place.
     """
     if no_prefect:
-        from activarium.flows.pipeline import PlainStages
+        from activarium.flows.stages import PlainStages
 
         return PlainStages()
     start_prefect(root, verbose=verbose)

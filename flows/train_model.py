@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prefect import flow
 
-from activarium.flows.pipeline import train_stage
 from activarium.flows.retrying import retried_task
+from activarium.flows.stages import train_stage
 from activarium.schemas.config import RunConfig
 from activarium.schemas.receipts import CheckpointReceipt
 

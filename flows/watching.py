@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from activarium.flows.pipeline import SeriesComparison, analysis_settings, obtain_series
+from activarium.flows.pipeline import analysis_settings, obtain_series
+from activarium.flows.stages import SeriesComparison
 from activarium.schemas.compare_config import CompareConfig
 from activarium.schemas.receipts import SeriesReceipt, TablesReceipt
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from activarium.flows.pipeline import Stages
+    from activarium.flows.stages import Stages
     from activarium.schemas.config import RunConfig
 
 SETTLING_SECONDS = 2.0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from prefect import flow
 
-from activarium.flows.pipeline import report_stage
 from activarium.flows.retrying import retried_task
+from activarium.flows.stages import report_stage
 from activarium.schemas.config import ReportConfig
 from activarium.schemas.receipts import ReportReceipt
 

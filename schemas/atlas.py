@@ -22,6 +22,8 @@ def slug(name: str) -> str:
     return re.sub(r"-+", "-", re.sub(r"[^a-z0-9._]+", "-", name.lower())).strip("-") or "unnamed"
 
 
+MAPS = "maps"
+"""Folder of the maps in an atlas."""
 SELECTION_MARK = "~"
 """Stands between a recording's id and the name of a selection of it, in tables; no id holds it."""
 
@@ -57,8 +59,13 @@ class Atlas:
 
     @property
     def checksums(self) -> Path:
-        """Folder of the tables' checksums, with the same folders inside."""
+        """Folder of the checksums of tables and maps, with the same folders inside."""
         return self.root / "checksums"
+
+    @property
+    def maps(self) -> Path:
+        """Folder of what places further images in maps."""
+        return self.root / MAPS
 
     @property
     def models(self) -> Path:
@@ -98,7 +105,7 @@ class Atlas:
 
     def map_file(self, recording: str, part: str) -> Path:
         """File of what places further images in one of a recording's maps."""
-        return self.root / "maps" / f"recording={recording}" / f"{_unique(part)}.npz"
+        return self.maps / f"recording={recording}" / f"{_unique(part)}.npz"
 
     def report(self, name: str) -> Path:
         """Report page of a run."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from activarium.schemas.analysis_config import (
     AnalyseConfig,
@@ -14,8 +14,7 @@ from activarium.schemas.analysis_config import (
     Method,
     ReportConfig,
 )
-from activarium.schemas.layers import KINDS, Kind
-from activarium.schemas.layout import Reduction
+from activarium.schemas.record_config import Engine, Precision, RecordCall, RecordConfig
 from activarium.schemas.settings import MOST_SEED, Config
 from activarium.schemas.training_config import TrainingConfig
 
@@ -55,8 +54,6 @@ Source = Literal[
     "parquet",
     "entry-point",
 ]
-Precision = Literal["float32", "tf32", "bfloat16", "float16"]
-Engine = Literal["auto", "compiled", "hooks"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 
@@ -212,91 +209,6 @@ class ModelConfig(Config):
     def is_trained_here(self) -> bool:
         """Whether the run trains the model."""
         return self.weights == "trained" and self.checkpoints in {None, "trained"}
-
-
-class RecordConfig(Config):
-    """What is recorded of every image."""
-
-    layers: tuple[str, ...] = ("*",)
-    """Glob patterns of layer names, such as layer4.*."""
-    kinds: Literal["all"] | tuple[Kind, ...] = (
-        "conv",
-        "linear",
-        "block",
-        "pool",
-        "recurrent",
-        "attention",
-    )
-    """Kinds of layers, or the word all. Beside the usual ones there are norm, activation, window_pool (any
-    pooling but the global), container (modules around others), sum (additions that are no module,
-    as of a residual) and other (dropout, products, one's own modules)."""
-    reductions: tuple[Reduction, ...] = ("mean", "active")
-    """Reductions of each channel's map; the mean is always kept."""
-    pooled_layers: tuple[str, ...] = ("auto",)
-    """Globs of the layers whose pooled features are kept; auto: the last before the output at each
-    map size."""
-    pooled_grid: int = Field(default=2, ge=1, le=32)
-    """Side of the grid that a map is average-pooled to."""
-    thumbnail: int = Field(default=32, ge=0, le=256)
-    """Side at most of the stored thumbnails, in pixels; 0 for none."""
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
-    """Images per forward pass; by default by the size of the input: on the CPU 256 up to 64 x 64
-    pixels and 32 at 224 x 224, on a GPU eight times that. auto tries which is fastest. Where memory
-    does not suffice, batches are halved."""
-    device: str = "auto"
-    """auto (CUDA where present), cpu, cuda or cuda:<n>."""
-    devices: tuple[str, ...] | None = None
-    """Devices of this machine that record side by side, each in a process of its own: such as
-    cuda:0 and cuda:1, or cpu:2 for two processes on the CPU. By default device alone."""
-    threads: int | None = Field(default=None, ge=1)
-    """CPU threads of the model in each process; by default all cores, shared by the processes."""
-    readers: int | None = Field(default=None, ge=1)
-    """Threads of each process that decode images; by default all cores, shared by the processes."""
-    strict: bool = False
-    """Stop at the first image that cannot be decoded, instead of leaving NaN in its rows."""
-    density: bool = False
-    """Keep histograms of all activations, at every position, per layer and class."""
-    engine: Engine = "auto"
-    """How layers are captured. compiled: in the traced graph of the model, compiled by
-    torch.compile where that works; hooks: by forward hooks, which any model allows; auto: in the
-    traced graph where a trial on the first images gives what hooks give, compiled in long runs,
-    else by hooks. Both engines record the same to 1e-5 of a layer's largest value; in float32
-    this rules out compiling where active fractions or densities are kept."""
-    precision: Precision = "float32"
-    """Precision of the forward pass: float32, tf32 (float32 where the device has none, as on the
-    CPU), bfloat16 or float16; what is kept of it is accumulated in float32."""
-    compression: Literal["none", "zstd"] = "none"
-    """Compression of the stored arrays."""
-    shard_images: int | None = Field(default=None, ge=1)
-    """Images per shard; by default up to 4,096."""
-
-    @field_validator("kinds", mode="before")
-    @classmethod
-    def _all_kinds(cls, kinds: object) -> object:
-        return "all" if isinstance(kinds, list | tuple) and "all" in kinds else kinds
-
-    @property
-    def chosen_kinds(self) -> tuple[Kind, ...]:
-        """The kinds of layers, written out."""
-        return KINDS if self.kinds == "all" else self.kinds
-
-    @model_validator(mode="after")
-    def _mean_is_kept(self) -> RecordConfig:
-        if "mean" not in self.reductions:
-            msg = f"reductions must contain mean, got {self.reductions}"
-            raise ValueError(msg)
-        return self
-
-
-class RecordCall(Config):
-    """What one call of `record` makes of a recording; it changes nothing of what is recorded."""
-
-    part: str = "1/1"
-    """Part i of n of the shards, as i/n; other machines make the others."""
-    dask: str | None = None
-    """Address of a Dask scheduler, such as tcp://host:8786, whose workers record."""
-    repair: bool = False
-    """Check everything that is stored first, and make anew what is damaged."""
 
 
 class RunConfig(Config):

@@ -140,6 +140,12 @@ class TablesReceipt(Receipt):
     """What the user should know."""
 
 
+class ComparisonReceipt(TablesReceipt):
+    """The tables of a comparison of recordings, and the page that shows them."""
+
+    page: Path
+
+
 class ReportReceipt(Receipt):
     """One report page."""
 

@@ -11,14 +11,18 @@ SIMILARITIES = Table(
     "similarities",
     "recording x layer x other recording x other layer",
     "How alike two layers answer to the same images; within a recording both orders of a pair "
-    "are there, between two recordings the one in which they were named (docs/similarity.md).",
+    "are there, between two recordings the one in which they were named (docs/similarity.md). "
+    "Comparisons by channel means and by pooled features are rows of their own: see `features`.",
     (
         LAYER,
         integer("depth", "place of the layer in the order of execution"),
         _OTHER,
         text("other_layer", "module path of the other layer"),
         integer("other_depth", "its place in the order of execution"),
-        text("features", "what stands for an image in a layer: means, its channel means"),
+        text(
+            "features",
+            "what stands for an image in a layer: means, its channel means, or pooled, its pooled features",
+        ),
         integer("units", "units of the layer"),
         integer("other_units", "units of the other layer"),
         integer("images", "images compared: all that are valid in both recordings"),

@@ -56,9 +56,10 @@ from activarium.tasks.analysis.untrained import untrained_layers, untrained_reco
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.progress import silent
 from activarium.tasks.scheduling import run_pieces
+from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.files import replacing, sweep_partial_files
 from activarium.tasks.stores.locking import only_process
-from activarium.tasks.stores.parquet_files import checksum_file, inputs_of, is_current
+from activarium.tasks.stores.parquet_files import inputs_of, is_current
 from activarium.tasks.stores.recording import open_recording
 from activarium.tasks.stores.table_writing import write_columns, write_in_pieces
 

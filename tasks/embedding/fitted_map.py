@@ -14,7 +14,7 @@ from activarium.tasks.embedding.autoencoder import autoencoder, encode
 from activarium.tasks.embedding.principal_components import PrincipalComponents, pca
 from activarium.tasks.embedding.tsne import largest_perplexity, place_by_tsne, tsne
 from activarium.tasks.embedding.umap import place_by_umap, umap
-from activarium.tasks.stores.files import replacing
+from activarium.tasks.stores.checksum_files import replacing_checked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,7 +181,7 @@ def keep_map(path: Path, kept: KeptMap) -> None:
     }
     arrays: dict[str, Any] = {f"state_{name}": each for name, each in (fitted.state or {}).items()}
     arrays |= {"coordinates": fitted.coordinates, "classes": kept.classes}
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing_checked(path) as temporary, temporary.open("wb") as file:
         np.savez(file, told=np.array(json.dumps(told)), **arrays)
 
 

@@ -27,6 +27,7 @@ from activarium.tasks.embedding.quality import map_quality, placed_purity
 from activarium.tasks.embedding.space_components import space_components
 from activarium.tasks.features.spaces import open_space, stored_space
 from activarium.tasks.fingerprint import versions
+from activarium.tasks.stores.checksum_files import is_whole
 from activarium.tasks.stores.parquet_files import is_current, to_table, write_table
 from activarium.tasks.stores.recording import Recording
 
@@ -79,8 +80,9 @@ class Piece:
 
     def is_current(self) -> bool:
         """Return whether the map is there, made of exactly the same."""
-        there = self.map_file().exists()
-        return there and all(is_current(path, self.inputs) for path in self.tables())
+        return is_whole(self.map_file()) and all(
+            is_current(path, self.inputs) for path in self.tables()
+        )
 
 
 @dataclass(frozen=True)

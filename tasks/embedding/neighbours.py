@@ -20,6 +20,7 @@ from activarium.tasks.embedding.points import (
     checked_queries,
     rounding,
 )
+from activarium.tasks.embedding.smallest_columns import smallest_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -233,9 +234,10 @@ def _fill_certain(
         query_norm = np.einsum("qf,qf->q", query, query)
         # With the slack taken off, the key plus the query's own share is a lower bound of
         # the squared distance, so images that are not candidates are known to be farther.
-        key = key_norm - 2 * (query.astype(precision) @ narrow.T)
+        key = (-2 * query).astype(precision) @ narrow.T
+        key += key_norm
         search.leave_out(key, places)
-        candidate = np.sort(np.argpartition(key, size - 1, axis=1)[:, :size], axis=1)
+        candidate = smallest_columns(key, size)
         border = np.take_along_axis(key, candidate, axis=1).max(axis=1).astype(np.float64)
         border += query_norm * (1.0 - slack) - underflow
         distance = _squared_distances(rows, search.queries[places], candidate)

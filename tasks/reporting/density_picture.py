@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from activarium.schemas.density import BINS, NEAR_ZERO, bin_edges
+from activarium.tasks.reporting.colour_picture import picture_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,14 +20,6 @@ RAREST = 1e-6
 SHOWN = 1e-5
 """Bins that hold less of every step are cut off at the ends."""
 _EDGES = np.array(bin_edges())
-# Anchors of the colour map inferno (Smith and van der Walt, matplotlib), from rare to frequent.
-_RAMP = np.array(
-    [
-        (0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85),
-        (227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164),
-    ],
-    float,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,19 +62,8 @@ def density_picture(counts: NDArray[np.int64], bins: slice) -> DensityPicture:
     share = _shares(counts)[:, bins]
     with np.errstate(divide="ignore"):
         level = 1 - np.log10(share) / np.log10(RAREST)
-    level = np.clip(level, 0, 1)
-    place = level * (len(_RAMP) - 1)
-    colour = np.stack(
-        [np.interp(place, np.arange(len(_RAMP)), channel) for channel in _RAMP.T], axis=-1
-    )
-    # Nothing at all is the ground of the page, not the darkest colour.
-    colour[share == 0] = (16, 19, 24)
-    pixels = np.rint(colour).astype(np.uint8).transpose(1, 0, 2)[::-1]
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", optimize=True)
-    text = base64.b64encode(file.getvalue()).decode("ascii")
-    count = bins.stop - bins.start
-    return DensityPicture(f"data:image/png;base64,{text}", len(counts), count, _ticks(bins))
+    address = picture_address(level.T[::-1], (share == 0).T[::-1])
+    return DensityPicture(address, len(counts), bins.stop - bins.start, _ticks(bins))
 
 
 def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -68,6 +68,7 @@ def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
         return row
     row["status"] = attributes["status"]
     row |= {key: attributes[key] for key in ("model", "checkpoint", "test_set", "split")}
+    row |= {key: attributes.get(key) for key in ("series", "step")}
     row["shards"] = len(receipt_keys(place))
     row |= _sizes(place, attributes["reductions"][0])
     if RECORDINGS.name in tables:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from activarium.schemas.receipts import ReportReceipt
 from activarium.schemas.series_tables import HEALTHY
@@ -17,10 +14,9 @@ from activarium.tasks.reporting.density_picture import (
     density_picture,
     shown_bins,
 )
-from activarium.tasks.reporting.report_words import percent
+from activarium.tasks.reporting.page_files import render, replace_page
 from activarium.tasks.reporting.series_charts import COLOURS, Chart, health_grid, line_chart
 from activarium.tasks.reporting.series_tables import SeriesTables, labels_of, read_series
-from activarium.tasks.stores.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +33,6 @@ MEASURES = {
     "cka_to_last": "CKA to the last checkpoint",
 }
 """Measures that are drawn over steps."""
-_PAGE = Path(__file__).with_name("report_page")
 
 
 @dataclass(frozen=True)
@@ -79,23 +74,13 @@ def write_series_page(
         If a table is missing or damaged.
     """
     page = render_series(read_series(atlas, recordings), title=title)
-    path, content = atlas.report(name), page.encode("utf-8")
-    made = not (path.is_file() and path.read_bytes() == content)
-    if made:
-        write_bytes(path, content)
+    path = atlas.report(name)
+    made = replace_page(path, page)
     return ReportReceipt(path=path, recordings=tuple(recordings), made=made)
 
 
 def render_series(series: Sequence[SeriesTables], *, title: str | None = None) -> str:
     """Return the page as HTML, with styles and pictures inside."""
-    environment = Environment(
-        loader=FileSystemLoader(_PAGE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
     facts = series[0].checkpoints.iloc[0]
     layers = pictured_layers(series)
     pictures = {layer: _pictures(series, layer) for layer in layers}
@@ -104,13 +89,13 @@ def render_series(series: Sequence[SeriesTables], *, title: str | None = None) -
         _view(each, labels[place], [pictures[layer][place] for layer in layers])
         for place, each in enumerate(series)
     ]
-    styles = [(_PAGE / f"{name}.css").read_text("utf-8") for name in ("page", "series")]
-    return environment.get_template("series.html.jinja").render(
+    return render(
+        "series",
+        styles=("page", "series"),
         title=title or f"{', '.join(labels)} on {facts['test_set']}: training in time",
         views=views,
         layers=layers,
         legend=tuple(COLOURS.items()),
-        style=Markup("\n".join(styles)),  # noqa: S704 - files of our own
     )
 
 

@@ -120,7 +120,7 @@ def compare(
     pairs = choose_pairs([each.name for each in recordings], config.against)
     for first, second in pairs:
         check_same_images(named[first], named[second])
-    layers = choose_layers(recordings, config.layers)
+    layers = choose_layers(recordings, config.layers, config.features)
     whole = [_pair(atlas, named[one], named[two], layers, config) for one, two in pairs]
     pending = [each for each in whole if not _is_current(each)]
     if pending:
@@ -165,9 +165,12 @@ def _pair(
             "similarity": SIMILARITY_VERSION,
         }
     )
-    matched = "units" in config.measures and first.name != second.name
+    by_means = config.features == "means"
+    matched = by_means and "units" in config.measures and first.name != second.name
     tables = (SIMILARITIES, UNIT_MATCHES) if matched else (SIMILARITIES,)
-    files = {each.name: atlas.table_file(each, first.name, second.name) for each in tables}
+    # No id holds a colon, so that both kinds of features have files of their own.
+    part = second.name if by_means else f"{config.features}:{second.name}"
+    files = {each.name: atlas.table_file(each, first.name, part) for each in tables}
     return Pair(first, second, inputs, files)
 
 
@@ -240,7 +243,8 @@ class _Comparison:
             self.seen.add(recording.name)
         folder.mkdir(parents=True, exist_ok=True)
         save(folder / ROWS, row)
-        return Subject(recording.place.absolute(), self.layers[recording.name], folder)
+        layers = self.layers[recording.name]
+        return Subject(recording.place.absolute(), layers, folder, self.config.features)
 
     def _sweep(self, name: str, keep: Path | None = None) -> None:
         """Delete the folders of that name but one: what is done, or a killed comparison left."""

@@ -7,10 +7,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.features.spaces import space_layers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from activarium.schemas.compare_config import CompareFeatures
     from activarium.schemas.layers import Layer
     from activarium.tasks.stores.recording import Recording
 
@@ -54,16 +56,26 @@ def choose_pairs(names: Sequence[str], against: str | None) -> list[tuple[str, s
 
 
 def choose_layers(
-    recordings: Sequence[Recording], patterns: Sequence[str]
+    recordings: Sequence[Recording], patterns: Sequence[str], features: CompareFeatures = "means"
 ) -> dict[str, tuple[Layer, ...]]:
     """Return the layers of each recording that match a pattern, in the order of execution.
+
+    Parameters
+    ----------
+    recordings
+        Recordings to compare.
+    patterns
+        Globs of layers.
+    features
+        What stands for an image: only layers that have it are chosen.
 
     Raises
     ------
     UserError
-        If a pattern matches no layer of any recording, or none matches a layer of one of them.
+        If a recording has no such features, a pattern matches no layer of any recording, or none
+        matches a layer of one of them.
     """
-    layers = {each.name: each.layers for each in recordings}
+    layers = {each.name: _layers_with(each, features) for each in recordings}
     known = list(dict.fromkeys(layer.name for each in layers.values() for layer in each))
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
@@ -82,6 +94,16 @@ def choose_layers(
             )
         chosen[recording] = tuple(found)
     return chosen
+
+
+def _layers_with(recording: Recording, features: CompareFeatures) -> tuple[Layer, ...]:
+    having = space_layers(recording, features)
+    if not having:
+        raise UserError(
+            f"compare.features: {recording.name} has no layers with {features} features; record it "
+            "with record.pooled_layers, or compare channel means"
+        )
+    return tuple(layer for layer in recording.layers if layer.name in having)
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activarium.tasks.embedding.neighbours import sample_queries
-from activarium.tasks.features.stored_rows import StoredRows, layer_rows
+from activarium.tasks.features.spaces import Space, open_space, stored_space
 from activarium.tasks.similarity.centred_responses import (
     CentredMatrix,
     CentredRows,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from activarium.schemas.compare_config import CompareConfig
+    from activarium.schemas.compare_config import CompareConfig, CompareFeatures
     from activarium.schemas.layers import Layer
     from activarium.tasks.similarity.centred_responses import Centred
     from activarium.tasks.stores.places import Place
@@ -54,6 +54,8 @@ class Subject:
     place: Place
     layers: tuple[Layer, ...]
     folder: Path
+    features: CompareFeatures = "means"
+    """What stands for an image in a layer."""
 
     @property
     def name(self) -> str:
@@ -80,12 +82,20 @@ class Subject:
         places = range(len(self.layers))
         return np.array([float(np.load(self.file(each, "profile.npz"))["own"]) for each in places])
 
+    def space(self, layer: int) -> Space:
+        """Return what stands for an image in a layer."""
+        return Space(self.features, self.layers[layer].name)
+
+    def widths(self) -> list[int]:
+        """Return how many numbers stand for an image in each layer."""
+        recording, none = Recording(self.place), np.zeros(0, np.int64)
+        places = range(len(self.layers))
+        return [stored_space(recording, self.space(each), none).units for each in places]
+
     def columns(self) -> list[int]:
         """Return the columns of each layer in products: its images, where they are fewer."""
         images = len(self.row)
-        return [
-            images if can_be_compact(images, layer.units) else layer.units for layer in self.layers
-        ]
+        return [images if can_be_compact(images, each) else each for each in self.widths()]
 
     def rows_of(self, layers: Iterable[int]) -> dict[int, CentredRows]:
         """Return the centred responses of some layers, read from the store block by block."""
@@ -93,9 +103,7 @@ class Subject:
         for layer in layers:
             with np.load(self.file(layer, "profile.npz")) as profile:
                 mean, varies = profile["mean"], profile["varies"]
-            one = self.layers[layer]
-            columns = recording.layer_slices[one.name]
-            stored = StoredRows(recording, "channel_mean", columns, one.units, row)
+            stored = stored_space(recording, self.space(layer), row)
             found[layer] = CentredRows(stored, mean, varies)
         return found
 
@@ -142,7 +150,7 @@ def profile_layer(subject: Subject, layer: int, config: CompareConfig) -> None:
     done = subject.file(layer, "profile.npz")
     if done.exists():
         return
-    rows = layer_rows(Recording(subject.place), subject.layers[layer].name, subject.row)
+    rows = open_space(Recording(subject.place), subject.space(layer), subject.row)
     centred = centre(rows)
     if "rsa" in config.measures:
         sample = sample_queries(rows.images, most=config.rsa_images, seed=config.seed)
@@ -180,6 +188,6 @@ def profile_bytes(subject: Subject, config: CompareConfig) -> int:
         sampled = min(images, config.rsa_images)
         total += layers * 4 * sampled * (sampled - 1) // 2
     if PRODUCTS & {*config.measures}:
-        pairs = zip(subject.layers, subject.columns(), strict=True)
-        total += sum(8 * images * images for layer, columns in pairs if columns < layer.units)
+        pairs = zip(subject.widths(), subject.columns(), strict=True)
+        total += sum(8 * images * images for width, columns in pairs if columns < width)
     return total

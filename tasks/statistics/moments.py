@@ -1,4 +1,4 @@
-"""Class moments of units: count, mean and sum of squared deviations, mergeable over images."""
+"""Class moments of units: count, mean and sum of squared deviations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
+
+from activarium.tasks.statistics.class_order import by_class, class_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,96 +132,6 @@ class ClassMoments:
         """Standard deviation within classes (n - 1), shape (unit, class); NaN below two images."""
         degrees = np.where(self.count > 1, self.count - 1.0, np.nan)
         return np.sqrt(self.m2 / degrees)
-
-
-def class_codes(
-    label: NDArray[np.integer], responses: NDArray[np.float32], n_classes: int
-) -> NDArray[np.int64]:
-    """Return the class code of each image, checked against the responses.
-
-    Parameters
-    ----------
-    label
-        Class code of each image, shape (image,), in 0 .. n_classes - 1.
-    responses
-        Responses, shape (unit, image).
-    n_classes
-        Number of classes.
-
-    Returns
-    -------
-    Class codes, shape (image,).
-
-    Raises
-    ------
-    ValueError
-        Where the responses are not a float32 matrix, the label does not hold one integer per
-        image, or a code is out of range.
-    """
-    if responses.ndim != 2 or responses.dtype != np.float32:
-        msg = (
-            "expected float32 responses of shape (unit, image), "
-            f"got {responses.dtype} of shape {responses.shape}"
-        )
-        raise ValueError(msg)
-    return checked_codes(label, responses.shape[1], n_classes)
-
-
-def checked_codes(label: NDArray[np.integer], images: int, n_classes: int) -> NDArray[np.int64]:
-    """Return the class code of each image, checked.
-
-    Parameters
-    ----------
-    label
-        Class code of each image, shape (image,), in 0 .. n_classes - 1.
-    images
-        Number of images.
-    n_classes
-        Number of classes.
-
-    Raises
-    ------
-    ValueError
-        Where there is not one integer per image, or a code is out of range.
-    """
-    if label.shape != (images,) or not np.issubdtype(label.dtype, np.integer):
-        msg = (
-            f"expected one integer class code for each of {images} images, "
-            f"got {label.dtype} of shape {label.shape}"
-        )
-        raise ValueError(msg)
-    if label.size and (label.min() < 0 or label.max() >= n_classes):
-        msg = (
-            f"class codes must be 0 to {n_classes - 1}, got {label.min()} to {label.max()}; "
-            "drop the images without a label first"
-        )
-        raise ValueError(msg)
-    return label.astype(np.int64)
-
-
-def by_class(
-    responses: NDArray[np.float32], code: NDArray[np.int64], n_classes: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the responses with the images in order of class, and where each class starts.
-
-    Parameters
-    ----------
-    responses
-        Responses, shape (unit, image).
-    code
-        Class codes, shape (image,).
-    n_classes
-        Number of classes.
-
-    Returns
-    -------
-    Contiguous responses, the same array where the images are in order already, and `start`, shape
-    (class + 1,): class c holds the images start[c] to start[c + 1].
-    """
-    start = np.concatenate(([0], np.cumsum(np.bincount(code, minlength=n_classes))))
-    if (code[1:] < code[:-1]).any():
-        responses = responses[:, np.argsort(code, kind="stable")]
-    return np.ascontiguousarray(responses), start
 
 
 @njit(nogil=True, cache=True)
@@ -354,93 +266,3 @@ def class_moments(
     ordered, start = by_class(responses, code, n_classes)
     mean, m2, residue = _moments(ordered, start)
     return ClassMoments(np.diff(start), mean, m2, *_low_and_high(ordered), residue)
-
-
-def combine_moments(first: ClassMoments, second: ClassMoments) -> ClassMoments:
-    """Return the moments of two disjoint sets of images of the same units and classes.
-
-    References
-    ----------
-    Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance:
-    the updating formulae of the pairwise algorithm.
-    """
-    count = first.count + second.count
-    share = second.count / np.maximum(count, 1)
-    delta = (second.mean - first.mean) + (second.residue - first.residue)
-    mean, residue = _two_sum(first.mean, first.residue + delta * share)
-    for is_empty, other in ((first.count == 0, second), (second.count == 0, first)):
-        mean = np.where(is_empty, other.mean, mean)
-        residue = np.where(is_empty, other.residue, residue)
-    both = (first.count > 0) & (second.count > 0)
-    between = np.where(both, delta**2 * (first.count * share), 0.0)
-    return ClassMoments(
-        count,
-        mean,
-        first.m2 + second.m2 + between,
-        np.minimum(first.low, second.low),
-        np.maximum(first.high, second.high),
-        residue,
-    )
-
-
-def _two_sum(
-    one: NDArray[np.float64], other: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a sum and what rounding took of it (Knuth's two-sum)."""
-    total = one + other
-    added = total - one
-    return total, (one - (total - added)) + (other - added)
-
-
-@njit(nogil=True, cache=True)
-def _merge(
-    first: tuple[int, float, float], second: tuple[int, float, float]
-) -> tuple[int, float, float]:
-    if second[0] == 0:
-        return first
-    count = first[0] + second[0]
-    share = second[0] / count
-    delta = second[1] - first[1]
-    m2 = first[2] + second[2] + delta * delta * (first[0] * share)
-    return count, first[1] + delta * share, m2
-
-
-@njit(nogil=True, cache=True)
-def _fill_rest(
-    count: NDArray[np.int64],
-    mean: NDArray[np.float64],
-    m2: NDArray[np.float64],
-    rest_mean: NDArray[np.float64],
-    rest_m2: NDArray[np.float64],
-) -> None:
-    units, classes = mean.shape
-    for unit in range(units):
-        # What lies before each class, then merged with what lies after it.
-        seen = (0, 0.0, 0.0)
-        for c in range(classes):
-            rest_mean[unit, c], rest_m2[unit, c] = seen[1], seen[2]
-            seen = _merge(seen, (count[c], mean[unit, c], m2[unit, c]))
-        before = seen[0]
-        seen = (0, 0.0, 0.0)
-        for c in range(classes - 1, -1, -1):
-            before -= count[c]
-            rest = _merge((before, rest_mean[unit, c], rest_m2[unit, c]), seen)
-            rest_mean[unit, c], rest_m2[unit, c] = rest[1], rest[2]
-            seen = _merge(seen, (count[c], mean[unit, c], m2[unit, c]))
-
-
-def rest_moments(
-    moments: ClassMoments,
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return count (class,), offset and m2 (unit, class) of all images outside each class.
-
-    The offset is that of their mean, as `ClassMoments.offset`. Merged from the other classes,
-    never the total minus the class, which would lose the digits of a small rest beside a large
-    class. Where nothing is outside a class the offset is NaN.
-    """
-    count = moments.images - moments.count
-    offset = np.zeros_like(moments.mean)
-    m2 = np.zeros_like(moments.m2)
-    _fill_rest(moments.count, moments.offset, moments.m2, offset, m2)
-    offset[:, count == 0] = np.nan
-    return count, offset, m2

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.stores.files import replacing, sha256_file, write_bytes
+from activarium.tasks.stores.checksum_files import is_whole, replacing_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,22 +26,6 @@ ROW_GROUP_ROWS = 131_072
 
 UNREADABLE = (pa.ArrowException, OSError, ValueError)
 """What Arrow raises on a damaged file: a name in the footer may not even be text."""
-
-
-def checksum_file(path: Path) -> Path:
-    """Return the path of a table file's checksum.
-
-    `<atlas>/tables/<table>/<partition>/<file>` has its checksum at
-    `<atlas>/checksums/<table>/<partition>/<file>.sha256`: polars reads a folder only where nothing
-    but Parquet lies in it.
-    """
-    table, root = path.parent.parent, path.parent.parent.parent.parent
-    return root / "checksums" / table.name / path.parent.name / f"{path.name}.sha256"
-
-
-def checksum_line(content: Path, name: str) -> bytes:
-    """Return what the checksum file says of a table file, as `sha256sum --check` reads it."""
-    return f"{sha256_file(content)}  {name}\n".encode()
 
 
 def to_table(table: Table, columns: Mapping[str, Any], *, inputs: str) -> pa.Table:
@@ -106,9 +90,7 @@ def _check_range(table: Table, column: Column, values: pa.ChunkedArray) -> None:
 def write_table(path: Path, table: pa.Table) -> Path:
     """Write a table so that readers see the old file or the new one, never half of it.
 
-    Pages carry checksums, and the file's sha256 is written beside it. The old checksum goes first:
-    whoever is stopped between the two files leaves a table that is made again, never one that
-    seems damaged.
+    Pages carry checksums, and the file's sha256 is written too.
 
     Raises
     ------
@@ -130,21 +112,18 @@ def write_pieces(path: Path, schema: pa.Schema, pieces: Iterable[pa.Table]) -> P
     pieces
         Tables in the order of their rows.
     """
-    with replacing(path) as temporary:
-        with pq.ParquetWriter(
-            temporary, schema, compression="zstd", write_page_checksum=True
-        ) as writer:
-            for piece in pieces:
-                writer.write_table(piece, row_group_size=ROW_GROUP_ROWS)
-        line = checksum_line(temporary, path.name)
-        checksum_file(path).unlink(missing_ok=True)
-    write_bytes(checksum_file(path), line)
+    with (
+        replacing_checked(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for piece in pieces:
+            writer.write_table(piece, row_group_size=ROW_GROUP_ROWS)
     return path
 
 
 def inputs_of(path: Path) -> str:
     """Return the fingerprint of what a file was computed from; empty where it is not whole."""
-    if not path.exists() or not checksum_file(path).exists():
+    if not is_whole(path):
         return ""
     try:
         metadata = pq.read_schema(path).metadata or {}

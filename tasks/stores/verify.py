@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from activarium.schemas.atlas import recording_of
 from activarium.schemas.errors import UserError
 from activarium.tasks.progress import silent
-from activarium.tasks.stores.parquet_files import checksum_file, checksum_line
+from activarium.tasks.stores.checksum_files import checksum_file, checksum_line
 from activarium.tasks.stores.places import place_at, recording_names
 from activarium.tasks.stores.store_check import Finding, check_store
 
@@ -26,7 +26,7 @@ class Fault:
 
     recording: str
     object: str
-    """Key in the recording, or path of a table in the atlas."""
+    """Key in the recording, or path of a table or map in the atlas."""
     problem: str
     shard: int | None = None
     """The shard that wrote it; None for what shards do not write."""
@@ -82,7 +82,7 @@ def _names_in_tables(atlas: Atlas) -> set[str]:
 
 
 def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = silent) -> Verification:
-    """Check every stored object and table file of the recordings against its checksum.
+    """Check every stored object, table and map of the recordings against its checksum.
 
     Every faulty object is reported, in the order of the recordings, shards and keys.
     """
@@ -95,11 +95,11 @@ def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = sile
     with progress("verifying", len(recordings)) as advance:
         for name in recordings:
             found = () if name in lost else check_store(place_at(atlas.recording(name)))
-            tables = [Finding(key, problem) for key, problem in _tables(atlas, name)]
-            objects += len(found) + len(tables)
+            files = [Finding(key, problem) for key, problem in _files(atlas, name)]
+            objects += len(found) + len(files)
             faults += [
                 Fault(name, each.object, each.problem, each.shard, each.first_byte, each.last_byte)
-                for each in (*found, *tables)
+                for each in (*found, *files)
                 if each.problem
             ]
             advance(1)
@@ -107,22 +107,26 @@ def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = sile
     return Verification(len(checked), objects, tuple(faults), tables_only)
 
 
-def _tables(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (file, problem) of each table file; an empty problem for a sound one."""
-    # A checksum without its table tells of a table that is gone.
-    listed = {
-        atlas.tables / file.relative_to(atlas.checksums).with_suffix("")
-        for file in atlas.checksums.glob(f"*/recording={name}/*.sha256")
-    }
-    found = set(atlas.tables.glob(f"*/recording={name}/*.parquet"))
-    for table in sorted(found | listed):
-        yield str(table.relative_to(atlas.root)), _table_problem(table)
+def _files(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
+    """Yield (file, problem) of each table and map; an empty problem for a sound one."""
+    folder = f"recording={name}"
+    found = {*atlas.tables.glob(f"*/{folder}/*.parquet"), *atlas.maps.glob(f"{folder}/*.npz")}
+    # A checksum without its file tells of a file that is gone.
+    listed = {_checked_by(atlas, file) for file in atlas.checksums.glob(f"*/{folder}/*.sha256")}
+    for file in sorted(found | listed):
+        yield str(file.relative_to(atlas.root)), _problem(file)
 
 
-def _table_problem(table: Path) -> str:
-    if not table.is_file():
+def _checked_by(atlas: Atlas, checksum: Path) -> Path:
+    """Return the file that a checksum belongs to."""
+    inside = checksum.relative_to(atlas.checksums).with_suffix("")
+    return (atlas.root if inside.parts[0] == atlas.maps.name else atlas.tables) / inside
+
+
+def _problem(file: Path) -> str:
+    if not file.is_file():
         return "missing"
-    if not checksum_file(table).is_file():
+    if not checksum_file(file).is_file():
         return "its checksum file is missing"
-    same = checksum_file(table).read_bytes() == checksum_line(table, table.name)
+    same = checksum_file(file).read_bytes() == checksum_line(file, file.name)
     return "" if same else "the content differs from its sha256"

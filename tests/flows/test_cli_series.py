@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from activarium.flows.configuration import load_run_config
-from activarium.flows.pipeline import PlainStages, obtain_series
+from activarium.flows.pipeline import obtain_series
+from activarium.flows.stages import PlainStages
 
 from .conftest import TINY, prefect_environment, program
 from .test_cli import call

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -54,3 +56,38 @@ def test_watch__once_records_compares_and_names_what_failed(folder, tmp_path):
     assert (rows.loc[rows["step"] == 3, "cka_to_last"].dropna() == 1).all()
     assert rows.loc[rows["step"] == 0, "class_kept"].notna().any()
     assert "steps" in (root / "reports" / "tiny.html").read_text("utf-8")
+
+
+FLOW = """
+import json, sys
+from pathlib import Path
+from activarium.flows.watch_checkpoints import watch_checkpoints
+from activarium.schemas.config import RunConfig
+
+found = watch_checkpoints(RunConfig.model_validate(json.loads(sys.argv[1])), Path(sys.argv[2]))
+print(None if found is None else [each.step for each in found.series.checkpoints])
+"""
+
+
+def test_watch_flow__takes_what_is_there_and_waits_for_what_is_not(
+    folder, tmp_path, prefect_server
+):
+    (folder / "step-000002.safetensors").unlink()
+    config = {**TINY, "analyse": {"class_exemplars": 0, "permutations": 0}, "controls": []}
+
+    def watched(checkpoints):
+        model = {**TINY["model"], "checkpoints": str(checkpoints)}
+        given = [json.dumps({**config, "model": model}), str(tmp_path / "atlas")]
+        return subprocess.run(
+            [sys.executable, "-c", FLOW, *given],
+            env=prefect_server,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert watched(tmp_path / "not-yet").stdout.strip() == "None"
+    done = watched(folder)
+    assert done.stdout.strip() == "[0, 1, 3]", done.stderr
+    rows = pd.read_parquet(tmp_path / "atlas" / "tables" / "layer_changes")
+    assert sorted(rows["step"].unique()) == [0, 1, 3]

@@ -79,7 +79,7 @@ def test_run__unreachable_server_is_one_line_and_exit_code_2(tiny_file, tmp_path
     assert "does not answer" in error
 
 
-def test_deploy__cron_deployment_gets_scheduled_runs(prefect_server):
+def test_deploy__cron_deployments_get_scheduled_runs(prefect_server):
     def prefect(*arguments):
         return subprocess.run(
             [program("prefect"), *arguments],
@@ -97,9 +97,10 @@ def test_deploy__cron_deployment_gets_scheduled_runs(prefect_server):
     for _ in range(120):
         states = {"state": {"type": {"any_": ["SCHEDULED"]}}}
         runs = ask(prefect_server, "flow_runs/filter", flow_runs=states)
-        if runs:
+        names = {run["parameters"]["config"]["name"] for run in runs}
+        if len(names) == 2:
             break
         time.sleep(1)
-    assert runs
+    assert names == {"digits-nightly", "watched"}
     assert all(run["auto_scheduled"] and run["deployment_id"] for run in runs)
     assert runs[0]["parameters"]["config"]["test_set"] == {"source": "digits"}

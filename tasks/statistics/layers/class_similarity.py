@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from activarium.tasks.statistics.class_order import checked_codes
 from activarium.tasks.statistics.layers.layer_moments import (
     add_class_sums,
     column_moments,
     standardised,
 )
 from activarium.tasks.statistics.layers.layer_rows import row_chunks
-from activarium.tasks.statistics.moments import checked_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,13 +9,13 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk
 
+from activarium.tasks.statistics.class_order import checked_codes
 from activarium.tasks.statistics.layers.layer_moments import (
     add_class_sums,
     column_moments,
     standardised,
 )
 from activarium.tasks.statistics.layers.layer_rows import row_chunks
-from activarium.tasks.statistics.moments import checked_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

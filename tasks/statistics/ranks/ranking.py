@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
-from activarium.tasks.statistics.moments import by_class, class_codes
+from activarium.tasks.statistics.class_order import by_class, class_codes
 from activarium.tasks.statistics.ranks.placements import place_images, sum_placements
 from activarium.tasks.statistics.ranks.response_keys import response_of
 from activarium.tasks.statistics.ranks.sorted_keys import sorted_groups

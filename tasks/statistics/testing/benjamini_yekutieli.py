@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from activarium.tasks.statistics.testing.multiple_testing import (
-    benjamini_hochberg,
-    benjamini_hochberg_log10,
-)
+from activarium.tasks.statistics.testing.multiple_testing import benjamini_hochberg
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,35 +37,6 @@ def benjamini_yekutieli(p: NDArray[np.float64]) -> NDArray[np.float64]:
     under dependency, theorem 1.3.
     """
     return np.minimum(benjamini_hochberg(p) * _harmonic(p.size), 1.0)
-
-
-def benjamini_yekutieli_log10(log10_p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return log10 of the q-value of each test from log10 of its p-value.
-
-    Equal to `benjamini_yekutieli`, but p-values smaller than a double can hold keep their order
-    and size.
-
-    Parameters
-    ----------
-    log10_p
-        log10 of the p-values, shape (test,), in [-inf, 0].
-
-    Returns
-    -------
-    log10 of the q-values, shape (test,), in [-inf, 0].
-
-    Raises
-    ------
-    ValueError
-        Where `log10_p` is not one-dimensional, or a value is NaN or above 0.
-
-    References
-    ----------
-    Benjamini and Yekutieli (2001), The control of the false discovery rate in multiple testing
-    under dependency, theorem 1.3.
-    """
-    q = benjamini_hochberg_log10(log10_p) + math.log10(_harmonic(log10_p.size))
-    return np.minimum(q, 0.0)
 
 
 def _harmonic(tests: int) -> float:

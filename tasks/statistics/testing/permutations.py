@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from activarium.tasks.statistics.moments import class_codes
+from activarium.tasks.statistics.class_order import class_codes
 from activarium.tasks.statistics.testing.label_permutations import checked_seed, permuted_labels
 
 if TYPE_CHECKING:

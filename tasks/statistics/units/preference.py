@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
-from activarium.tasks.statistics.moments import rest_moments
+from activarium.tasks.statistics.merged_moments import rest_moments
 from activarium.tasks.statistics.negative_responses import negative_shift
 from activarium.tasks.statistics.ratio import ratio
 from activarium.tasks.statistics.tail_probabilities import (

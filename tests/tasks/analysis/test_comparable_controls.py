@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import zarr
 
-from activarium.flows.pipeline import PlainStages, analyse_with_controls
+from activarium.flows.pipeline import analyse_with_controls
+from activarium.flows.stages import PlainStages
 from activarium.schemas.config import AnalyseConfig, RunConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.layers import Layer

@@ -17,6 +17,7 @@ from activarium.tasks.embedding.map_piece import Piece
 from activarium.tasks.embedding.neighbour_scores import knn_purity
 from activarium.tasks.features.spaces import Space
 from activarium.tasks.stores.parquet_files import read_table
+from activarium.tasks.stores.verify import verify
 
 METHODS = ("pca", "tsne", "umap", "autoencoder")
 CONFIG = EmbedConfig(
@@ -142,12 +143,13 @@ def test_embed_into__other_features_are_refused_in_one_line(atlas, make_raw, wri
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_kept_map__places_as_the_map_did(method, tmp_path):
+def test_kept_map__places_as_the_map_did(method, atlas):
     points = np.random.default_rng(0).normal(size=(60, 6))
     fitted = fit_map(points[:40], method, EmbedConfig(perplexity=5, dimensions=3), threads=1)
     kept = KeptMap(fitted, 40, np.array(["a", ""] * 20), "inputs")
-    keep_map(tmp_path / "map.npz", kept)
-    found = kept_map(tmp_path / "map.npz")
+    path = atlas.map_file("net", method)
+    keep_map(path, kept)
+    found = kept_map(path)
     expected = fitted.place(points[40:], threads=1)
     np.testing.assert_array_equal(found.fitted.place(points[40:], threads=1), expected)
     np.testing.assert_array_equal(found.fitted.coordinates, fitted.coordinates)
@@ -172,10 +174,11 @@ def test_fit_map__autoencoder_of_fewer_features_than_dimensions_leaves_the_rest_
     assert not fitted.coordinates[:, 1:].any()
 
 
-def test_kept_map__all_alike_places_all_on_one_point(tmp_path):
+def test_kept_map__all_alike_places_all_on_one_point(atlas):
     fitted = fit_map(np.ones((30, 4)), "tsne", EmbedConfig(), threads=1)
-    keep_map(tmp_path / "map.npz", KeptMap(fitted, 30, np.full(30, ""), ""))
-    found = kept_map(tmp_path / "map.npz").fitted
+    path = atlas.map_file("net", "tsne")
+    keep_map(path, KeptMap(fitted, 30, np.full(30, ""), ""))
+    found = kept_map(path).fitted
     assert not found.place(np.eye(4), threads=1).any()
 
 
@@ -199,3 +202,18 @@ def test_piece__map_whose_file_is_gone_is_not_current(made):
     piece.map_file().unlink()
     assert not piece.is_current()
     piece.map_file().write_bytes(held)
+    assert piece.is_current()
+
+
+def test_verify__finds_maps_that_are_damaged_or_gone(made):
+    atlas, _, _, (recording, _) = made
+    (path,) = atlas.map_file(recording.name, "x").parent.glob("pca-*.npz")
+    held, shown = path.read_bytes(), str(path.relative_to(atlas.root))
+    assert not verify(atlas, [recording.name]).faults
+    path.write_bytes(held[:200] + bytes([held[200] ^ 1]) + held[201:])
+    (fault,) = verify(atlas, [recording.name]).faults
+    assert (fault.object, fault.problem) == (shown, "the content differs from its sha256")
+    path.unlink()
+    (fault,) = verify(atlas, [recording.name]).faults
+    assert (fault.object, fault.problem) == (shown, "missing")
+    path.write_bytes(held)

@@ -37,6 +37,13 @@ def test_list__recording_without_tables_has_no_accuracy(atlas, make_raw, write_r
     assert (row["accuracy"], row["tables"]) == (None, [])
 
 
+def test_list__recording_of_a_series_tells_its_step(atlas, make_raw, write_recording):
+    write_recording(atlas, make_raw(), "alone")
+    write_recording(atlas, make_raw(), "net-40", series="slow", step=40)
+    found = [(row["recording"], row["series"], row["step"]) for row in list_recordings(atlas)]
+    assert found == [("alone", None, None), ("net-40", "slow", 40)]
+
+
 def test_list__damaged_recording_hides_no_other(atlas, make_raw, write_recording):
     for name in ("a", "b"):
         write_recording(atlas, make_raw(), name)

@@ -295,6 +295,42 @@ def test_compare__one_image_is_undefined(atlas, raws, write_recording):
     assert matches[["same_r", "best_unit", "assigned_unit"]].isna().all(axis=None)
 
 
+POOLED = CONFIG.model_copy(update={"features": "pooled"})
+
+
+def test_compare__pooled_features_of_the_layers_that_have_them(atlas, both, raws):
+    means = compare(atlas, both, config=CONFIG)
+    receipt = compare(atlas, both, config=POOLED)
+    ((key, frame),) = frames(receipt).items()
+    assert key[:2] == ("similarities", "one")
+    half = raws[0].pooled.shape[1] // 2
+    one, two = (
+        {"conv1": values[:, :half], "fc:2": values[:, half:]}
+        for values in (raw.pooled[raw.valid].astype(np.float64) for raw in raws)
+    )
+    check_similarities(frame, one, two)
+    assert frame[["layer", "other_layer"]].to_numpy().tolist() == [
+        [layer, other] for layer in ("conv1", "fc:2") for other in ("conv1", "fc:2")
+    ]
+    assert set(frame.features) == {"pooled"}
+    assert frame.units.tolist() == [6, 6, 5, 5]
+    # Those by channel means stay beside them, and both are current.
+    assert not {*means.files} & {*receipt.files}
+    assert not compare(atlas, both, config=CONFIG).made
+    assert not compare(atlas, both, config=POOLED).made
+
+
+def test_compare__without_pooled_features_is_refused(atlas, both, monkeypatch):
+    monkeypatch.setattr(type(both[0]), "has", lambda _, name: name != "pooled")
+    with pytest.raises(UserError, match="one has no layers with pooled features; record it with"):
+        compare(atlas, both, config=POOLED)
+
+
+def test_compare_config__units_do_not_correspond_by_pooled_features():
+    with pytest.raises(ValueError, match="units correspond by channel means alone"):
+        CompareConfig(features="pooled", measures=("units",))
+
+
 def test_choose_pairs__up_to_four_each_with_each_and_more_with_the_last():
     assert choose_pairs(["a"], None) == [("a", "a")]
     assert choose_pairs(["b", "a", "c"], None) == [("b", "a"), ("b", "c"), ("a", "c")]

@@ -51,8 +51,10 @@ def query(activarium, sql):
 
 
 def test_compare__writes_tables_that_can_be_queried_and_says_so_again(activarium, atlas):
+    page = atlas.report("layers-of-net-001-with-net-002")
     code, out, err = activarium("compare", "net-001", "net-002", "--no-prefect")
-    assert (code, out) == (0, "compared net-001, net-002\n")
+    assert (code, out.replace("\n", "")) == (0, f"compared net-001, net-002: {page}")
+    assert "CKA, debiased" in page.read_text("utf-8")
     assert "net-001 with net-002: 2 images that could not be decoded are left out" in err
     sql = "SELECT count(*) AS n, min(cka) > 0 AS some, max(rsa_images) AS r FROM similarities"
     assert query(activarium, sql) == [{"n": 9, "some": True, "r": 59}]
@@ -61,10 +63,8 @@ def test_compare__writes_tables_that_can_be_queried_and_says_so_again(activarium
         {"recording": "net-001", "other_recording": "net-002", "n": 20}
     ]
     code, out, _ = activarium("compare", "net-001", "net-002", "--no-prefect")
-    assert (code, out) == (
-        0,
-        "compared net-001, net-002 (was there already, nothing made anew)\n",
-    )
+    assert code == 0
+    assert " ".join(out.split()).endswith("(was there already, nothing made anew)")
     assert activarium("verify")[0] == 0
 
 
@@ -74,6 +74,7 @@ def test_compare__options_reach_the_comparison(activarium):
     code, out, _ = activarium("compare", "net-001", *options)
     receipt = json.loads(out)
     assert (code, receipt["made"], receipt["recording"]) == (0, True, "net-001")
+    assert Path(receipt["page"]).name == "layers-of-net-001.html"
     assert [Path(file).name for file in receipt["files"]] == ["net-001.parquet"]
     sql = "SELECT DISTINCT layer, rsa_images, seed, cka FROM similarities WHERE recording = 'net-001' AND other_recording = 'net-001' ORDER BY 1"
     assert query(activarium, sql) == [
@@ -96,6 +97,8 @@ def test_compare__with_names_the_recording_to_compare_with(activarium):
         (["no-such"], "no recording begins with 'no-such'"),
         (["net-001", "small"], "row 40 is 'set/0040.png' in the first and missing in the second"),
         (["net-001", "--layer", "x*"], "compare.layers: 'x*' matches none of conv1"),
+        (["net-001", "--features", "pixels"], "features: Input should be 'means' or 'pooled'"),
+        (["--series", "net", "--features", "pooled"], "series are compared by channel means"),
         (["net-001", "--measure", "cca"], "measures.0: Input should be 'cka'"),
         (["net-001", "--rsa-images", "10001"], "rsa_images"),
         (["net-001", "--with", "net-001"], "expected recordings to compare with net-001, got none"),
@@ -123,4 +126,4 @@ def test_compare__as_a_flow(atlas, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "compared net-002\n"
+    assert done.stdout.startswith("compared net-002: ")

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from activarium.tasks.statistics.moments import class_moments, combine_moments, rest_moments
+from activarium.tasks.statistics.merged_moments import combine_moments, rest_moments
+from activarium.tasks.statistics.moments import class_moments
 
 CLASSES = 4
 FIELDS = ("count", "mean", "m2", "low", "high")

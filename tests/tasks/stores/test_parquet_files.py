@@ -15,9 +15,9 @@ import pytest
 from activarium.schemas.columns import Table, flag, integer, p_value, real, text
 from activarium.schemas.errors import UserError
 from activarium.tasks.stores import parquet_files
+from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.files import replacing, write_bytes
 from activarium.tasks.stores.parquet_files import (
-    checksum_file,
     is_current,
     read_table,
     to_table,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from activarium.tasks.statistics.class_order import checked_codes
 from activarium.tasks.statistics.layers import layer_rows
 from activarium.tasks.statistics.layers.layer_rows import ArrayRows, row_chunks
-from activarium.tasks.statistics.moments import checked_codes
 
 VALUES = np.arange(35, dtype=np.float32).reshape(7, 5)
 

@@ -10,10 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from activarium.tasks.statistics.testing.benjamini_yekutieli import (
-    benjamini_yekutieli,
-    benjamini_yekutieli_log10,
-)
+from activarium.tasks.statistics.testing.benjamini_yekutieli import benjamini_yekutieli
 from activarium.tasks.statistics.testing.multiple_testing import benjamini_hochberg
 
 p_values = hnp.arrays(
@@ -56,29 +53,11 @@ def test_benjamini_yekutieli__follows_the_order_of_the_tests(p, random):
     np.testing.assert_array_equal(benjamini_yekutieli(p[order]), benjamini_yekutieli(p)[order])
 
 
-@given(p_values.filter(lambda p: (p > 1e-300).all()))
-@settings(deadline=None, max_examples=40)
-def test_benjamini_yekutieli_log10__equals_the_linear_form(p):
-    got = benjamini_yekutieli_log10(np.log10(p))
-    np.testing.assert_allclose(got, np.log10(benjamini_yekutieli(p)), rtol=1e-9, atol=1e-12)
-
-
-def test_benjamini_yekutieli_log10__holds_beyond_a_double():
-    got = benjamini_yekutieli_log10(np.array([-5000.0, -np.inf, -4000.0]))
-    scale = np.log10(11 / 6)
-    expected = [-5000 + np.log10(1.5) + scale, -np.inf, -4000 + scale]
-    np.testing.assert_allclose(got, expected, rtol=1e-15)
-
-
 def test_benjamini_yekutieli__one_test_is_its_own_q_and_none_is_empty():
     np.testing.assert_array_equal(benjamini_yekutieli(np.array([0.3])), [0.3])
-    np.testing.assert_array_equal(benjamini_yekutieli_log10(np.array([-0.3])), [-0.3])
     assert benjamini_yekutieli(np.empty(0)).size == 0
-    assert benjamini_yekutieli_log10(np.empty(0)).size == 0
 
 
 def test_benjamini_yekutieli__values_that_are_no_p_are_refused():
     with pytest.raises(ValueError, match="expected p from 0 to 1, got nan at index 1"):
         benjamini_yekutieli(np.array([0.1, np.nan]))
-    with pytest.raises(ValueError, match=r"expected log10_p from -inf to 0, got 0\.1 at index 0"):
-        benjamini_yekutieli_log10(np.array([0.1]))

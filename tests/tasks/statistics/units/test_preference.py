@@ -13,7 +13,8 @@ from scipy import stats
 from sklearn.feature_selection import f_classif
 from sklearn.metrics import roc_auc_score
 
-from activarium.tasks.statistics.moments import class_moments, combine_moments
+from activarium.tasks.statistics.merged_moments import combine_moments
+from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.ranks.ranking import rank_units
 from activarium.tasks.statistics.units.preference import (
     anova,

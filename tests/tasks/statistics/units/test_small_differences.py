@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from activarium.tasks.statistics.layers.class_pairs import standardised_centroids
-from activarium.tasks.statistics.moments import class_moments, combine_moments
+from activarium.tasks.statistics.merged_moments import combine_moments
+from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.units.omega_squared import omega2
 from activarium.tasks.statistics.units.preference import (
     anova,

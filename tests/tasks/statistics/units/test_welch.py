@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.oneway import anova_oneway
 
-from activarium.tasks.statistics.moments import class_moments, combine_moments
+from activarium.tasks.statistics.merged_moments import combine_moments
+from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.units.preference import anova
 from activarium.tasks.statistics.units.welch import welch_f
 

@@ -1,0 +1,82 @@
+"""A chart of several measures over the layers, as SVG."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+COLOURS = ("#ffc15e", "#5b8cff", "#58b9a8", "#e06c9f")
+"""Of the lines, in their order."""
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM, _RIGHT = 1_160, 300, 40, 10, 96, 16
+_LABELS = 40
+
+
+@dataclass(frozen=True)
+class DepthLines:
+    """Measures over the layers."""
+
+    chart: Markup
+    legend: tuple[tuple[str, str], ...]
+    """Name and colour of each line."""
+
+
+def depth_lines(values: pd.DataFrame) -> DepthLines:
+    """Return one line per measure, from 0 (or the lowest value, if that is below) to 1.
+
+    Parameters
+    ----------
+    values
+        Shares and correlations by measure (rows) and layer (columns, by depth); missing ones
+        interrupt a line.
+    """
+    layers, numbers = [str(each) for each in values.columns], values.to_numpy(np.float64)
+    low = min(0.0, float(np.nanmin(numbers, initial=0.0)))
+    inner = _WIDTH - _LEFT - _RIGHT
+    x = _LEFT + (np.arange(len(layers)) + 0.5) / len(layers) * inner
+    scale = (_HEIGHT - _BOTTOM - _TOP) / (1.0 - low)
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+             'aria-label="Measures from layer to layer">']  # fmt: skip
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        at = _HEIGHT - _BOTTOM - (tick - low) * scale
+        parts.append(
+            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}" class="rule"/>'
+            f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" class="height">{tick:g}</text>'
+        )
+    for row, colour in zip(range(len(values)), COLOURS, strict=False):
+        y = _HEIGHT - _BOTTOM - (numbers[row] - low) * scale
+        parts.append(_line(values.iloc[row], colour, x, y))
+    places = sorted({round(p) for p in np.linspace(0, len(layers) - 1, min(len(layers), _LABELS))})
+    for place in places:
+        at, foot = x[place], _HEIGHT - _BOTTOM + 14
+        parts.append(
+            f'<text transform="translate({at:.1f} {foot}) rotate(-48)" class="layer-name">'
+            f"{escape(layers[place])}</text>"
+        )
+    chart = Markup("".join([*parts, "</svg>"]))  # noqa: S704 - numbers, and text that is escaped
+    return DepthLines(chart, tuple(zip(map(str, values.index), COLOURS, strict=False)))
+
+
+def _line(values: pd.Series, colour: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
+    known = values.notna().to_numpy()
+    places = np.flatnonzero(known)
+    points = [
+        f"{'M' if not place or not known[place - 1] else 'L'}{x[place]:.1f} {y[place]:.1f}"
+        for place in places
+    ]
+    dots = "".join(
+        f'<circle cx="{x[place]:.1f}" cy="{y[place]:.1f}" r="3.2" fill="{colour}"><title>'
+        f"{escape(values.index[int(place)])}, {escape(values.name)}: {values.iloc[int(place)]:.3f}"
+        "</title></circle>"
+        for place in places
+    )
+    return (
+        f'<path d="{"".join(points)}" fill="none" stroke="{colour}" stroke-width="1.6" '
+        f'stroke-linejoin="round"/>{dots}'
+    )

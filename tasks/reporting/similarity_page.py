@@ -1,0 +1,189 @@
+"""Write the page of a comparison: how alike the layers are, as heat maps, and what units became."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from activarium.schemas.receipts import ReportReceipt
+from activarium.tasks.reporting.colour_picture import picture_address, ramp_style
+from activarium.tasks.reporting.depth_lines import DepthLines, depth_lines
+from activarium.tasks.reporting.page_files import json_inside, render, replace_page
+from activarium.tasks.reporting.similarity_tables import (
+    MEASURES,
+    OVER_DEPTH,
+    ComparedPair,
+    read_pairs,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from activarium.schemas.atlas import Atlas
+    from activarium.schemas.receipts import TablesReceipt
+
+LABELS = 24
+"""Layers at most whose names stand beside a picture; of more, some evenly spread ones."""
+DIGITS = 3
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """One measure of all pairs of layers."""
+
+    title: str
+    address: str
+    """The picture as a data address: a pixel per pair of layers, the first at the top left."""
+    cells: list[list[float | None]]
+    """The same as numbers, rounded; None where they are undefined."""
+    reading: str
+    """What there is to see, in a line."""
+
+
+@dataclass(frozen=True)
+class PairView:
+    """One pair of recordings as the page shows it."""
+
+    heading: str
+    facts: str
+    layers: list[str]
+    other_layers: list[str]
+    ticks: list[tuple[str, float]]
+    """Layers of the first to name, and their height as a share from the top."""
+    other_ticks: list[tuple[str, float]]
+    """Layers of the second to name, and their place as a share from the left."""
+    maps: list[HeatMap]
+    lines: DepthLines | None
+    """What is kept from layer to layer; None within one recording."""
+
+
+def write_similarity_page(
+    atlas: Atlas, compared: TablesReceipt, *, name: str | None = None, title: str | None = None
+) -> ReportReceipt:
+    """Write one self-contained page of the pairs of recordings that were compared.
+
+    Parameters
+    ----------
+    atlas
+        Where the page goes.
+    compared
+        What `compare` made or found.
+    name
+        Names the file; made of the recordings and features by default.
+    title
+        Heading; made of the recordings by default.
+
+    Raises
+    ------
+    UserError
+        If a table is missing or damaged.
+    """
+    pairs = read_pairs(compared.files)
+    names = _names(pairs)
+    path = atlas.report(name or _page_name(names, _features(pairs)))
+    made = replace_page(path, render_similarities(pairs, title=title))
+    return ReportReceipt(path=path, recordings=names, made=made)
+
+
+def render_similarities(pairs: Sequence[ComparedPair], *, title: str | None = None) -> str:
+    """Return the page as HTML, with styles and pictures inside."""
+    views = [_view(pair) for pair in pairs]
+    names = _names(pairs)
+    heading = f"The layers of {names[0]}" if len(names) == 1 else f"{len(names)} recordings"
+    return render(
+        "similarity",
+        styles=("page", "similarity"),
+        scripts=("similarity",),
+        title=title or f"{heading} compared",
+        views=views,
+        features=_features(pairs),
+        ramp=ramp_style(),
+        payload=json_inside([_payload(view) for view in views]),
+    )
+
+
+def _names(pairs: Sequence[ComparedPair]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for pair in pairs for name in (pair.first, pair.second)))
+
+
+def _features(pairs: Sequence[ComparedPair]) -> str:
+    return str(pairs[0].similarities["features"].iloc[0])
+
+
+def _page_name(names: Sequence[str], features: str) -> str:
+    """Return a name of the page: two recordings by their ids, more by the first and the last."""
+    between = len(names) - 2
+    others = f"-and-{between}-more" if between > 0 else ""
+    last = f"-with-{names[-1]}" if len(names) > 1 else ""
+    by = "" if features == "means" else f"-by-{features}"
+    return f"layers-of-{names[0]}{others}{last}{by}"
+
+
+def _payload(view: PairView) -> dict[str, Any]:
+    """Return what the page tells of the cell that is pointed at."""
+    maps = [{"title": each.title, "cells": each.cells} for each in view.maps]
+    return {"layers": view.layers, "others": view.other_layers, "maps": maps}
+
+
+def _view(pair: ComparedPair) -> PairView:
+    rows, alone = pair.similarities, pair.first == pair.second
+    left_out = int(rows["invalid_images"].iloc[0])
+    facts = f"{int(rows['images'].iloc[0]):,} images"
+    facts += f", {left_out:,} left out that could not be decoded" if left_out else ""
+    sampled = int(rows["rsa_images"].iloc[0])
+    facts += f"; RSA of {sampled:,}" if sampled else ""
+    kept = None if alone else pair.over_depth()
+    return PairView(
+        pair.first if alone else f"{pair.first} with {pair.second}",
+        facts,
+        pair.layers,
+        pair.other_layers,
+        _ticks(pair.layers),
+        _ticks(pair.other_layers),
+        [_heat_map(pair.measure(name), MEASURES[name], alone=alone) for name in pair.measures],
+        None if kept is None or kept.empty else depth_lines(kept.rename(index=OVER_DEPTH)),
+    )
+
+
+def _heat_map(values: pd.DataFrame, title: str, *, alone: bool) -> HeatMap:
+    numbers = values.to_numpy(dtype=np.float64)
+    known = np.isfinite(numbers)
+    rounded = np.round(numbers, DIGITS)
+    return HeatMap(
+        title,
+        picture_address(numbers, ~known),
+        [[float(each) if np.isfinite(each) else None for each in row] for row in rounded],
+        _reading(values.where(known), alone=alone),
+    )
+
+
+def _reading(values: pd.DataFrame, *, alone: bool) -> str:
+    """Say what there is to see: how alike neighbouring layers are, or the same of both."""
+    if alone:
+        beside = np.diagonal(values.to_numpy(), offset=1)
+        if not np.isfinite(beside).any():
+            return "nothing is known of neighbouring layers"
+        least = int(np.nanargmin(beside))
+        return (
+            f"neighbouring layers {np.nanmedian(beside):.2f} in the middle, least "
+            f"{values.index[least]} with {values.columns[least + 1]}: {beside[least]:.2f}"
+        )
+    shared = [name for name in values.index if name in values.columns]
+    same = np.array([values.loc[name, name] for name in shared], np.float64)
+    if not np.isfinite(same).any():
+        return "no layer of one name is known in both"
+    least = int(np.nanargmin(same))
+    return (
+        f"the same layer {np.nanmedian(same):.2f} in the middle, least {shared[least]}: "
+        f"{same[least]:.2f}"
+    )
+
+
+def _ticks(layers: Sequence[str]) -> list[tuple[str, float]]:
+    count = len(layers)
+    places = sorted({round(each) for each in np.linspace(0, count - 1, min(count, LABELS))})
+    return [(layers[place], (place + 0.5) / count) for place in places]
