@@ -14,15 +14,11 @@ from activarium.schemas.atlas import SELECTION_MARK
 from activarium.schemas.errors import UserError
 from activarium.schemas.tables import IMAGES
 from activarium.tasks.analysis.chosen_images import arrange_images
+from activarium.tasks.analysis.class_groups import class_groups
 from activarium.tasks.analysis.image_answers import image_rows
+from activarium.tasks.analysis.image_conditions import select_images
 from activarium.tasks.analysis.names import named
-from activarium.tasks.analysis.selection import (
-    NumericTarget,
-    check_numbers,
-    class_groups,
-    numeric_target,
-    select_images,
-)
+from activarium.tasks.analysis.numeric_targets import NumericTarget, check_numbers, numeric_target
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.stores.files import sha256_file
 from activarium.tasks.stores.parquet_files import to_table

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.analysis.selection import class_groups, numeric_target, select_images
+from activarium.tasks.analysis.class_groups import class_groups
+from activarium.tasks.analysis.image_conditions import select_images
+from activarium.tasks.analysis.numeric_targets import numeric_target
 
 CLASSES = ("cat", "dog", "truck", " odd ", "ship")
 

@@ -1,0 +1,93 @@
+"""Which images take part: those that a condition in SQL selects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import duckdb
+import numpy as np
+
+from activarium.schemas.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+_CLOSED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,
+    "autoload_known_extensions": False,
+    "autoinstall_known_extensions": False,
+    "threads": 1,
+}
+
+
+def select_images(images: pa.Table, where: str) -> NDArray[np.bool_]:
+    """Return which images an SQL condition selects; NULL counts as not selected.
+
+    The condition is one DuckDB expression over the columns of the table, such as
+    `correct AND confidence > 0.9`. It may compare with the table `images` as a whole, as in
+    `loss > (SELECT median(loss) FROM images)`, but reads no files.
+
+    Parameters
+    ----------
+    images
+        A row per image, with the columns of the table `images`.
+    where
+        The condition.
+
+    Returns
+    -------
+    Whether each image is selected, shape (image,).
+
+    Raises
+    ------
+    UserError
+        If it is not one expression that is true or false, it selects nothing, or it selects other
+        images when evaluated again.
+    """
+    if not where.strip():
+        raise UserError("--where is empty, expected a condition such as confidence > 0.9")
+    with duckdb.connect(":memory:", config=_CLOSED) as connection:
+        connection.execute("SET python_enable_replacements = false")
+        connection.register("source", images)
+        connection.execute("CREATE TABLE images AS SELECT * FROM source")
+        connection.unregister("source")
+        connection.execute("SET lock_configuration = true")
+        try:
+            kind = _type_of(connection, where)
+            if kind != "BOOLEAN":
+                raise UserError(
+                    f"--where {where!r}: expected a condition, true or false, got {kind}"
+                )
+            selected, again = (_selected(connection, where, images.num_rows) for _ in range(2))
+        except duckdb.Error as error:
+            reason = " ".join(str(error).split("\n")[0].split())
+            columns = ", ".join(images.column_names)
+            raise UserError(f"--where {where!r}: {reason} (columns: {columns})") from error
+    if not (selected == again).all():
+        raise UserError(
+            f"--where {where!r}: selects other images each time it is evaluated; "
+            "hash(image) % 10 = 0 takes a sample that stays the same"
+        )
+    if not selected.any():
+        raise UserError(f"--where {where!r}: selects none of the {images.num_rows:,} images")
+    return selected
+
+
+def _type_of(connection: duckdb.DuckDBPyConnection, where: str) -> str:
+    """Return the SQL type of an expression, checked to be one expression and nothing else."""
+    # What parses both within parentheses and without them closes no parenthesis that it did not
+    # open, and has no clause, second expression or second statement after the expression.
+    bare = connection.extract_statements(f"SELECT rowid FROM images WHERE {where}\n")  # noqa: S608
+    enclosed = f"SELECT (\n{where}\n) AS selected FROM images"  # noqa: S608
+    if len(bare) != 1 or len(connection.extract_statements(enclosed)) != 1 or "\0" in where:
+        raise duckdb.ParserException("expected one expression")
+    described = connection.execute(f"DESCRIBE {enclosed}").fetchall()
+    return str(described[0][1]).strip('"') if len(described) == 1 else f"{len(described)} columns"
+
+
+def _selected(connection: duckdb.DuckDBPyConnection, where: str, images: int) -> NDArray[np.bool_]:
+    rows = connection.execute(f"SELECT rowid FROM images WHERE {where}\n")  # noqa: S608
+    selected = np.zeros(images, np.bool_)
+    selected[np.asarray(rows.fetchnumpy()["rowid"], np.int64)] = True
+    return selected
