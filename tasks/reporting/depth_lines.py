@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 COLOURS = ("#ffc15e", "#5b8cff", "#58b9a8", "#e06c9f")
 """Of the lines, in their order."""
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM, _RIGHT = 1_160, 300, 40, 10, 96, 16
+_WIDTH, _PLOT, _LEFT, _TOP, _RIGHT = 1_160, 200, 64, 10, 16
 _LABELS = 40
+_LONGEST = 26
+"""Characters of a layer's name at most; the rest is in the note of its points."""
+_RISE = 4.7
+"""Pixels that a turned character takes downwards."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +44,26 @@ def depth_lines(values: pd.DataFrame) -> DepthLines:
     low = min(0.0, float(np.nanmin(numbers, initial=0.0)))
     inner = _WIDTH - _LEFT - _RIGHT
     x = _LEFT + (np.arange(len(layers)) + 0.5) / len(layers) * inner
-    scale = (_HEIGHT - _BOTTOM - _TOP) / (1.0 - low)
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+    scale, floor = _PLOT / (1.0 - low), _TOP + _PLOT
+    names = [each if len(each) <= _LONGEST else f"…{each[1 - _LONGEST :]}" for each in layers]
+    height = floor + 26 + round(_RISE * max(map(len, names), default=0))
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" '
              'aria-label="Measures from layer to layer">']  # fmt: skip
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        at = _HEIGHT - _BOTTOM - (tick - low) * scale
+        at = floor - (tick - low) * scale
         parts.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}" class="rule"/>'
             f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" class="height">{tick:g}</text>'
         )
     for row, colour in zip(range(len(values)), COLOURS, strict=False):
-        y = _HEIGHT - _BOTTOM - (numbers[row] - low) * scale
+        y = floor - (numbers[row] - low) * scale
         parts.append(_line(values.iloc[row], colour, x, y))
     places = sorted({round(p) for p in np.linspace(0, len(layers) - 1, min(len(layers), _LABELS))})
     for place in places:
-        at, foot = x[place], _HEIGHT - _BOTTOM + 14
+        at, foot = x[place], floor + 14
         parts.append(
             f'<text transform="translate({at:.1f} {foot}) rotate(-48)" class="layer-name">'
-            f"{escape(layers[place])}</text>"
+            f"{escape(names[place])}</text>"
         )
     chart = Markup("".join([*parts, "</svg>"]))  # noqa: S704 - numbers, and text that is escaped
     return DepthLines(chart, tuple(zip(map(str, values.index), COLOURS, strict=False)))

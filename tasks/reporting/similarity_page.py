@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 LABELS = 24
 """Layers at most whose names stand beside a picture; of more, some evenly spread ones."""
 DIGITS = 3
+LONGEST_NAME = 200
+"""Characters of a page's default name at most: file systems take 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class PairView:
     """One pair of recordings as the page shows it."""
 
     heading: str
+    first: str
+    second: str
     facts: str
     layers: list[str]
     other_layers: list[str]
@@ -99,6 +104,7 @@ def render_similarities(pairs: Sequence[ComparedPair], *, title: str | None = No
         styles=("page", "similarity"),
         scripts=("similarity",),
         title=title or f"{heading} compared",
+        answer=_answer(views),
         views=views,
         features=_features(pairs),
         ramp=ramp_style(),
@@ -120,7 +126,18 @@ def _page_name(names: Sequence[str], features: str) -> str:
     others = f"-and-{between}-more" if between > 0 else ""
     last = f"-with-{names[-1]}" if len(names) > 1 else ""
     by = "" if features == "means" else f"-by-{features}"
-    return f"layers-of-{names[0]}{others}{last}{by}"
+    whole = f"layers-of-{names[0]}{others}{last}"
+    if len(whole) > LONGEST_NAME:
+        whole = f"{whole[: LONGEST_NAME - 9]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    return f"{whole}{by}"
+
+
+def _answer(views: Sequence[PairView]) -> str:
+    """Say what a single comparison found; nothing of several, which say it each."""
+    if len(views) != 1 or not views[0].maps:
+        return ""
+    first = views[0].maps[0]
+    return f"{first.title} of {first.reading}."
 
 
 def _payload(view: PairView) -> dict[str, Any]:
@@ -139,6 +156,8 @@ def _view(pair: ComparedPair) -> PairView:
     kept = None if alone else pair.over_depth()
     return PairView(
         pair.first if alone else f"{pair.first} with {pair.second}",
+        pair.first,
+        pair.second,
         facts,
         pair.layers,
         pair.other_layers,
@@ -169,8 +188,8 @@ def _reading(values: pd.DataFrame, *, alone: bool) -> str:
             return "nothing is known of neighbouring layers"
         least = int(np.nanargmin(beside))
         return (
-            f"neighbouring layers {np.nanmedian(beside):.2f} in the middle, least "
-            f"{values.index[least]} with {values.columns[least + 1]}: {beside[least]:.2f}"
+            f"neighbouring layers: median {np.nanmedian(beside):.2f}, lowest {beside[least]:.2f} "
+            f"({values.index[least]} with {values.columns[least + 1]})"
         )
     shared = [name for name in values.index if name in values.columns]
     same = np.array([values.loc[name, name] for name in shared], np.float64)
@@ -178,8 +197,8 @@ def _reading(values: pd.DataFrame, *, alone: bool) -> str:
         return "no layer of one name is known in both"
     least = int(np.nanargmin(same))
     return (
-        f"the same layer {np.nanmedian(same):.2f} in the middle, least {shared[least]}: "
-        f"{same[least]:.2f}"
+        f"the same layer of both: median {np.nanmedian(same):.2f}, lowest {same[least]:.2f} "
+        f"({shared[least]})"
     )
 
 

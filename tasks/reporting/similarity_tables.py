@@ -72,10 +72,10 @@ class ComparedPair:
             units = self.matches[["layer", "same_r", "assigned_r", "kept_class"]].assign(
                 same_r=self.matches["same_r"].abs(),
                 assigned_r=self.matches["assigned_r"].abs(),
-                kept_class=self.matches["kept_class"].astype("Float64"),
+                kept_class=self.matches["kept_class"].map({True: 1.0, False: 0.0}),
             )
             found = found.join(units.groupby("layer", sort=False).mean())
-        return found.T.dropna(how="all").astype(float)
+        return found.astype(float).T.dropna(how="all")
 
 
 def read_pairs(files: Sequence[Path]) -> list[ComparedPair]:

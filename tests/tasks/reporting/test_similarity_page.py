@@ -89,7 +89,8 @@ def test_write_similarity_page__tells_what_layers_and_units_keep(made):
     assert f"<title>conv1, CKA of the layer, debiased: {kept.loc['cka_debiased', 'conv1']:.3f}" in (
         text
     )
-    assert f"the same layer {np.nanmedian(np.diag(pair.measure('procrustes'))):.2f}" in text
+    median = np.nanmedian(np.diag(pair.measure("procrustes")))
+    assert f"the same layer of both: median {median:.2f}, lowest" in text
     assert same < 1
 
 
@@ -145,3 +146,18 @@ def test_read_pairs__layers_are_in_order_of_execution(made):
     assert pair.other_layers == ["conv1", "layer1.0", "fc:2"]
     assert isinstance(pair.matches, pd.DataFrame)
     assert pair.measures == ["cka_debiased", "cka", "rsa", "procrustes"]
+
+
+def test_write_similarity_page__long_ids_make_a_name_that_a_file_can_have(
+    tmp_path, make_raw, write_recording
+):
+    atlas = Atlas(tmp_path)
+    names = [letter * 120 for letter in "abc"]
+    recordings = [write_recording(atlas, make_raw(), name) for name in names]
+    config = CONFIG.model_copy(update={"measures": ("cka",)})
+    pages = [
+        write_similarity_page(atlas, compare(atlas, [recordings[0], each], config=config)).path
+        for each in recordings[1:]
+    ]
+    assert pages[0] != pages[1]
+    assert all(len(page.name) < 255 for page in pages)
