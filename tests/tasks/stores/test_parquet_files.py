@@ -14,7 +14,7 @@ import pytest
 
 from activarium.schemas.columns import Table, flag, integer, p_value, real, text
 from activarium.schemas.errors import UserError
-from activarium.tasks.stores import parquet_files
+from activarium.tasks.stores import checksum_files
 from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.files import replacing, write_bytes
 from activarium.tasks.stores.parquet_files import (
@@ -161,7 +161,7 @@ def test_write_table__killed_before_the_checksum_is_not_current(file, monkeypatc
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parquet_files, "write_bytes", killed)
+    monkeypatch.setattr(checksum_files, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
         write_table(file, built("second"))
     assert not is_current(file, "first")
