@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEASURES = {
-    "cka_debiased": "CKA, debiased",
+    "cka_debiased": "Debiased CKA",
     "cka": "CKA",
     "rsa": "RSA",
     "procrustes": "Procrustes",
 }
 """Measures that are pictured, and what they are called."""
 OVER_DEPTH = {
-    "cka_debiased": "CKA of the layer, debiased",
+    "cka_debiased": "debiased CKA of the layer",
     "same_r": "mean |r| of a unit with that of its name",
     "assigned_r": "mean |r| of a unit with its partner",
     "kept_class": "units that prefer the same class",

@@ -57,7 +57,7 @@ def test_write_similarity_page__has_every_number_and_a_picture_per_measure(made)
     ((pair,), (table,)) = payload_of(page), read_pairs(receipt.files)
     assert pair["layers"] == pair["others"] == ["conv1", "layer1.0", "fc:2"]
     titles = [each["title"] for each in pair["maps"]]
-    assert titles == ["CKA, debiased", "CKA", "RSA", "Procrustes"]
+    assert titles == ["Debiased CKA", "CKA", "RSA", "Procrustes"]
     expected = table.measure("rsa").to_numpy()
     np.testing.assert_allclose(np.array(pair["maps"][2]["cells"], float), expected, atol=5e-4)
     # The dead layer is like none: undefined, and drawn so.
@@ -86,7 +86,7 @@ def test_write_similarity_page__tells_what_layers_and_units_keep(made):
     )
     assert np.isnan(kept.loc["cka_debiased", "layer1.0"])
     same = pair.measure("procrustes").loc["conv1", "conv1"]
-    assert f"<title>conv1, CKA of the layer, debiased: {kept.loc['cka_debiased', 'conv1']:.3f}" in (
+    assert f"<title>conv1, debiased CKA of the layer: {kept.loc['cka_debiased', 'conv1']:.3f}" in (
         text
     )
     median = np.nanmedian(np.diag(pair.measure("procrustes")))
@@ -105,7 +105,7 @@ def test_write_similarity_page__one_recording_and_pooled_features(made):
     assert "neighbouring layers" in text
     assert "Layers that both have" not in text
     (pair,) = payload_of(text)
-    assert [each["title"] for each in pair["maps"]] == ["CKA, debiased", "CKA"]
+    assert [each["title"] for each in pair["maps"]] == ["Debiased CKA", "CKA"]
     np.testing.assert_allclose(np.diag(np.array(pair["maps"][1]["cells"], float)), 1)
 
 

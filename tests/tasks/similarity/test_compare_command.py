@@ -54,7 +54,7 @@ def test_compare__writes_tables_that_can_be_queried_and_says_so_again(activarium
     page = atlas.report("layers-of-net-001-with-net-002")
     code, out, err = activarium("compare", "net-001", "net-002", "--no-prefect")
     assert (code, out.replace("\n", "")) == (0, f"compared net-001, net-002: {page}")
-    assert "CKA, debiased" in page.read_text("utf-8")
+    assert "Debiased CKA" in page.read_text("utf-8")
     assert "net-001 with net-002: 2 images that could not be decoded are left out" in err
     sql = "SELECT count(*) AS n, min(cka) > 0 AS some, max(rsa_images) AS r FROM similarities"
     assert query(activarium, sql) == [{"n": 9, "some": True, "r": 59}]
