@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import re
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.errors import UserError
@@ -20,6 +22,9 @@ CONNECT_SECONDS = 10
 
 WAIT_SECONDS = 30
 """How long to wait for a cluster's first worker, and for another one where all are lost."""
+
+FETCH_SECONDS = 5
+"""How long to wait for the result of a task before looking whether there are workers."""
 
 
 @contextmanager
@@ -44,7 +49,7 @@ def cluster(address: str) -> Iterator[Any]:
             f"no Dask scheduler answers at {address}: start one with `dask scheduler`, or leave the "
             "address out"
         ) from error
-    with client:
+    with client, _quiet():
         try:
             client.wait_for_workers(1, timeout=WAIT_SECONDS)
         except TimeoutError as error:
@@ -55,15 +60,29 @@ def cluster(address: str) -> Iterator[Any]:
         yield client
 
 
-def finished(client: Client, futures: Sequence[Future[Any]], address: str) -> Iterator[Future[Any]]:
-    """Yield each future when its task is done, and raise what a task raised.
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep distributed from telling of lost workers beside our own line."""
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def finished(
+    client: Client, futures: Sequence[Future[Any]], address: str
+) -> Iterator[tuple[Future[Any], Any]]:
+    """Yield each future with its result when its task is done, and raise what a task raised.
 
     Parameters
     ----------
     client
         Of the cluster at `address`.
     futures
-        What it works on.
+        What it works on; their results are small.
     address
         For messages.
 
@@ -78,37 +97,62 @@ def finished(client: Client, futures: Sequence[Future[Any]], address: str) -> It
     done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
     for future in futures:
         future.add_done_callback(done.put)  # type: ignore[no-untyped-call]
+    workers = _Workers(client, address)
     for _ in futures:
-        future = _next(client, done, address)
+        future = _next(done, workers)
         try:
-            future.result()
+            found = _result(future, workers)
         except KilledWorker as error:
             raise UserError(
                 f"the workers at {address} died one after the other ({error}): nothing that was "
                 "stored is lost; look at their logs, then run the same command again"
             ) from error
-        yield future
+        yield future, found
 
 
-def _next(client: Client, done: queue.SimpleQueue[Future[Any]], address: str) -> Future[Any]:
+@dataclass
+class _Workers:
+    """The workers of a cluster, and since when there are none."""
+
+    client: Client
+    address: str
+    lost: float | None = None
+
+    def check(self) -> None:
+        """Look whether there are any; raise where there have been none for too long."""
+        began = self.lost or time.monotonic()
+        self.lost = None if _has_workers(self.client, self.address) else began
+        if self.lost and time.monotonic() - self.lost > WAIT_SECONDS:
+            raise UserError(
+                f"the Dask scheduler at {self.address} has lost all its workers, and none came "
+                f"within {WAIT_SECONDS} s: nothing that was stored is lost; start some with "
+                f"`dask worker {self.address}`, then run the same command again"
+            )
+
+
+def _next(done: queue.SimpleQueue[Future[Any]], workers: _Workers) -> Future[Any]:
     """Return the next future that is done; raise where none will be."""
-    without_workers: float | None = None
     while True:
         try:
             future = done.get(timeout=1)
         except queue.Empty:
-            began = without_workers or time.monotonic()
-            without_workers = None if _has_workers(client, address) else began
-            if without_workers and time.monotonic() - without_workers > WAIT_SECONDS:
-                raise UserError(
-                    f"the Dask scheduler at {address} has lost all its workers, and none came "
-                    f"within {WAIT_SECONDS} s: nothing that was stored is lost; start some with "
-                    f"`dask worker {address}`, then run the same command again"
-                ) from None
+            workers.check()
         else:
             if future.cancelled():  # type: ignore[no-untyped-call]
-                raise _gone(address)
+                raise _gone(workers.address)
             return future
+
+
+def _result(future: Future[Any], workers: _Workers) -> Any:
+    """Return what a task gave; raise where the worker that held it is lost and none does it again."""
+    while True:
+        try:
+            return future.result(timeout=FETCH_SECONDS)
+        except TimeoutError:
+            # Of the task itself, not of waiting for it.
+            if future.status == "error":
+                raise
+            workers.check()
 
 
 def _has_workers(client: Client, address: str) -> bool:

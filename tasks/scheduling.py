@@ -103,6 +103,8 @@ def _run_on_cluster(
 ) -> list[Any]:
     with cluster(address) as client:
         futures = [client.submit(function, *each, pure=False) for each in arguments]
-        for _ in finished(client, futures, address):
+        results = {}
+        for future, result in finished(client, futures, address):
+            results[future.key] = result
             advance(1)
-        return [future.result() for future in futures]
+    return [results[future.key] for future in futures]

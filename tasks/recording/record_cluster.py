@@ -103,8 +103,8 @@ def record_on_cluster(  # noqa: PLR0913 - a whole stage
             positions=(),
             repair=repair,
         )
-        (first,) = finished(client, [client.submit(record_piece, piece, pure=False)], address)
-        begun = first.result()
+        first = [client.submit(record_piece, piece, pure=False)]
+        ((_, begun),) = finished(client, first, address)
         left = begun.shards_left
         made = _record_groups(client, address, piece, begun, progress) if left else begun
     return made.model_copy(update={"seconds": time.perf_counter() - began})
@@ -132,8 +132,8 @@ def _record_groups(
     }
     done: list[RecordingReceipt] = []
     with progress(f"recording {begun.recording}", begun.images) as advance:
-        for future in finished(client, futures, address):
-            done.append(future.result())
+        for future, receipt in finished(client, futures, address):
+            done.append(receipt)
             advance(images[future.key])
     last = min(done, key=lambda receipt: receipt.shards_left)
     notices = dict.fromkeys((*begun.notices, *last.notices))

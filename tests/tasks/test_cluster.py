@@ -68,6 +68,27 @@ def test_run_pieces__cluster_that_loses_all_workers_is_an_error(running, monkeyp
         run_two(running, time.sleep, 60, act)
 
 
+def test_run_pieces__worker_lost_with_results_that_were_not_fetched_is_an_error(
+    running, monkeypatch, caplog
+):
+    monkeypatch.setattr("activarium.tasks.cluster.FETCH_SECONDS", 1)
+    steps = []
+
+    def act():
+        if not steps:
+            time.sleep(2)  # by now the other pieces are done too, and only that worker has them
+            monkeypatch.setattr("activarium.tasks.cluster.WAIT_SECONDS", 1)
+            running.workers[0].kill()
+            running.workers[0].wait()
+        steps.append(1)
+
+    pieces = [(value,) for value in range(5)]
+    with pytest.raises(UserError, match=r"has lost all its workers, and none came within 1 s"):
+        run_pieces(abs, pieces, scheduler=running.address, advance=lambda _: act())
+    # One line is enough.
+    assert not [each for each in caplog.records if "gather" in each.message]
+
+
 def test_run_pieces__another_worker_does_what_a_lost_one_left(running):
     steps = []
 
