@@ -32,6 +32,28 @@ def _say_interrupted() -> None:
     err.print("interrupted; run the same command again to go on")
 
 
+def _given(error: Exception) -> str:
+    """Return what was given for the option that an error is about; nothing where that is unknown."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    for place, word in enumerate(sys.argv):
+        name, mark, value = word.partition("=")
+        if name in names and (mark or place + 1 < len(sys.argv)):
+            return f", got {value if mark else sys.argv[place + 1]!r}"
+    return ""
+
+
+def _usage_line(error: Exception) -> str | None:
+    """Return one line for a command line that cannot be read; None for any other error."""
+    # The classes of these errors lie in click, or within newer versions of typer.
+    if not hasattr(error, "format_message"):
+        return None
+    message = " ".join(str(error.format_message()).split()).removesuffix(".")
+    context = getattr(error, "ctx", None)
+    see = f"; see `{context.command_path} --help`" if context is not None else ""
+    given = _given(error) if message.startswith("Invalid value") else ""
+    return f"{message}{given}{see}"
+
+
 def main() -> None:
     """Run the command line; a user's error is one line and exit code 2."""
     if not sys.warnoptions:
@@ -40,18 +62,21 @@ def main() -> None:
     session = Session()
     end_soon_after_interruption(_say_interrupted)
     try:
-        app(obj=session)
+        code = app(obj=session, standalone_mode=False)
+        if code == INTERRUPTED:  # typer's word for a KeyboardInterrupt
+            _say_interrupted()
+        sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         print_error(error, str(error), verbose=session.verbose)
         sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # Typer makes an exit with this code of a KeyboardInterrupt.
-        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
-            raise
+    except KeyboardInterrupt:
         _say_interrupted()
         sys.exit(INTERRUPTED)
     except Exception as error:
-        reason = explain_prefect_error(error)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        reason = _usage_line(error) or explain_prefect_error(error)
         if reason is None:
             raise
         print_error(error, reason, verbose=session.verbose)

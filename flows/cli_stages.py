@@ -224,7 +224,8 @@ def report(
 
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     atlas = Atlas(root, recordings_at)
-    names = [open_recording(atlas, each).name for each in recordings]
+    # Of an unfinished recording there are tables only where `analyse --partial` was asked for.
+    names = [open_recording(atlas, each, partial=True).name for each in recordings]
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.report(names, name, ReportConfig(title=title), root, recordings_at)

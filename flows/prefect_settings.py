@@ -41,9 +41,14 @@ def explain_prefect_error(error: BaseException) -> str | None:
     api = os.environ.get("PREFECT_API_URL")
     unreachable = type(error).__name__ in ("ConnectError", "ConnectTimeout", "ReadTimeout")
     if unreachable or "Failed to reach API" in str(error):
-        where = f"at {api}" if api else "that this run started"
+        if not api:
+            return (
+                "the Prefect server that this command started stopped answering (is the machine very "
+                "busy?): run the same command again, or use --no-prefect; nothing that was finished "
+                "is lost"
+            )
         return (
-            f"the Prefect server {where} does not answer: start it (`prefect server start`), unset "
+            f"the Prefect server at {api} does not answer: start it (`prefect server start`), unset "
             "PREFECT_API_URL, or use --no-prefect; nothing that was finished is lost"
         )
     if "ephemeral Prefect API server" in str(error):

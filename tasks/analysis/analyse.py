@@ -64,7 +64,7 @@ from activarium.tasks.stores.recording import open_recording
 from activarium.tasks.stores.table_writing import write_columns, write_in_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -207,12 +207,13 @@ def analyse(
         control = (
             untrained_layers(atlas, untrained, recording, selected, config) if untrained else None
         )
-        notices = (*selected.notices, *replaced_tables(atlas, selected, config))
+        notices = [*selected.notices, *replaced_tables(atlas, selected, config)]
         work = atlas.work / f"{name}-{inputs[:12]}"
         _sweep(atlas, name, work, written)
         selected.chosen.save(work / CHOICE)
         job = _Job(atlas, recording, selected, work, config, control, progress)
         tables = _class_tables(job) if config.target is None else _target_tables(job)
+        notices += _findings(recording, tables)
         tables["images"] = selected.images
         tables["recordings"] = recording_row(recording, selected, config)
         _remove_others(atlas, name, written)
@@ -222,7 +223,9 @@ def analyse(
             write(path, table, rows, inputs=inputs)
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.perf_counter() - began
-    return TablesReceipt(recording=name, files=files, made=True, seconds=seconds, notices=notices)
+    return TablesReceipt(
+        recording=name, files=files, made=True, seconds=seconds, notices=tuple(notices)
+    )
 
 
 def _sweep(atlas: Atlas, name: str, work: Path, written: Sequence[Table]) -> None:
@@ -265,6 +268,22 @@ def _class_tables(job: _Job) -> dict[str, Any]:
         "class_pairs": columns_of(parts.class_pairs()),
         "densities": density_pieces(job.recording, is_whole=job.selected.text is None),
     }
+
+
+def _findings(recording: Recording, tables: dict[str, Any]) -> Iterator[str]:
+    """Tell what makes the tables less than they seem."""
+    stored = recording.stored_rows
+    if not stored.all():
+        yield (
+            f"{recording.name} is not complete: {int(stored.sum()):,} of its {len(stored):,} images "
+            "are analysed, and the table recordings marks it (is_partial)"
+        )
+    layers = tables.get("layers")
+    if layers is not None and (np.asarray(layers["dead_fraction"]) == 1).all():
+        yield (
+            "every unit responds alike to all images, or never above 0 before its ReLU: nothing "
+            "can be preferred"
+        )
 
 
 def _observed(units: dict[str, Any]) -> NDArray[np.float64] | None:

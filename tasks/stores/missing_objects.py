@@ -15,14 +15,29 @@ if TYPE_CHECKING:
     from activarium.tasks.stores.places import Place
 
 
+_SHOWN = 20
+"""Runs of missing shards that a message names."""
+
+
 def missing_shards(place: Place, receipts: Sequence[ShardReceipt]) -> str:
     """Return how many shards have no receipt, and which, in words; empty where none."""
     shards = read_store_receipt(place).shards
     missing = sorted(set(range(shards)) - {receipt.shard for receipt in receipts})
     if not missing:
         return ""
-    shown = ", ".join(str(shard) for shard in missing[:10]) + (" ..." if len(missing) > 10 else "")
+    runs = _runs(missing)
+    shown = ", ".join(runs[:_SHOWN]) + (" ..." if len(runs) > _SHOWN else "")
     return f"{len(missing)} of {shards} shards are missing: {shown}"
+
+
+def _runs(numbers: Sequence[int]) -> list[str]:
+    """Return ascending numbers in words, those that follow one another as `first to last`."""
+    starts = [
+        place for place, each in enumerate(numbers) if not place or each != numbers[place - 1] + 1
+    ]
+    ends = [*starts[1:], len(numbers)]
+    spans = [(numbers[start], numbers[end - 1]) for start, end in zip(starts, ends, strict=True)]
+    return [str(first) if first == last else f"{first} to {last}" for first, last in spans]
 
 
 def check_objects(place: Place, receipts: Sequence[ShardReceipt], *, is_complete: bool) -> None:

@@ -70,6 +70,9 @@ def test_open_recording__names_the_missing_shards(atlas, recording):
         open_recording(atlas, "toy")
     assert "activarium analyse --partial" in str(caught.value)
     assert open_recording(atlas, "toy", partial=True).name == "toy"
+    take_away(recording.place, 3)
+    with pytest.raises(IncompleteRecordingError, match=r"3 of 7 shards are missing: 2 to 3, 5\)"):
+        open_recording(atlas, "toy")
 
 
 def test_open_recording__that_only_lacks_its_end_says_that_all_shards_are_there(atlas, recording):
@@ -83,7 +86,10 @@ def test_analyse__partial_equals_a_recording_of_the_images_that_are_there(
 ):
     take_away(recording.place, 2)
     take_away(recording.place, 5)
-    analyse(atlas, open_recording(atlas, "toy", partial=True), config=CONFIG)
+    receipt = analyse(atlas, open_recording(atlas, "toy", partial=True), config=CONFIG)
+    assert any(
+        "toy is not complete: 41 of its 61 images are analysed" in n for n in receipt.notices
+    )
     analyse(atlas, write_recording(atlas, only(raw, present(raw, 2, 5)), "rest"), config=CONFIG)
     found, rest = stored(atlas), stored(atlas, "rest")
     for name in ("units", "unit_classes", "class_pairs", "depth_trends", "layers"):
