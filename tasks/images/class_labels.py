@@ -18,7 +18,7 @@ MOST_CLASSES = 100_000
 
 
 def class_names_of(values: Iterable[Any], where: str) -> tuple[str, ...]:
-    """Return a name per class: sorted texts, or the numbers from 0 to the largest.
+    """Return a name per class: sorted texts, or the numbers from 0 to the largest; none without labels.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ def class_names_of(values: Iterable[Any], where: str) -> tuple[str, ...]:
     Raises
     ------
     UserError
-        If they are no labels, or there are none.
+        If they are no labels.
     """
     present = [value for value in values if value is not None]
     if not present:
-        raise UserError(f"{where}: none of the images has a label")
+        return ()
     kinds = {type(label) for label in present}
     if kinds == {str}:
         return tuple(sorted(set(present)))
@@ -59,7 +59,7 @@ def class_codes_of(
     Raises
     ------
     UserError
-        If there is no class of a label, or not one image has a label.
+        If there is no class of a label.
     """
     known = {name: code for code, name in enumerate(class_names)}
     found = []
@@ -72,7 +72,4 @@ def class_codes_of(
                 f"{len(class_names)} classes"
             )
         found.append(code)
-    codes = np.array(found, np.int32)
-    if codes.max(initial=-1) < 0:
-        raise UserError(f"{where}: none of the {len(codes):,} images has a label")
-    return codes
+    return np.array(found, np.int32)

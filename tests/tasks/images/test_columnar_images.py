@@ -237,7 +237,6 @@ def test_labels__numbers_without_names_are_their_own_names(tmp_path):
     ("labels", "message"),
     [
         ([0, 5, 1], "image 1 has the label 5, but there are names of 3 classes"),
-        ([-1, -1, None], "none of the 3 images has a label"),
     ],
 )
 def test_labels__that_are_no_class_of_the_names_are_refused(tmp_path, labels, message):
@@ -251,7 +250,6 @@ def test_labels__that_are_no_class_of_the_names_are_refused(tmp_path, labels, me
     [
         ([0.5, 1.0], "labels are float"),
         ([7_000_000, 1], "the label 7,000,000 is too large"),
-        ([None, None], "none of the images has a label"),
         ([[0], [1]], "expected one label an image"),
     ],
 )
@@ -264,8 +262,14 @@ def test_labels__of_another_kind_are_one_clear_line(tmp_path, labels, message):
 
 def test_labels__no_rows_are_refused(tmp_path):
     path = write(tmp_path / "a.parquet", table_of([], pa.array([], pa.int64())))
-    with pytest.raises(UserError, match="none of the images has a label"):
+    with pytest.raises(UserError, match="holds no rows"):
         load(path)
+
+
+@pytest.mark.parametrize("labels", [[None, None], [-1, None]])
+def test_labels__none_at_all_are_no_labels(tmp_path, labels):
+    found = load(write(tmp_path / "a.parquet", table_of(range(2), pa.array(labels, pa.int64()))))
+    assert found.labels.tolist() == [-1, -1]
 
 
 # --- identity -------------------------------------------------------------------------------

@@ -171,6 +171,13 @@ def test_set__limit_reads_the_chosen_items(load):
     assert [found.image(index).getpixel((0, 0))[0] for index in range(3)] == [0, 5, 10]
 
 
+@pytest.mark.parametrize("label", [None, -1])
+def test_labels__none_at_all_are_no_classes(load, label):
+    found = load(dataset_of(f"[(Image.new('L', (3, 3)), {label})] * 3"), "make")
+    assert found.labels.tolist() == [-1, -1, -1]
+    assert found.class_names == ()
+
+
 @pytest.mark.parametrize(
     ("items", "labels", "names"),
     [
@@ -188,7 +195,6 @@ def test_labels__are_numbers_names_or_none(load, items, labels, names):
 @pytest.mark.parametrize(
     ("items", "attributes", "message"),
     [
-        ("[(Image.new('L', (3, 3)), None)]", {}, "none of the images has a label"),
         ("[(Image.new('L', (3, 3)), 1.5)]", {}, "labels are float"),
         ("[(Image.new('L', (3, 3)), [1, 2])]", {}, "labels are list"),
         ("[(Image.new('L', (3, 3)), 2)]", {"classes": ["a", "b"]}, "names of 2 classes"),
