@@ -95,7 +95,10 @@ def compare(
         where="compare",
     )
     if bool(recordings) == bool(series):
-        raise UserError("expected recordings or --series, and not both")
+        raise UserError(
+            "expected the ids of recordings, or --series NAME, and not both; `activarium list` tells "
+            "which there are"
+        )
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)

@@ -64,7 +64,8 @@ def watch(
     if once and not list(weight_files(Path(folder).expanduser())):
         raise UserError(f"{folder}: expected files of weights, found none")
     looking = FolderWatch()
-    err.print(f"watching {folder}, every {every:g} s; Ctrl-C ends it")
+    if not once:
+        err.print(f"watching {folder}, every {every:g} s; Ctrl-C ends it")
 
     def act() -> WatchReceipt | None:
         try:
@@ -90,7 +91,7 @@ def watch(
         print_notices([*receipt.series.notices, *receipt.comparison.notices])
         steps = [int(each.step or 0) for each in receipt.series.checkpoints]
         out.print(
-            f"{len(steps)} checkpoints, the last of step {max(steps):,}: "
+            f"{len(steps)} checkpoint{'' if len(steps) == 1 else 's'}, the last of step {max(steps):,}: "
             f"{receipt.comparison.report.path}"
         )
         failure = receipt.series.failure

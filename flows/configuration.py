@@ -88,7 +88,11 @@ def parse_section(model: type[C], settings: dict[str, Any], *, where: str) -> C:
     try:
         return model.model_validate(settings)
     except ValidationError as error:
-        faults = "; ".join(_fault(model, each) for each in error.errors())
+        told = error.errors()
+        # Where an item is wrong, that its list is then too short is no fault of its own.
+        wrong = {each["loc"][:-1] for each in told}
+        told = [each for each in told if each["type"] != "too_short" or each["loc"] not in wrong]
+        faults = "; ".join(_fault(model, each) for each in told)
         raise UserError(" ".join(f"{where}: {faults}".split())) from error
 
 

@@ -153,10 +153,14 @@ def compare_series_stage(
     name: str = "training",
     recordings_at: str | None = None,
 ) -> SeriesComparison:
-    """Compare each checkpoint of some series with its last, and write the page of them."""
+    """Compare each checkpoint of some series with its last, and write the page of them.
+
+    Recordings that are not analysed are analysed first, with the default settings.
+    """
+    from activarium.tasks.analysis.analyse import analyse
     from activarium.tasks.reporting.series_page import write_series_page
     from activarium.tasks.series.find_series import find_series
-    from activarium.tasks.series.tabulate import tabulate_series
+    from activarium.tasks.series.tabulate import not_analysed, tabulate_series
     from activarium.tasks.similarity.compare import compare
 
     if config.features != "means":
@@ -166,13 +170,15 @@ def compare_series_stage(
         )
     atlas, progress = Atlas(root, recordings_at), current_progress()
     found = find_series(atlas, series)
-    tables = []
+    whole = [each for members in found.values() for each in members]
+    left = not_analysed(atlas, whole)
+    settings = AnalyseConfig(scheduler=config.scheduler)
+    tables = [analyse(atlas, each, config=settings, progress=progress) for each in left]
     for members in found.values():
         if len(members) == 1:
             continue
         beside = config.model_copy(update={"against": members[-1].name})
         tables.append(compare(atlas, members, config=beside, progress=progress))
-    whole = [each for members in found.values() for each in members]
     with progress(f"tabulating {', '.join(found)}", None):
         tables.append(tabulate_series(atlas, whole))
         names = [each.name for each in whole]

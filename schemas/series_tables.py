@@ -22,7 +22,11 @@ LAYER_CHANGES = Table(
         integer("units", "number of units"),
         real("response_mean", "mean over units and images of the channel mean", "activation"),
         real(
-            "response_sd", "standard deviation over units and images together", "activation", low=0
+            "response_sd",
+            "spread over units and images together: root of the units' mean variance over images plus "
+            "the variance of their means",
+            "activation",
+            low=0,
         ),
         real(
             "image_sd",
@@ -50,7 +54,8 @@ LAYER_CHANGES = Table(
         ),
         share(
             "class_kept",
-            "share of the units that prefer the class that they prefer at the last checkpoint",
+            "share of the units that prefer the class that they prefer at the last checkpoint, among "
+            "those that prefer one at both",
             nullable=True,
         ),
         share(

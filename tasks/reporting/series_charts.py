@@ -8,6 +8,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -21,7 +23,7 @@ COLOURS = {
     "saturated": "#e0a33b",
 }
 """Colour of each state of a layer."""
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 300, 170, 44, 22, 8
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 300, 170, 58, 22, 8
 _ROW, _NAMES = 15, 146
 # Ends of the colour of lines: shallow to deep.
 _SHALLOW, _DEEP = np.array([79, 123, 255.0]), np.array([255, 193, 94.0])
@@ -53,14 +55,16 @@ def health_grid(health: pd.DataFrame, reason: pd.DataFrame) -> Chart:
                 "</rect>"
             )
     bottom = _ROW * len(layers) + 14
-    for place in _places(len(steps), most=6):
+    for place in _places(len(steps), most=max(2, cell * len(steps) // 34)):
         x = _NAMES + place * cell + cell / 2
         parts.append(f'<text x="{x:.0f}" y="{bottom}" class="tick">{_short(steps[place])}</text>')
     parts.append(f'<text x="{_NAMES}" y="{bottom + 16}" class="axis">step</text></svg>')
     return Markup("".join(parts))  # noqa: S704 - numbers, and text that is escaped
 
 
-def line_chart(values: pd.DataFrame, *, logarithmic: bool = False) -> Chart:
+def line_chart(
+    values: pd.DataFrame, *, logarithmic: bool = False, beside: Sequence[pd.DataFrame] = ()
+) -> Chart:
     """Return one line per layer over the checkpoints, blue for the first layers, amber for the last.
 
     Parameters
@@ -69,15 +73,15 @@ def line_chart(values: pd.DataFrame, *, logarithmic: bool = False) -> Chart:
         A measure by layer and step; missing ones interrupt a line.
     logarithmic
         Draw the logarithm, of positive values alone.
+    beside
+        The same measure of other series, whose charts have the same range.
     """
     steps = [int(step) for step in values.columns]
-    numbers = values.to_numpy(dtype=np.float64)
-    if logarithmic:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            numbers = np.where(numbers > 0, np.log10(numbers), np.nan)
+    numbers = _numbers(values, logarithmic=logarithmic)
     if not np.isfinite(numbers).any():
         return Markup('<p class="quiet">not known here</p>')
-    low, high = _range(numbers, is_share=not logarithmic)
+    every = [numbers, *(_numbers(each, logarithmic=logarithmic) for each in beside)]
+    low, high = _range(np.concatenate([each.ravel() for each in every]), is_share=not logarithmic)
     x = _LEFT + (np.arange(len(steps)) + 0.5) / len(steps) * (_WIDTH - _LEFT - 8)
     scale = (_HEIGHT - _BOTTOM - _TOP) / (high - low)
     y = _HEIGHT - _BOTTOM - (numbers - low) * scale
@@ -94,6 +98,14 @@ def line_chart(values: pd.DataFrame, *, logarithmic: bool = False) -> Chart:
         for place in _places(len(steps), most=5)
     ]
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704 - numbers, and text that is escaped
+
+
+def _numbers(values: pd.DataFrame, *, logarithmic: bool) -> NDArray[np.float64]:
+    numbers = values.to_numpy(dtype=np.float64)
+    if not logarithmic:
+        return numbers
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(numbers > 0, np.log10(numbers), np.nan)
 
 
 def _line(layer: str, x: NDArray[np.float64], y: NDArray[np.float64], depth: float) -> str:

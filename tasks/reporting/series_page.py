@@ -51,6 +51,11 @@ class SeriesView:
     pictures: Sequence[DensityPicture | None]
     """One per pictured layer."""
 
+    @property
+    def checkpoints(self) -> int:
+        """Number of checkpoints."""
+        return len(self.steps)
+
 
 def write_series_page(
     atlas: Atlas, recordings: Sequence[str], *, name: str, title: str | None = None
@@ -86,7 +91,7 @@ def render_series(series: Sequence[SeriesTables], *, title: str | None = None) -
     pictures = {layer: _pictures(series, layer) for layer in layers}
     labels = labels_of(series)
     views = [
-        _view(each, labels[place], [pictures[layer][place] for layer in layers])
+        _view(each, series, labels[place], [pictures[layer][place] for layer in layers])
         for place, each in enumerate(series)
     ]
     return render(
@@ -113,11 +118,17 @@ def _pictures(series: Sequence[SeriesTables], layer: str) -> list[DensityPicture
     return [density_picture(each, bins) for each in counts]
 
 
-def _view(series: SeriesTables, label: str, pictures: Sequence[DensityPicture]) -> SeriesView:
-    charts = [
-        (label, line_chart(series.measure(name), logarithmic=name == "image_sd"))
-        for name, label in MEASURES.items()
-    ]
+def _view(
+    series: SeriesTables,
+    every: Sequence[SeriesTables],
+    label: str,
+    pictures: Sequence[DensityPicture],
+) -> SeriesView:
+    charts = []
+    for name, title in MEASURES.items():
+        beside = [each.measure(name) for each in every]
+        chart = line_chart(series.measure(name), logarithmic=name == "image_sd", beside=beside)
+        charts.append((title, chart))
     accuracy = series.checkpoints["accuracy"].iloc[-1]
     return SeriesView(
         label,
@@ -144,10 +155,9 @@ def verdict(series: SeriesTables) -> str:
         return f"All {len(last)} layers are healthy at step {series.steps[-1]:,}.{before}"
     kinds = ill.value_counts()
     words = " and ".join(f"{count} {kind}" for kind, count in kinds.items())
-    first_ill = (health.loc[ill.index] != HEALTHY).to_numpy().any(axis=0)
-    since_step = series.steps[int(first_ill.argmax())]
+    began = series.steps[int((health != HEALTHY).to_numpy().any(axis=0).argmax())]
     reason = series.measure("health_reason").loc[ill.index[0]].iloc[-1]
     return (
-        f"Broken: of {len(last)} layers {words} at step {series.steps[-1]:,}, the first since step "
-        f"{since_step:,}. In {ill.index[0]}, {reason}."
+        f"Broken: {words} of {len(last)} layers at step {series.steps[-1]:,}; the first layers broke "
+        f"at step {began:,}. In {ill.index[0]}, {reason}."
     )

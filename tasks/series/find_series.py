@@ -56,8 +56,9 @@ def find_series(atlas: Atlas, names: Sequence[str]) -> dict[str, list[Recording]
         fitting = [each for each in known if each.startswith(name) or fnmatchcase(each, name)]
         if not fitting:
             raise UserError(
-                f"series {name!r}: expected one of {', '.join(known) or 'none, as there are none'}; "
-                "`activarium record CONFIG --checkpoints FOLDER` records one"
+                f"series {name!r}: "
+                + (f"expected one of {', '.join(known)}" if known else "no series is recorded")
+                + "; `activarium record CONFIG --checkpoints FOLDER` records one"
             )
         found |= {each: known[each] for each in fitting}
     for name, members in found.items():

@@ -99,6 +99,15 @@ def _write(atlas: Atlas, name: str, members: Sequence[Recording], inputs: str) -
         write_columns(path, LAYER_CHANGES, columns, inputs=inputs)
 
 
+def not_analysed(atlas: Atlas, recordings: Sequence[Recording]) -> list[Recording]:
+    """Return the recordings whose tables of layers and units are not there."""
+    return [
+        each
+        for each in recordings
+        if not all(atlas.table_file(table, each.name).is_file() for table in (LAYERS, UNITS))
+    ]
+
+
 def read_checkpoint(atlas: Atlas, recording: Recording, last: str) -> Checkpoint:
     """Return what the tables say of one recording of a series.
 
@@ -108,7 +117,7 @@ def read_checkpoint(atlas: Atlas, recording: Recording, last: str) -> Checkpoint
         If it is not analysed.
     """
     layers, units = (atlas.table_file(table, recording.name) for table in (LAYERS, UNITS))
-    if not (layers.is_file() and units.is_file()):
+    if not_analysed(atlas, [recording]):
         raise UserError(
             f"recording {recording.name} is not analysed yet: run `activarium analyse "
             f"{recording.name}`, then compare again"

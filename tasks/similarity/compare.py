@@ -24,6 +24,7 @@ from activarium.tasks.similarity.layer_profile import (
     PRODUCTS,
     ROWS,
     Subject,
+    is_profiled,
     profile_bytes,
     profile_layer,
     save,
@@ -216,7 +217,9 @@ class _Comparison:
         needed = sum(profile_bytes(each, self.config) for each in subjects)
         check_atlas(self.atlas.root, needed=needed)
         for recording, subject in zip(pair.recordings, subjects, strict=True):
-            places = range(len(subject.layers))
+            places = [each for each in range(len(subject.layers)) if not is_profiled(subject, each)]
+            if not places:
+                continue
             with self.progress(f"profiling {recording.name}", len(places)) as advance:
                 self._run(profile_layer, [(subject, each, self.config) for each in places], advance)
         name = "~".join(each.name for each in pair.recordings)

@@ -45,6 +45,8 @@ PRODUCTS = frozenset({"cka", "procrustes"})
 """Measures that follow from products of units."""
 
 _NORM_IMAGES = 1_024
+_DONE = "profile.npz"
+"""What is written last of a layer."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Subject:
     def own(self) -> Vector:
         """Return the sum of squares of X^T X of each layer."""
         places = range(len(self.layers))
-        return np.array([float(np.load(self.file(each, "profile.npz"))["own"]) for each in places])
+        return np.array([float(np.load(self.file(each, _DONE))["own"]) for each in places])
 
     def space(self, layer: int) -> Space:
         """Return what stands for an image in a layer."""
@@ -101,7 +103,7 @@ class Subject:
         """Return the centred responses of some layers, read from the store block by block."""
         recording, row, found = Recording(self.place), self.row, {}
         for layer in layers:
-            with np.load(self.file(layer, "profile.npz")) as profile:
+            with np.load(self.file(layer, _DONE)) as profile:
                 mean, varies = profile["mean"], profile["varies"]
             stored = stored_space(recording, self.space(layer), row)
             found[layer] = CentredRows(stored, mean, varies)
@@ -135,6 +137,11 @@ def save_together(path: Path, **values: Any) -> None:
         np.savez(file, **values)
 
 
+def is_profiled(subject: Subject, layer: int) -> bool:
+    """Return whether the profile of a layer is there."""
+    return subject.file(layer, _DONE).exists()
+
+
 def profile_layer(subject: Subject, layer: int, config: CompareConfig) -> None:
     """Write the profile of one layer, unless it is there.
 
@@ -147,8 +154,7 @@ def profile_layer(subject: Subject, layer: int, config: CompareConfig) -> None:
     config
         Measures, and the sample of RSA.
     """
-    done = subject.file(layer, "profile.npz")
-    if done.exists():
+    if is_profiled(subject, layer):
         return
     rows = open_space(Recording(subject.place), subject.space(layer), subject.row)
     centred = centre(rows)
@@ -163,7 +169,7 @@ def profile_layer(subject: Subject, layer: int, config: CompareConfig) -> None:
             multiplied = compact(centred)
             save(subject.file(layer, "compact.npy"), multiplied.values)
         own = squared_product(multiplied, multiplied)
-    save_together(done, mean=centred.mean, varies=centred.varies, own=own)
+    save_together(subject.file(layer, _DONE), mean=centred.mean, varies=centred.varies, own=own)
 
 
 def _squared_norms(layer: Centred) -> Vector:

@@ -6,12 +6,16 @@ import json
 import shutil
 import subprocess
 
+import pandas as pd
 import pytest
 import yaml
 
 from activarium.flows.configuration import load_run_config
 from activarium.flows.pipeline import obtain_series
 from activarium.flows.stages import PlainStages
+from activarium.schemas.atlas import Atlas
+from activarium.schemas.compare_config import CompareConfig
+from activarium.schemas.tables import LAYER_CHANGES
 
 from .conftest import TINY, prefect_environment, program
 from .test_cli import call
@@ -95,6 +99,22 @@ def test_record__failed_checkpoint_is_one_line_and_exit_code_2_and_the_rest_goes
     code, out, _ = activarium(tmp_path, "record", "--checkpoints", glob, settings=settings)
     assert code == 0
     assert "nothing made anew" in out
+
+
+def test_compare_series__of_recordings_that_are_not_analysed_analyses_them(recorded):
+    folder, receipt = recorded
+    atlas = Atlas(folder / "atlas")
+    config = CompareConfig(measures=("cka",), scheduler="synchronous")
+    found = PlainStages.compare_series(["slow"], config, atlas.root)
+    assert found.made
+    rows = pd.concat(
+        pd.read_parquet(atlas.table_file(LAYER_CHANGES, each.recording), partitioning=None)
+        for each in receipt.recordings
+    )
+    assert sorted(rows["step"].unique()) == [0, 2, 3]
+    assert rows.loc[rows["step"] == 3, "cka_to_last"].tolist() == [1, 1]
+    assert "slow" in found.report.path.read_text("utf-8")
+    assert not PlainStages.compare_series(["slow"], config, atlas.root).made
 
 
 @pytest.mark.slow

@@ -124,6 +124,12 @@ def test_load__faults_are_one_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+def test_load__wrong_item_of_a_list_is_one_fault(tiny_file):
+    with pytest.raises(UserError) as caught:
+        load(tiny_file, "embed.features=[foo]")
+    assert str(caught.value).endswith("or 'logits', got 'foo'")
+
+
 def test_load__missing_file_and_bad_override_are_errors(tiny_file, tmp_path):
     with pytest.raises(UserError, match="cannot read"):
         load(tmp_path / "none.yaml")
