@@ -20,7 +20,7 @@ SHUFFLE = "shuffle"
 class AnalyseConfig(Config):
     """Class-preference statistics."""
 
-    fdr: float = Field(default=0.01, gt=0, lt=1)
+    fdr: float = Field(default=0.01, ge=1e-9, le=0.5)
     """False discovery rate at which a unit counts as selective."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Level of confidence intervals."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_SHOWN = 10
+"""Classes that a message names."""
+
+
 class ClassGroups(NamedTuple):
     """Classes put together in groups."""
 
@@ -58,7 +62,7 @@ def class_groups(path: str | Path, class_names: Sequence[str]) -> ClassGroups:
     for line, cell, group in table.rows:
         name = cell if cell in known else cell.strip()
         if name not in known:
-            raise UserError(f"{path}, line {line}: no class {name!r}{meant(name, class_names)}")
+            raise UserError(f"{path}, line {line}: no class {name!r}{_known(name, class_names)}")
         if not group.strip():
             raise UserError(f"{path}, line {line}: class {name!r} has no group")
         code = groups.setdefault(group.strip(), len(groups))
@@ -73,3 +77,9 @@ def class_groups(path: str | Path, class_names: Sequence[str]) -> ClassGroups:
         raise UserError(f"{path}: names no group, expected lines of class,group below the header")
     left_out = tuple(name for name, code in zip(class_names, codes, strict=True) if code < 0)
     return ClassGroups(tuple(groups), codes, left_out)
+
+
+def _known(name: str, names: Sequence[str]) -> str:
+    """Return what was meant, or the first classes that there are."""
+    more = " ..." if len(names) > _SHOWN else ""
+    return meant(name, names) or f", expected one of {', '.join(names[:_SHOWN])}{more}"

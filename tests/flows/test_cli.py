@@ -192,6 +192,36 @@ def test_writing__folder_that_cannot_be_made_is_one_line(activarium, tiny_file, 
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["analyse", "x", "--fdr", "2"],
+            "Invalid value for '--fdr': ",
+        ),
+        (["analyse", "x", "--fdr=2"], "got '2'; see `activarium analyse --help`"),
+        (["embed", "x", "--dimensions", "7"], "got '7'; see `activarium embed --help`"),
+        (["embed", "x", "--seed", "one"], "got 'one'"),
+        (["analyse"], "Missing argument"),
+        (["list", "--no-such"], "No such option"),
+        (["analyze", "x"], "No such command 'analyze'"),
+    ],
+)
+def test_command_line__that_cannot_be_read_is_one_line(activarium, arguments, message):
+    code, out, err = activarium(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_command_line__without_a_command_shows_the_commands(activarium):
+    code, out, err = activarium()
+    assert code == 2
+    assert "analyse" in out + err
+    assert "error" not in err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["query", "SELEC"],

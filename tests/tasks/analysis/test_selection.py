@@ -219,7 +219,7 @@ def test_class_groups__follow_a_relabelling_of_classes(tmp_path_factory, order):
         ("\n\n", ": is empty"),
         ("class,group\n", ": names no group"),
         ("class,group\n\ncta,animal\n", ", line 3: no class 'cta', did you mean 'cat'?"),
-        ("class,group\n42,animal\n", ", line 2: no class '42'"),
+        ("class,group\n42,animal\n", ", line 2: no class '42', expected one of cat, dog,"),
         ("class,group\ncat,a\ndog,a\ncat,b\n", ", line 4: class 'cat' is in group 'b', but before"),
         ("class,group\ncat,a,b\n", ", line 2: expected 2 columns, class,group, got 3"),
         ("class;group\ncat;a\n", ", line 1: expected 2 columns, class,group, got 1"),

@@ -108,7 +108,9 @@ def test_write_series_page__tells_which_series_is_broken(made):
     page = receipt.path.read_text("utf-8")
     assert receipt.made
     assert not write_series_page(atlas, names, name="Training in time").made
-    assert re.search(r"Broken: .*collapsed.* of \d+ layers at step 20; the first layers broke at", page)
+    assert re.search(
+        r"Broken: .*collapsed.* of \d+ layers at step 20; the first layers broke at", page
+    )
     assert "shrinks, stays on made-up: training in time" in page
     # Everything is inside: nothing is fetched when it is opened.
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
