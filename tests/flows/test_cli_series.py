@@ -17,7 +17,7 @@ from activarium.schemas.atlas import Atlas
 from activarium.schemas.compare_config import CompareConfig
 from activarium.schemas.tables import LAYER_CHANGES
 
-from .conftest import TINY, prefect_environment, program
+from .conftest import TINY, program
 from .test_cli import call
 
 SETTINGS = {
@@ -120,10 +120,9 @@ def test_compare_series__of_recordings_that_are_not_analysed_analyses_them(recor
 @pytest.mark.slow
 def test_run__analyses_every_checkpoint_and_shows_the_last(tmp_path, activarium):
     settings = {**SETTINGS, "model": {**SETTINGS["model"], "checkpoints": "trained"}}
-    command = [program("activarium"), "run", write(tmp_path, settings), "--json"]
+    command = [program("activarium"), "run", write(tmp_path, settings), "--json", "--no-prefect"]
     done = subprocess.run(
         [*command, "--root", tmp_path / "atlas"],
-        env=prefect_environment(tmp_path / "home"),
         capture_output=True,
         text=True,
         timeout=300,

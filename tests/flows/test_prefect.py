@@ -51,6 +51,15 @@ def test_run__with_a_server_the_parent_and_its_stages_are_flow_runs(
     assert names[:3] == ["run tiny", "train tiny", "record tiny"]
     children = [run for run in runs if run["parent_task_run_id"]]
     assert len(children) == len(runs) - 1 >= 6
+    recordings = sorted(each.stem for each in (tmp_path / "atlas" / "recordings").glob("*.zarr"))
+    done = activarium(
+        "compare", *recordings, "--measure", "cka", "--root", "atlas",
+        environment=prefect_server, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"compared {', '.join(recordings)}: ")
+    names = [run["name"] for run in ask(prefect_server, "flow_runs/filter")]
+    assert len(names) == len(before) + len(runs) + 1
 
 
 def test_run__without_a_server_is_quiet_and_exits_0(tiny_file, tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -111,19 +109,3 @@ def test_compare__errors_are_one_line_with_exit_code_2(activarium, arguments, me
     assert message in err
     assert err.splitlines()[-1].startswith("error:")
     assert err.count("error") == 1
-
-
-@pytest.mark.slow
-def test_compare__as_a_flow(atlas, tmp_path):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    program = Path(sys.executable).parent / "activarium"
-    done = subprocess.run(
-        [program, "compare", "net-002", "--measure", "cka", "--root", atlas.root],
-        env={**kept, "PREFECT_HOME": str(tmp_path), "DO_NOT_TRACK": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("compared net-002: ")
