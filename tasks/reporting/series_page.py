@@ -148,11 +148,16 @@ def verdict(series: SeriesTables) -> str:
     health = series.measure("health")
     last = health.iloc[:, -1]
     ill = last[last != HEALTHY]
+    if series.is_healthy:
+        return f"All {len(last)} layers are healthy at every step."
     if ill.empty:
-        troubled = (health != HEALTHY).any(axis=0).tolist()
-        since = [step for step, is_ill in zip(series.steps, troubled, strict=True) if is_ill]
-        before = f" At step {since[-1]:,} some were not." if since else ""
-        return f"All {len(last)} layers are healthy at step {series.steps[-1]:,}.{before}"
+        was_ill = health != HEALTHY
+        steps = [step for step, any_ill in zip(series.steps, was_ill.any(), strict=True) if any_ill]
+        return (
+            f"Broken on the way: {int(was_ill.any(axis=1).sum())} of {len(last)} layers were not "
+            f"healthy at some step from {steps[0]:,} to {steps[-1]:,}; at step "
+            f"{series.steps[-1]:,} all are within the borders again."
+        )
     kinds = ill.value_counts()
     words = " and ".join(f"{count} {kind}" for kind, count in kinds.items())
     began = series.steps[int((health != HEALTHY).to_numpy().any(axis=0).argmax())]

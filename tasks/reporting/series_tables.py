@@ -54,9 +54,8 @@ class SeriesTables:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether all layers are healthy at the last checkpoint."""
-        last = self.changes[self.changes["step"] == self.steps[-1]]
-        return bool((last["health"] == HEALTHY).all())
+        """Whether all layers are healthy at every checkpoint."""
+        return bool((self.changes["health"] == HEALTHY).all())
 
 
 def read_series(atlas: Atlas, recordings: Sequence[str]) -> list[SeriesTables]:

@@ -17,7 +17,7 @@ from activarium.schemas.errors import UserError
 from activarium.schemas.tables import LAYER_CHANGES
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.reporting.density_picture import density_picture, shown_bins
-from activarium.tasks.reporting.series_page import write_series_page
+from activarium.tasks.reporting.series_page import verdict, write_series_page
 from activarium.tasks.reporting.series_tables import read_series
 from activarium.tasks.series.tabulate import tabulate_series
 from activarium.tasks.similarity.compare import compare
@@ -114,6 +114,20 @@ def test_write_series_page__tells_which_series_is_broken(made):
     assert "shrinks, stays on made-up: training in time" in page
     # Everything is inside: nothing is fetched when it is opened.
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_verdict__of_a_training_that_broke_on_the_way_says_so(made):
+    atlas, *_ = made
+    (series,) = read_series(atlas, [f"shrinks-{step}" for step in STEPS])
+    changes = series.changes.assign(health="healthy")
+    assert verdict(replace(series, changes=changes)) == "All 3 layers are healthy at every step."
+    middle = (changes["step"] == 10) & (changes["layer"] == "conv1")
+    broken = replace(series, changes=changes.assign(health=np.where(middle, "dead", "healthy")))
+    assert not broken.is_healthy
+    assert verdict(broken) == (
+        "Broken on the way: 1 of 3 layers were not healthy at some step from 10 to 10; at step 20 "
+        "all are within the borders again."
+    )
 
 
 def test_read_series__keeps_steps_in_order_whatever_the_order_of_names(made):
