@@ -220,12 +220,11 @@ def report(
     Example: [bold]activarium report two-block-cnn-epoch two-block-cnn-untrained --name digits[/]
     """
     from activarium.schemas.config import ReportConfig
-    from activarium.tasks.stores.recording import open_recording
+    from activarium.tasks.stores.recording import open_analysed
 
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     atlas = Atlas(root, recordings_at)
-    # Of an unfinished recording there are tables only where `analyse --partial` was asked for.
-    names = [open_recording(atlas, each, partial=True).name for each in recordings]
+    names = [open_analysed(atlas, each).name for each in recordings]
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.report(names, name, ReportConfig(title=title), root, recordings_at)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup, escape
 
+from activarium.tasks.reporting.chart_parts import even_places, line_path
+
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
@@ -58,8 +60,7 @@ def depth_lines(values: pd.DataFrame) -> DepthLines:
     for row, colour in zip(range(len(values)), COLOURS, strict=False):
         y = floor - (numbers[row] - low) * scale
         parts.append(_line(values.iloc[row], colour, x, y))
-    places = sorted({round(p) for p in np.linspace(0, len(layers) - 1, min(len(layers), _LABELS))})
-    for place in places:
+    for place in even_places(len(layers), most=_LABELS):
         at, foot = x[place], floor + 14
         parts.append(
             f'<text transform="translate({at:.1f} {foot}) rotate(-48)" class="layer-name">'
@@ -70,19 +71,13 @@ def depth_lines(values: pd.DataFrame) -> DepthLines:
 
 
 def _line(values: pd.Series, colour: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
-    known = values.notna().to_numpy()
-    places = np.flatnonzero(known)
-    points = [
-        f"{'M' if not place or not known[place - 1] else 'L'}{x[place]:.1f} {y[place]:.1f}"
-        for place in places
-    ]
     dots = "".join(
         f'<circle cx="{x[place]:.1f}" cy="{y[place]:.1f}" r="3.2" fill="{colour}"><title>'
         f"{escape(values.index[int(place)])}, {escape(values.name)}: {values.iloc[int(place)]:.3f}"
         "</title></circle>"
-        for place in places
+        for place in np.flatnonzero(np.isfinite(y))
     )
     return (
-        f'<path d="{"".join(points)}" fill="none" stroke="{colour}" stroke-width="1.6" '
+        f'<path d="{line_path(x, y)}" fill="none" stroke="{colour}" stroke-width="1.6" '
         f'stroke-linejoin="round"/>{dots}'
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup, escape
 
+from activarium.tasks.reporting.chart_parts import even_places, line_path
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -55,7 +57,7 @@ def health_grid(health: pd.DataFrame, reason: pd.DataFrame) -> Chart:
                 "</rect>"
             )
     bottom = _ROW * len(layers) + 14
-    for place in _places(len(steps), most=max(2, cell * len(steps) // 34)):
+    for place in even_places(len(steps), most=max(2, cell * len(steps) // 34)):
         x = _NAMES + place * cell + cell / 2
         parts.append(f'<text x="{x:.0f}" y="{bottom}" class="tick">{_short(steps[place])}</text>')
     parts.append(f'<text x="{_NAMES}" y="{bottom + 16}" class="axis">step</text></svg>')
@@ -95,7 +97,7 @@ def line_chart(
         parts.append(_line(str(layer), x, y[row], row / max(len(values) - 1, 1)))
     parts += [
         f'<text x="{x[place]:.1f}" y="{_HEIGHT - 6}" class="tick">{_short(steps[place])}</text>'
-        for place in _places(len(steps), most=5)
+        for place in even_places(len(steps), most=5)
     ]
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704 - numbers, and text that is escaped
 
@@ -110,13 +112,8 @@ def _numbers(values: pd.DataFrame, *, logarithmic: bool) -> NDArray[np.float64]:
 
 def _line(layer: str, x: NDArray[np.float64], y: NDArray[np.float64], depth: float) -> str:
     red, green, blue = np.rint(_SHALLOW + depth * (_DEEP - _SHALLOW)).astype(int)
-    points: list[str] = []
-    for place, (across, up) in enumerate(zip(x, y, strict=True)):
-        if np.isfinite(up):
-            begins = not place or not np.isfinite(y[place - 1])
-            points.append(f"{'M' if begins else 'L'}{across:.1f} {up:.1f}")
     return (
-        f'<path d="{"".join(points)}" fill="none" stroke="rgb({red} {green} {blue})" '
+        f'<path d="{line_path(x, y)}" fill="none" stroke="rgb({red} {green} {blue})" '
         f'stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round" opacity="0.85">'
         f"<title>{escape(layer)}</title></path>"
     )
@@ -128,11 +125,6 @@ def _range(numbers: NDArray[np.float64], *, is_share: bool) -> tuple[float, floa
         # Shares begin at zero, and end where there is something to see.
         return 0.0, 1.0 if high > 0.5 else max(0.05, high * 1.1)
     return (low - 0.5, high + 0.5) if high - low < 1e-9 else (low, high)
-
-
-def _places(count: int, *, most: int) -> list[int]:
-    """Return the first and last of some places, and so many between that they do not touch."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, max(most, 2)))})
 
 
 def _short(step: int) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from activarium.schemas.receipts import ReportReceipt
 from activarium.schemas.series_tables import HEALTHY
+from activarium.tasks.reporting.chart_parts import even_places
 from activarium.tasks.reporting.density_picture import (
     DensityPicture,
     density_picture,
@@ -20,6 +19,8 @@ from activarium.tasks.reporting.series_tables import SeriesTables, labels_of, re
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
 
     from activarium.schemas.atlas import Atlas
 
@@ -90,8 +91,15 @@ def render_series(series: Sequence[SeriesTables], *, title: str | None = None) -
     layers = pictured_layers(series)
     pictures = {layer: _pictures(series, layer) for layer in layers}
     labels = labels_of(series)
+    measured = {name: [each.measure(name) for each in series] for name in MEASURES}
+    charts = {name: _charts(name, values) for name, values in measured.items()}
     views = [
-        _view(each, series, labels[place], [pictures[layer][place] for layer in layers])
+        _view(
+            each,
+            [(MEASURES[name], charts[name][place]) for name in MEASURES],
+            labels[place],
+            [pictures[layer][place] for layer in layers],
+        )
         for place, each in enumerate(series)
     ]
     return render(
@@ -107,8 +115,7 @@ def render_series(series: Sequence[SeriesTables], *, title: str | None = None) -
 def pictured_layers(series: Sequence[SeriesTables]) -> list[str]:
     """Return the layers whose densities are shown: of all series, spread over depth."""
     shared = [name for name in series[0].layers if all(name in each.densities for each in series)]
-    places = np.linspace(0, len(shared) - 1, min(PICTURED, len(shared)))
-    return [shared[int(place)] for place in np.rint(places)]
+    return [shared[place] for place in even_places(len(shared), most=PICTURED)]
 
 
 def _pictures(series: Sequence[SeriesTables], layer: str) -> list[DensityPicture]:
@@ -118,17 +125,18 @@ def _pictures(series: Sequence[SeriesTables], layer: str) -> list[DensityPicture
     return [density_picture(each, bins) for each in counts]
 
 
+def _charts(name: str, measured: Sequence[pd.DataFrame]) -> list[Chart]:
+    """Return a chart of one measure for each series, all of the same range."""
+    logarithmic = name == "image_sd"
+    return [line_chart(each, logarithmic=logarithmic, beside=measured) for each in measured]
+
+
 def _view(
     series: SeriesTables,
-    every: Sequence[SeriesTables],
+    charts: Sequence[tuple[str, Chart]],
     label: str,
     pictures: Sequence[DensityPicture],
 ) -> SeriesView:
-    charts = []
-    for name, title in MEASURES.items():
-        beside = [each.measure(name) for each in every]
-        chart = line_chart(series.measure(name), logarithmic=name == "image_sd", beside=beside)
-        charts.append((title, chart))
     accuracy = series.checkpoints["accuracy"].iloc[-1]
     return SeriesView(
         label,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activarium.schemas.receipts import ReportReceipt
+from activarium.tasks.reporting.chart_parts import even_places
 from activarium.tasks.reporting.colour_picture import picture_address, ramp_style
 from activarium.tasks.reporting.depth_lines import DepthLines, depth_lines
 from activarium.tasks.reporting.page_files import json_inside, render, replace_page
@@ -204,5 +205,4 @@ def _reading(values: pd.DataFrame, *, alone: bool) -> str:
 
 def _ticks(layers: Sequence[str]) -> list[tuple[str, float]]:
     count = len(layers)
-    places = sorted({round(each) for each in np.linspace(0, count - 1, min(count, LABELS))})
-    return [(layers[place], (place + 0.5) / count) for place in places]
+    return [(layers[place], (place + 0.5) / count) for place in even_places(count, most=LABELS)]

@@ -167,6 +167,25 @@ class Recording:
         return sum(layer.units for layer in self.layers)
 
 
+def open_analysed(atlas: Atlas, name: str) -> Recording:
+    """Return a recording whose tables are shown: as `open_recording`, or one that is unfinished.
+
+    Of an unfinished one there are tables only where `analyse --partial` was asked for.
+
+    Raises
+    ------
+    UserError
+        As `open_recording`, also where a complete recording lacks shards.
+    """
+    try:
+        return open_recording(atlas, name)
+    except IncompleteRecordingError:
+        unfinished = open_recording(atlas, name, partial=True)
+        if unfinished.attributes.get("status") == "complete":
+            raise
+        return unfinished
+
+
 def open_recording(atlas: Atlas, name: str, *, partial: bool = False) -> Recording:
     """Return a recording by its id, or by the beginning of it where that is enough.
 

@@ -9,7 +9,8 @@ from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import IncompleteRecordingError, UserError
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.analysis.selected import select
-from activarium.tasks.stores.recording import Recording, open_recording
+from activarium.tasks.reporting.report import write_report
+from activarium.tasks.stores.recording import Recording, open_analysed, open_recording
 from activarium.tasks.stores.recording_store import finalise
 
 CONFIG = AnalyseConfig(scheduler="synchronous", permutations=49, partial=True)
@@ -103,6 +104,19 @@ def test_analyse__partial_equals_a_recording_of_the_images_that_are_there(
     assert row["accuracy"] == pytest.approx(other["accuracy"], rel=1e-12)
     shown = found.frame("exemplars").image_index
     assert not (set(shown) & {*range(20, 30), *range(50, 60)})
+
+
+def test_report__partial_tables_have_a_page_but_a_damaged_complete_recording_is_refused(
+    atlas, raw, recording, write_recording
+):
+    take_away(recording.place, 2)
+    assert open_analysed(atlas, "toy").name == "toy"
+    analyse(atlas, open_recording(atlas, "toy", partial=True), config=CONFIG)
+    assert "toy" in write_report(atlas, ["toy"], name="partial").path.read_text("utf-8")
+    damaged = write_recording(atlas, raw, "whole", shard_images=SHARD)
+    take_away(damaged.place, 2)
+    with pytest.raises(IncompleteRecordingError, match="1 of 7 shards are missing: 2"):
+        open_analysed(atlas, "whole")
 
 
 def test_analyse__partial_counts_no_missing_image_as_invalid(atlas, raw, recording, stored):
