@@ -14,6 +14,7 @@ from activarium.schemas.analysis_config import (
     Method,
     ReportConfig,
 )
+from activarium.schemas.layers import Tokens
 from activarium.schemas.record_config import Engine, Precision, RecordCall, RecordConfig
 from activarium.schemas.settings import MOST_SEED, Config
 from activarium.schemas.training_config import TrainingConfig
@@ -159,6 +160,13 @@ class ModelConfig(Config):
     of weights that the model's source brings, such as DEFAULT: torchvision's and timm's pretrained
     ones, or an entry point's model as it is returned. restarted draws all weights of an entry
     point's or exported model anew. A .pt2 file alone is a whole model: leave architecture out."""
+    output: str | None = None
+    """Which of several tensors that the model returns is its output: a key such as logits, a place
+    such as 0, or several joined by dots; by default what is called logits or out, else the first."""
+    tokens: Tokens = "mean"
+    """What is averaged of a sequence of tokens, in layers and in the output: mean (all of them), class
+    (the class token alone) or patches (all but the class token and others before the patches).
+    Layers without a class token are averaged whole."""
     outputs: int | None = Field(default=None, ge=1)
     """Number of outputs; by default the number of classes, or what the pretrained weights have."""
     name: str | None = None

@@ -23,6 +23,9 @@ Kind = Literal[
 building block such as a residual one; container: any other module with modules inside; sum: a
 functional addition, as of a residual; other: dropout, identity, products, one's own modules."""
 
+Tokens = Literal["mean", "class", "patches"]
+"""Which tokens of a sequence are averaged: all, the class token alone, or those of patches."""
+
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

@@ -62,6 +62,9 @@ class RecordConfig(Config):
     traced graph where a trial on the first images gives what hooks give, compiled in long runs,
     else by hooks. Both engines record the same to 1e-5 of a layer's largest value; in float32
     this rules out compiling where active fractions or densities are kept."""
+    allow_random: bool = False
+    """Record a model although it gives other answers to the same image in another pass or in other
+    company, as with dropout that stays on; the recording notes it. Refused by default."""
     precision: Precision = "float32"
     """Precision of the forward pass: float32, tf32 (float32 where the device has none, as on the
     CPU), bfloat16 or float16; what is kept of it is accumulated in float32."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.capture.forward import forward_precision, output_matrix, run_forward
+from activarium.tasks.capture.forward import forward_precision, run_forward
 from activarium.tasks.capture.layer_calls import LayerCalls
 from activarium.tasks.capture.reductions import PooledLayer, Reduce
 
@@ -181,7 +181,7 @@ class HookCapture(Capture):
         self._calls.begin()
         returned = run_forward(self._model, images)
         self._calls.end()
-        output = output_matrix(returned, len(images))
+        output = self.wanted.layers.output.matrix(returned, len(images))
         reduced = []
         for tap, values in zip(taps, self._reduced, strict=True):
             if values is None:

@@ -212,8 +212,7 @@ class _Search:
 
     def _is_fusable(self, tap: fx.Node) -> bool:
         reducer: Reduce = self._module(tap)
-        usual = (reducer.tap.channel, reducer.tap.image) == (1, 0)
-        return usual and reducer.grid is None and not reducer.counts
+        return reducer.tap.layout.is_usual and reducer.grid is None and not reducer.counts
 
 
 def _fuse(tapped: TappedGraph, chain: _Found, ends: Mapping[fx.Node, fx.Node]) -> fx.Node:

@@ -79,25 +79,3 @@ def is_device_lost(error: BaseException) -> bool:
     if lost is not None and isinstance(error, lost):
         return True
     return isinstance(error, RuntimeError) and "CUDA error" in str(error)
-
-
-def output_matrix(output: Any, images: int) -> torch.Tensor:
-    """Return the model's output as (image, output); maps are averaged over their positions.
-
-    Raises
-    ------
-    UserError
-        If the output holds no tensor with one row per image.
-    """
-    if isinstance(output, dict):
-        output = output.get("out", next(iter(output.values()), None))
-    if isinstance(output, tuple | list):
-        output = output[0] if output else None
-    if not isinstance(output, torch.Tensor) or output.dim() < 2 or len(output) != images:
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise UserError(
-            f"expected the model to return a tensor with {images} rows, one per image; got {shape}"
-        )
-    if output.dim() == 2:
-        return output
-    return output.flatten(2).mean(2, dtype=torch.float32)

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.capture.capture import gather
-from activarium.tasks.capture.forward import output_matrix
+from activarium.tasks.capture.model_output import ModelOutput
 from activarium.tasks.capture.operations import (
     CallNames,
     function_kind,
@@ -100,13 +100,23 @@ class LayerTracer(fx.Tracer):
 
 
 class Output(nn.Module):
-    """Puts the reductions of all layers and the model's output side by side."""
+    """Puts the reductions of all layers and the model's output side by side.
+
+    Parameters
+    ----------
+    output
+        Which of what the model returns is its output.
+    """
+
+    def __init__(self, output: ModelOutput) -> None:
+        super().__init__()
+        self._output = output
 
     def forward(
         self, reduced: Sequence[Sequence[torch.Tensor]], output: Any, inputs: torch.Tensor
     ) -> torch.Tensor:
         """Return (image, column)."""
-        return gather(reduced, output_matrix(output, len(inputs)))
+        return gather(reduced, self._output.matrix(output, len(inputs)))
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,9 @@ class TappedGraph:
     """The node of each layer's reducer, by layer name."""
 
 
-def tap_graph(model: nn.Module, reducers: Sequence[Reduce]) -> TappedGraph:
+def tap_graph(
+    model: nn.Module, reducers: Sequence[Reduce], output: ModelOutput | None = None
+) -> TappedGraph:
     """Trace the model and insert its reducers.
 
     Raises
@@ -146,7 +158,8 @@ def tap_graph(model: nn.Module, reducers: Sequence[Reduce]) -> TappedGraph:
         with graph.inserting_after(position.last):
             node = graph.call_module(path, (_value(position, reducer), inputs))
         taps[reducer.tap.layer.name] = node
-    _set_output(graph, modules, [*taps.values()], inputs)
+    modules["_output"] = Output(output or ModelOutput())
+    _set_output(graph, [*taps.values()], inputs)
     return TappedGraph(graph, modules, taps)
 
 
@@ -168,11 +181,8 @@ def _value(position: Position, reducer: Reduce) -> fx.Node:
     return leaf
 
 
-def _set_output(
-    graph: fx.Graph, modules: dict[str, nn.Module], taps: Sequence[fx.Node], inputs: fx.Node
-) -> None:
+def _set_output(graph: fx.Graph, taps: Sequence[fx.Node], inputs: fx.Node) -> None:
     end = next(node for node in reversed(graph.nodes) if node.op == "output")
-    modules["_output"] = Output()
     with graph.inserting_before(end):
         everything = graph.call_module("_output", (list(taps), end.args[0], inputs))
     end.args = (everything,)

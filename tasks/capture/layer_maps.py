@@ -1,13 +1,11 @@
-"""A layer's output as maps: (image, channel, row, column), wherever the channels lie."""
+"""A layer's output as maps: (image, channel, row, column), wherever images and channels lie."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from torch.utils import _pytree as pytree
 
 from activarium.schemas.errors import UserError
@@ -15,30 +13,72 @@ from activarium.schemas.errors import UserError
 if TYPE_CHECKING:
     from activarium.schemas.layers import Layer
 
-CHANNELS_LAST_CLASSES = re.compile(r"Swin\w*Block|PatchMerging")
-"""Blocks whose maps are (image, row, column, channel)."""
 
-_CHANNELS_FIRST = re.compile(r"Conv(Transpose)?[123]d|(Batch|Instance)Norm|GroupNorm|Pool[123]d")
+@dataclass(frozen=True)
+class Layout:
+    """Which axes of a tensor hold images, channels and tokens."""
+
+    channels: tuple[int, ...] = (1,)
+    """Axes of the channels: several where heads and their features make them together."""
+    image: int = 0
+    """Axis of the images."""
+    outer: int = 1
+    """Rows that come before the images along their axis, such as views stacked one after the other;
+    what else that axis holds beside the images, such as windows, is inside of each image."""
+    inner: int = 1
+    """Rows of each image that follow one another along that axis."""
+    tokens: tuple[int, int, int] | None = None
+    """Axis, first and number of the positions that count; None for all."""
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the tensor is (image, channel, ...) already."""
+        return self == USUAL
+
+    def units(self, shape: tuple[int, ...] | torch.Size) -> int:
+        """Return the number of channels of a tensor of this shape."""
+        units = 1
+        for axis in self.channels:
+            units *= shape[axis]
+        return units
+
+    def fits(self, tensor: torch.Tensor, images: int) -> bool:
+        """Tell whether a tensor can be laid out like this for so many images."""
+        axes = tensor.dim() > max(self.image, *self.channels)
+        return axes and tensor.shape[self.image] == self.outer * images * self.inner
+
+    def maps(self, tensor: torch.Tensor, images: int) -> torch.Tensor:
+        """Return a tensor as (image, channel, row, column), as a view wherever that is possible.
+
+        All axes between images and channels become rows, as tokens do.
+        """
+        if self.tokens is not None:
+            tensor = tensor.narrow(*self.tokens)
+        channels = self.channels
+        if self.image:
+            tensor = tensor.movedim(self.image, 0)
+            channels = tuple(axis + (axis < self.image) for axis in channels)
+        if self.outer * self.inner == 1 and len(channels) == 1:
+            return _as_maps(tensor, channels[0])
+        sizes = (self.outer, images, self.inner)
+        several = tensor.reshape(*sizes, *tensor.shape[1:]).movedim(1, 0)
+        last = several.dim() - len(channels)
+        axes = tuple(range(last, several.dim()))
+        rows = several.movedim(tuple(axis + 2 for axis in channels), axes).flatten(last)
+        return rows.reshape(images, -1, rows.shape[-1]).movedim(2, 1).unsqueeze(-1)
 
 
-def first_axis(tensor: torch.Tensor) -> int:
-    """Return the usual axis of channels: the last of sequences of tokens, else the second."""
-    return 2 if tensor.dim() == 3 else 1
+USUAL = Layout()
+"""(image, channel, ...), as convolutions return it."""
 
 
-def settled_axis(module: nn.Module, tensor: torch.Tensor) -> int | None:
-    """Return the axis of the channels that the module's class settles; None where it does not."""
-    name, last = type(module).__name__, tensor.dim() - 1
-    if isinstance(module, nn.Linear | nn.RNNBase | nn.MultiheadAttention):
-        return last
-    if _CHANNELS_FIRST.search(name):
-        return 1
-    if CHANNELS_LAST_CLASSES.search(name):
-        return last
-    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
-        fits = tensor.shape[-1] == module.normalized_shape[0]
-        return last if fits and type(module) is nn.LayerNorm else None
-    return None
+def _as_maps(tensor: torch.Tensor, channel: int) -> torch.Tensor:
+    if tensor.dim() == 2:
+        return tensor[:, :, None, None]
+    maps = tensor.movedim(channel, 1)
+    if maps.dim() == 3:
+        return maps.unsqueeze(-1)
+    return maps if maps.dim() == 4 else maps.flatten(2, -2)
 
 
 @dataclass(frozen=True)
@@ -50,10 +90,7 @@ class Tap:
     """Name of the call."""
     leaf: int
     """Place among all that the call's output holds."""
-    channel: int
-    """Axis of the channels."""
-    image: int
-    """Axis of the images: 1 for sequences that put time first, else 0."""
+    layout: Layout = USUAL
 
     @property
     def path(self) -> str:
@@ -63,9 +100,6 @@ class Tap:
     def maps(self, output: Any, images: int) -> torch.Tensor:
         """Return the layer's maps of one call, (image, channel, row, column).
 
-        All axes between images and channels become rows, as tokens do; windows of attention that
-        are folded into the first axis become rows too.
-
         Raises
         ------
         UserError
@@ -74,9 +108,8 @@ class Tap:
         tensor = self._tensor(output)
         fits = (
             tensor is not None
-            and tensor.dim() > max(self.channel, 1)
-            and tensor.shape[self.channel] == self.layer.units
-            and tensor.shape[self.image] % images == 0
+            and self.layout.fits(tensor, images)
+            and self.layout.units(tensor.shape) == self.layer.units
         )
         if tensor is None or not fits:
             got = tuple(tensor.shape) if tensor is not None else type(output).__name__
@@ -84,7 +117,7 @@ class Tap:
                 f"layer {self.layer.name!r} changed between batches: expected {self.layer.units} "
                 f"channels for {images} images, got {got}; leave it out with record.layers"
             )
-        return as_maps(tensor, images, channel=self.channel, image=self.image)
+        return self.layout.maps(tensor, images)
 
     def _tensor(self, output: Any) -> torch.Tensor | None:
         if isinstance(output, torch.Tensor):
@@ -104,28 +137,3 @@ def tensors_of(output: Any) -> list[tuple[str, int, torch.Tensor]]:
         for place, (path, leaf) in enumerate(leaves)
         if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and leaf.dim() >= 2
     ]
-
-
-def as_maps(tensor: torch.Tensor, images: int, *, channel: int, image: int = 0) -> torch.Tensor:
-    """Return a tensor as (image, channel, row, column), as a view wherever that is possible.
-
-    Parameters
-    ----------
-    tensor
-        A layer's output.
-    images
-        Number of images.
-    channel, image
-        Axes of the channels and of the images.
-    """
-    if image:
-        tensor = tensor.movedim(image, 0)
-    if tensor.shape[0] != images:  # windows of one image follow one another
-        windows = tensor.movedim(channel, -1)
-        tensor, channel = windows.reshape(images, -1, windows.shape[-1]), 2
-    if tensor.dim() == 2:
-        return tensor[:, :, None, None]
-    maps = tensor.movedim(channel, 1)
-    if maps.dim() == 3:
-        return maps.unsqueeze(-1)
-    return maps if maps.dim() == 4 else maps.flatten(2, -2)

@@ -1,25 +1,48 @@
-"""A trial forward pass: which calls there are, what their outputs look like, which are equal."""
+"""Trial forward passes: which calls there are, whose rows their outputs hold, and which channels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from activarium.tasks.capture.forward import output_matrix, run_forward
+from activarium.tasks.capture.channel_labels import ChannelLabels
+from activarium.tasks.capture.forward import run_forward
+from activarium.tasks.capture.image_rows import (
+    COMPANY,
+    IMAGES,
+    RowsSeen,
+    RowSums,
+    trial_images,
+)
 from activarium.tasks.capture.layer_calls import LayerCalls
-from activarium.tasks.capture.layer_maps import first_axis, settled_axis, tensors_of
-from activarium.tasks.capture.operations import function_kind, module_kind
+from activarium.tasks.capture.layer_maps import Layout, tensors_of
+from activarium.tasks.capture.lively_weights import lively_weights
+from activarium.tasks.capture.model_output import choose_output, tensor_at
+from activarium.tasks.capture.operations import function_kind, module_kind, settled_axis
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
     from activarium.schemas.layers import Kind
 
+    Note = Callable[["Seen", torch.Tensor], None]
+    Passes = tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]
+
 _RELUS = {torch.ops.aten.relu.default, torch.ops.aten.relu_.default}
+
+OUTPUT = ""
+"""Name of the model's output among the layers: no module has it."""
+
+MIXED = "its rows change with other images, or from pass to pass"
+UNORDERED = "which of its rows belong to which image cannot be told"
+UNLABELLED = "the axis of its channels cannot be told"
 
 
 @dataclass(frozen=True)
@@ -33,32 +56,111 @@ class Seen:
     """Place among all that the call's output holds."""
     kind: Kind
     shape: tuple[int, ...]
-    channel: int
-    """Axis of the channels."""
     is_module: bool
     memory: tuple[Any, ...]
     """The same for two outputs that are one and the same memory, unchanged between them."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What one forward pass showed."""
+class Found:
+    """A tensor that holds responses of every image."""
 
-    seen: tuple[Seen, ...]
+    seen: Seen
+    layout: Layout | None
+    """None where it cannot be told."""
+    fault: str = ""
+    """Why it cannot be told, or cannot be trusted."""
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it is no function of the image alone."""
+        return self.fault == MIXED
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the passes showed."""
+
+    found: tuple[Found, ...]
+    """What the layers returned, in order of execution."""
     rectified: frozenset[str]
     """Names of layers whose output a ReLU takes, and nothing else."""
-    outputs: int
+    output: Found
+    """The model's output."""
+    output_key: str
+    output_note: str
 
 
-class _Trace:
-    """Collects the outputs of one forward pass; they all live until it ends, so ids stay theirs."""
+@dataclass
+class _Sums:
+    """Sums of the rows of each layer, pass by pass."""
 
-    def __init__(self) -> None:
-        self.seen: list[Seen] = []
-        self.axes = ChannelAxes()
-        self.consumers = _Consumers()
+    company: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict)
+    """By name and axis."""
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """In company."""
+    base: dict[str, torch.Tensor] = field(default_factory=dict)
+    changed: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    rows: RowSums = field(default_factory=RowSums)
 
-    def note(self, call: str, origin: Any, output: Any) -> None:
+    def image_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
+        """Return the only axis that grows with the images, None where there is none."""
+        other = self.shapes.get(name, ())
+        if len(other) != len(shape):
+            return None
+        few = len(COMPANY)
+        axes = [axis for axis in range(len(shape)) if shape[axis] != other[axis]]
+        grows = len(axes) == 1 and shape[axes[0]] * few == other[axes[0]] * IMAGES
+        return axes[0] if grows and shape[axes[0]] % IMAGES == 0 else None
+
+    def note_company(self, seen: Seen, tensor: torch.Tensor) -> None:
+        """Sum up the rows of every axis that may hold the images."""
+        self.shapes[seen.name] = seen.shape
+        few = len(COMPANY)
+        self.company[seen.name] = {
+            axis: self.rows.of(tensor, axis)
+            for axis, size in enumerate(seen.shape)
+            if size % few == 0 and size
+        }
+
+    def seen(self, name: str, axis: int) -> RowsSeen | None:
+        """Return what was seen of a layer; None where a pass lacks it."""
+        changed = [each[name] for each in self.changed if name in each]
+        if len(changed) != len(self.changed):
+            return None
+        return RowsSeen(self.base[name], changed, self.company[name][axis])
+
+
+class _Pass:
+    """Notes the outputs of one forward pass."""
+
+    def __init__(self, note: Note, output: str | None) -> None:
+        self._note = note
+        self._output = output
+        self.chosen: tuple[str, str] = ("", "")
+        """Key of the model's output, and a line about it."""
+
+    def run(
+        self, model: nn.Module, images: torch.Tensor, *modes: AbstractContextManager[Any]
+    ) -> None:
+        """Run the model once."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            calls = stack.enter_context(LayerCalls(model, self._called))
+            for mode in modes:
+                stack.enter_context(mode)
+            calls.begin()
+            returned = run_forward(model, images)
+            calls.end()
+            self.chosen = choose_output(returned, self._output)
+            output = tensor_at(returned, self.chosen[0])
+            output = output.unsqueeze(1) if output.dim() == 1 else output
+            shape = tuple(output.shape)
+            seen = Seen(OUTPUT, OUTPUT, 0, "other", shape, is_module=False, memory=())
+            with _disable_current_modes():
+                self._note(seen, output)
+
+    def _called(self, call: str, origin: Any, output: Any) -> None:
         is_module = isinstance(origin, nn.Module)
         kind = module_kind(origin) if is_module else function_kind(origin)
         if kind is None:
@@ -67,79 +169,141 @@ class _Trace:
         if kind in ("recurrent", "attention"):
             leaves = leaves[:1]  # what follows are states and weights of the attention
         for path, place, tensor in leaves:
-            axis = self.axes.of(origin, tensor)
             name = call if len(leaves) == 1 else f"{call}{path}"
             memory = (tensor.data_ptr(), tensor._version, tensor.numel(), tensor.dtype)  # noqa: SLF001
             shape = tuple(tensor.shape)
-            self.seen.append(Seen(name, call, place, kind, shape, axis, is_module, memory))
-            self.consumers.watch(tensor, name)
+            seen = Seen(name, call, place, kind, shape, is_module=is_module, memory=memory)
+            with _disable_current_modes():  # what is looked at here, the model does not do
+                self._settle(origin, tensor)
+                self._note(seen, tensor)
+
+    def _settle(self, origin: Any, tensor: torch.Tensor) -> None:
+        """Let a module say where its channels are."""
 
 
-def run_trial(model: nn.Module, images: torch.Tensor) -> Trial:
-    """Run the model once and return what its layers returned, in order of execution."""
-    trace = _Trace()
-    with (
-        torch.no_grad(),
-        LayerCalls(model, trace.note) as calls,
-        trace.axes,
-        trace.consumers,
-    ):
-        calls.begin()
-        returned = run_forward(model, images)
-        calls.end()
-    output = output_matrix(returned, len(images))
-    taken = trace.consumers.taken_by_relu
+class _LabelledPass(_Pass):
+    """Follows the channels too."""
+
+    labels: ChannelLabels
+
+    def _settle(self, origin: Any, tensor: torch.Tensor) -> None:
+        axis = settled_axis(origin) if isinstance(origin, nn.Module) else None
+        if axis is not None:
+            self.labels.anchor(tensor, axis)
+
+
+def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = None) -> Trial:
+    """Run the model on a few distinct images and return what its layers and itself returned.
+
+    Parameters
+    ----------
+    model
+        The model, in evaluation mode.
+    example
+        Input (1, colour, row, column).
+    output
+        Which of several tensors is the model's output; None for the usual.
+
+    Raises
+    ------
+    UserError
+        If the forward pass fails, or the model returns no such tensor.
+    """
+    passes = trial_images(example)
+    sums, consumers = _Sums(), _Consumers()
+    _Pass(sums.note_company, output).run(model, passes[2])
+    seen: dict[str, tuple[Seen, int | None, tuple[int, ...] | None]] = {}
+
+    def note(each: Seen, tensor: torch.Tensor) -> None:
+        image = sums.image_axis(each.name, each.shape)
+        axes = None if image is None else labels.axes(tensor, images=(image,))
+        seen[each.name] = each, image, axes
+        consumers.watch(tensor, each.name)
+        if image is not None:
+            sums.base[each.name] = sums.rows.of(tensor, image)
+
+    base = _LabelledPass(note, output)
+    base.labels = labels = ChannelLabels(passes[0])
+    base.run(model, passes[0], labels, consumers)
+    sums.changed = list(_changed(model, passes, sums))
+    found = {name: _found(sums, *each) for name, each in seen.items() if each[1] is not None}
+    silent = [name for name, each in found.items() if each.fault == UNORDERED]
+    if silent:
+        found |= _livelier(model, passes, {name: seen[name] for name in silent})
+    whole = found.pop(OUTPUT, None) or Found(seen[OUTPUT][0], None, UNORDERED)
+    taken = consumers.taken_by_relu
     rectified = frozenset(name for name, only in taken.items() if only)
-    return Trial(tuple(trace.seen), rectified, output.shape[1])
+    return Trial(tuple(found.values()), rectified, whole, *base.chosen)
 
 
-class ChannelAxes(TorchFunctionMode):
-    """Follows which axis of a tensor holds its channels, through all functions that it passes."""
+def is_random(model: nn.Module, example: torch.Tensor) -> bool:
+    """Tell whether two passes of the same images differ anywhere."""
+    base, _, _ = trial_images(example)
+    sums = RowSums()
+    found: list[dict[str, torch.Tensor]] = []
+    for _ in range(2):
+        rows: dict[str, torch.Tensor] = {}
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._axes: dict[int, int] = {}
-        self._alive: list[torch.Tensor] = []
+        def note(each: Seen, tensor: torch.Tensor, rows: dict[str, torch.Tensor] = rows) -> None:
+            rows[each.name] = sums.of(tensor, 0)
 
-    def of(self, origin: Any, tensor: torch.Tensor) -> int:
-        """Return the axis of a call's output: settled by the module, else followed, else usual."""
-        axis = settled_axis(origin, tensor) if isinstance(origin, nn.Module) else None
-        if axis is None:
-            axis = self._axes.get(id(tensor), first_axis(tensor))
-        self._keep(tensor, axis)
-        return axis
-
-    def _keep(self, tensor: torch.Tensor, axis: int) -> None:
-        self._axes[id(tensor)] = axis
-        self._alive.append(tensor)
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        source = next((each for each in args if id(each) in self._axes), None)
-        if source is not None and isinstance(output, torch.Tensor):
-            axis = _followed(func, args, source, output, self._axes[id(source)])
-            if axis is not None:
-                self._keep(output, axis)
-        return output
+        _Pass(note, None).run(model, base)
+        found.append(rows)
+    first, second = found
+    return first.keys() != second.keys() or any(
+        not torch.equal(first[name], second[name]) for name in first
+    )
 
 
-def _followed(
-    function: Any, args: tuple[Any, ...], source: torch.Tensor, output: torch.Tensor, axis: int
-) -> int | None:
-    """Return where a function leaves the channels of its input; None where that cannot be told."""
-    name = getattr(function, "__name__", "")
-    if name == "permute":
-        order = args[1] if isinstance(args[1], tuple | list) else args[1:]
-        return [int(place) % source.dim() for place in order].index(axis)
-    if name == "transpose":
-        first, second = int(args[1]) % source.dim(), int(args[2]) % source.dim()
-        return {first: second, second: first}.get(axis, axis)
-    size = source.shape[axis]
-    if output.dim() > axis and output.shape[axis] == size:
-        return axis
-    return output.dim() - 1 if output.dim() and output.shape[-1] == size else None
+def _changed(model: nn.Module, passes: Passes, sums: _Sums) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the sums of the passes in which some images are changed."""
+    for images in passes[1]:
+        rows: dict[str, torch.Tensor] = {}
+
+        def note(each: Seen, tensor: torch.Tensor, rows: dict[str, torch.Tensor] = rows) -> None:
+            image = sums.image_axis(each.name, each.shape)
+            if image is not None:
+                rows[each.name] = sums.rows.of(tensor, image)
+
+        _Pass(note, None).run(model, images)
+        yield rows
+
+
+def _found(sums: _Sums, seen: Seen, image: int | None, axes: tuple[int, ...] | None) -> Found:
+    """Return how a tensor is laid out, or why that cannot be told."""
+    rows = None if image is None else sums.seen(seen.name, image)
+    if image is None or rows is None:
+        return Found(seen, None, MIXED)
+    orders = rows.orders()
+    usual = Layout(axes or (), image)
+    if not orders:
+        one = rows.per_image == 1 and axes
+        return Found(seen, usual if one else None, MIXED)
+    if len(orders) > 1:
+        return Found(seen, None, UNORDERED)
+    if axes is None:
+        return Found(seen, None, UNLABELLED)
+    return Found(seen, replace(usual, outer=orders[0].outer, inner=orders[0].inner))
+
+
+def _livelier(
+    model: nn.Module,
+    passes: Passes,
+    silent: Mapping[str, tuple[Seen, int | None, tuple[int, ...] | None]],
+) -> dict[str, Found]:
+    """Look again at layers that answered nothing, with other weights: zeros hide whose rows are whose."""
+    sums = _Sums()
+
+    def note(each: Seen, tensor: torch.Tensor) -> None:
+        image = sums.image_axis(each.name, each.shape)
+        if image is not None:
+            sums.base[each.name] = sums.rows.of(tensor, image)
+
+    with lively_weights(model):
+        _Pass(sums.note_company, None).run(model, passes[2])
+        _Pass(note, None).run(model, passes[0])
+        sums.changed = list(_changed(model, passes, sums))
+    return {name: _found(sums, *each) for name, each in silent.items() if name in sums.base}
 
 
 class _Consumers(TorchDispatchMode):  # type: ignore[no-untyped-call]

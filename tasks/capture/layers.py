@@ -7,7 +7,7 @@ by when they finish, which is the order in which data flows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -16,16 +16,20 @@ import torch
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.layers import Layer
-from activarium.tasks.capture.layer_maps import Tap, as_maps
-from activarium.tasks.capture.layer_trial import run_trial
+from activarium.tasks.capture.image_rows import IMAGES
+from activarium.tasks.capture.layer_maps import Tap
+from activarium.tasks.capture.layer_trial import is_random, run_trial
+from activarium.tasks.capture.model_output import ModelOutput
+from activarium.tasks.capture.tokens import TokenChoice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import nn
 
-    from activarium.schemas.layers import Kind
-    from activarium.tasks.capture.layer_trial import Seen, Trial
+    from activarium.schemas.layers import Kind, Tokens
+    from activarium.tasks.capture.layer_maps import Layout
+    from activarium.tasks.capture.layer_trial import Found, Seen, Trial
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,13 @@ class ModelLayers:
     """The chosen layers of a model in order, and the width of its output."""
 
     taps: tuple[Tap, ...]
-    outputs: int
+    output: ModelOutput
     duplicates: Mapping[str, str]
     """Chosen layers whose output is another's for every image, and which: not recorded twice."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Chosen layers that are not recorded, and why."""
+    mixed: tuple[str, ...] = ()
+    """Recorded layers, and the model's output, that are no functions of the image alone."""
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -43,9 +51,25 @@ class ModelLayers:
         return tuple(tap.layer for tap in self.taps)
 
     @property
+    def notes(self) -> list[str]:
+        """What there is to say about the layers and the output, a line each."""
+        notes = list(self.output.notes)
+        for reason in sorted(set(self.left_out.values())):
+            names = [name for name, why in self.left_out.items() if why == reason]
+            notes.append(f"{_counted(names)} left out: {reason}")
+        if self.mixed:
+            notes.append(f"{_counted(self.mixed)} recorded although not of each image alone")
+        return notes
+
+    @property
     def units(self) -> int:
         """Number of units of all layers."""
         return sum(tap.layer.units for tap in self.taps)
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of the model."""
+        return self.output.units
 
     def offsets(self) -> tuple[int, ...]:
         """Return the first column of each layer."""
@@ -56,24 +80,39 @@ class ModelLayers:
         return tuple(starts)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """A call whose output holds responses of every image."""
+OUTPUT_WORDS = "the model's output"
 
-    seen: Seen
-    image: int
-    """Axis of the images."""
-    maps: tuple[int, ...]
-    """(image, channel, row, column) of the trial."""
+
+def _counted(names: Sequence[str]) -> str:
+    """Return how many layers there are and the first names, as the subject of a sentence."""
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"1 layer ({shown}) is" if len(names) == 1 else f"{len(names)} layers ({shown}) are"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a model is read, beside which layers are chosen."""
+
+    output: str | None = None
+    """Which of several tensors that it returns is its output; None for the usual."""
+    tokens: Tokens = "mean"
+    """Which tokens of a sequence are averaged."""
+    allow_random: bool = False
+    """Record a model although it is no function of each image alone."""
 
 
 def find_layers(
-    model: nn.Module, example: torch.Tensor, *, patterns: Sequence[str], kinds: Sequence[Kind]
+    model: nn.Module,
+    example: torch.Tensor,
+    *,
+    patterns: Sequence[str],
+    kinds: Sequence[Kind],
+    reading: Reading | None = None,
 ) -> ModelLayers:
     """Return the layers that a forward pass of the example calls, as chosen.
 
-    Two passes are made, of two and of three images: what grows with the images holds their
-    responses, anything else does not.
+    A few passes of distinct images are made: what grows with the images holds their responses, and
+    what moves with each image says which rows are its own.
 
     Parameters
     ----------
@@ -85,62 +124,90 @@ def find_layers(
         Globs of layer names; a layer is chosen when any matches.
     kinds
         Kinds of layers.
+    reading
+        What else is chosen.
 
     Raises
     ------
     UserError
-        If the forward pass fails, or a pattern matches no layer.
+        If the forward pass fails, a pattern matches no layer, or the model is no function of the
+        image alone and that is not allowed.
     """
-    first = example[:1]
-    two, three = (run_trial(model, torch.cat([first] * images)) for images in (2, 3))
-    calls = _calls(two, three)
-    chosen = _chosen(calls, patterns, kinds)
-    originals = _originals(chosen)
-    kept = [call for call in chosen if originals[call.seen.name] == call.seen.name]
-    taps = tuple(
-        Tap(
-            layer=Layer(
-                name=call.seen.name,
-                kind=call.seen.kind,
-                depth=depth,
-                units=call.maps[1],
-                height=call.maps[2],
-                width=call.maps[3],
-                activation="relu" if call.seen.name in two.rectified else "",
-            ),
-            call=call.seen.call,
-            leaf=call.seen.leaf,
-            channel=call.seen.channel,
-            image=call.image,
-        )
-        for depth, call in enumerate(kept)
+    reading = reading or Reading()
+    trial = run_trial(model, example[:1], output=reading.output)
+    chosen = _chosen(trial.found, patterns, kinds)
+    mixed = tuple(each.seen.name for each in (*chosen, trial.output) if each.is_mixed)
+    if mixed and not reading.allow_random:
+        raise _mixed(mixed, random=is_random(model, example[:1]))
+    laid_out = [each for each in chosen if each.layout is not None]
+    tokens = TokenChoice(reading.tokens, trial)
+    calls = [_Call(each.seen, tokens.narrowed(each)) for each in laid_out]
+    output = _output(trial, tokens)
+    tokens.check()
+    originals = _originals(calls)
+    kept = [call for call in calls if originals[call.seen.name] == call.seen.name]
+    taps = tuple(_tap(call, depth, trial) for depth, call in enumerate(kept))
+    return ModelLayers(
+        taps,
+        output,
+        {name: of for name, of in originals.items() if name != of},
+        {each.seen.name: each.fault for each in chosen if each.layout is None},
+        tuple(name or OUTPUT_WORDS for name in mixed),
     )
-    duplicates = {name: of for name, of in originals.items() if name != of}
-    return ModelLayers(taps, two.outputs, duplicates)
 
 
-def _calls(two: Trial, three: Trial) -> list[_Call]:
-    """Return the calls whose first or second axis grows with the number of images."""
-    other = {seen.name: seen.shape for seen in three.seen}
-    calls = []
-    for seen in two.seen:
-        image = _image_axis(seen, other.get(seen.name, ()))
-        if image is not None:
-            empty = torch.empty(seen.shape, device="meta")
-            maps = as_maps(empty, 2, channel=seen.channel, image=image)
-            calls.append(_Call(seen, image, tuple(maps.shape)))
-    return calls
+@dataclass(frozen=True)
+class _Call:
+    """A call whose output holds responses of every image."""
+
+    seen: Seen
+    layout: Layout
+
+    @property
+    def maps(self) -> tuple[int, ...]:
+        """(image, channel, row, column) of the trial."""
+        empty = torch.empty(self.seen.shape, device="meta")
+        return tuple(self.layout.maps(empty, IMAGES).shape)
 
 
-def _image_axis(seen: Seen, other: tuple[int, ...]) -> int | None:
-    shape = seen.shape
-    if len(shape) != len(other):
-        return None
-    rest_is_same = shape[1:] == other[1:]
-    if rest_is_same and shape[0] % 2 == 0 and shape[0] * 3 == other[0] * 2:
-        return 0 if shape[0] == 2 or seen.channel != 0 else None
-    time_first = len(shape) == 3 and seen.channel == 2 and (shape[1], other[1]) == (2, 3)
-    return 1 if time_first and shape[0] == other[0] and shape[2] == other[2] else None
+def _tap(call: _Call, depth: int, trial: Trial) -> Tap:
+    _, units, height, width = call.maps
+    layer = Layer(
+        name=call.seen.name,
+        kind=call.seen.kind,
+        depth=depth,
+        units=units,
+        height=height,
+        width=width,
+        activation="relu" if call.seen.name in trial.rectified else "",
+    )
+    return Tap(layer, call.seen.call, call.seen.leaf, call.layout)
+
+
+def _output(trial: Trial, tokens: TokenChoice) -> ModelOutput:
+    found = trial.output
+    if found.layout is None:
+        raise UserError(
+            f"expected the model to return a tensor with one row per image; of its output of shape "
+            f"{found.seen.shape} for {IMAGES} images {found.fault}"
+        )
+    layout = tokens.narrowed(found)
+    notes = (trial.output_note,) if trial.output_note else ()
+    return ModelOutput(trial.output_key, layout, layout.units(found.seen.shape), notes)
+
+
+def _mixed(names: Sequence[str], *, random: bool) -> UserError:
+    first = f"layer {names[0]!r}" if names[0] else "its output"
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    why = (
+        "gives other answers to the same images in every pass, as with dropout that stays on"
+        if random
+        else "gives other answers to an image in other company, as with batch statistics"
+    )
+    return UserError(
+        f"the model is no function of the image alone: it {why} ({first}{more}); put it in "
+        "evaluation mode, or record it all the same with record.allow_random"
+    )
 
 
 def _originals(calls: Sequence[_Call]) -> dict[str, str]:
@@ -163,7 +230,7 @@ def _original(group: Sequence[Seen]) -> Seen:
     return group[0]
 
 
-def _chosen(calls: Sequence[_Call], patterns: Sequence[str], kinds: Sequence[Kind]) -> list[_Call]:
+def _chosen(calls: Sequence[Found], patterns: Sequence[str], kinds: Sequence[Kind]) -> list[Found]:
     """Return the calls that any pattern matches; each pattern has to match one at least."""
     wanted = [call for call in calls if call.seen.kind in kinds]
     for pattern in patterns or ("",):
@@ -175,7 +242,7 @@ def _chosen(calls: Sequence[_Call], patterns: Sequence[str], kinds: Sequence[Kin
     return [call for call in wanted if any(fnmatchcase(call.seen.name, each) for each in patterns)]
 
 
-def _names_near(calls: Sequence[_Call], pattern: str) -> str:
+def _names_near(calls: Sequence[Found], pattern: str) -> str:
     """Say which names are close to the pattern, else the first ones, each with its kind."""
     kinds = {call.seen.name: call.seen.kind for call in calls}
     near = get_close_matches(pattern, kinds)

@@ -48,6 +48,19 @@ def is_leaf(module: nn.Module) -> bool:
     )
 
 
+def settled_axis(module: nn.Module) -> int | None:
+    """Return the axis of the channels that the module's class settles; None where it does not.
+
+    A class that computes its output in a way of its own settles nothing.
+    """
+    for axis, classes in _SETTLED.items():
+        for each in classes:
+            if isinstance(module, each) and type(module).forward is each.forward:
+                return axis
+    quantised = type(module).__module__.startswith("torch.ao.nn")
+    return -1 if quantised and type(module).__name__ == "Linear" else None
+
+
 def module_kind(module: nn.Module) -> Kind | None:
     """Return what kind of layer a module is; None where it is none, as a reshape."""
     for kind, classes in _MODULE_KINDS.items():
@@ -64,6 +77,12 @@ def module_kind(module: nn.Module) -> Kind | None:
         return "block"
     return "container" if next(module.children(), None) is not None else "other"
 
+
+_SETTLED: dict[int, tuple[type[nn.Module], ...]] = {
+    1: (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
+    -1: (nn.Linear, nn.Bilinear, nn.RNN, nn.LSTM, nn.GRU, nn.MultiheadAttention),
+}
+"""Classes of torch that say themselves where their channels are."""
 
 _MODULE_KINDS: dict[Kind, tuple[type[nn.Module], ...]] = {
     "conv": (nn.modules.conv._ConvNd,),  # noqa: SLF001 - the base of all convolutions

@@ -59,7 +59,7 @@ class TracedCapture(Capture):
     ) -> None:
         super().__init__(wanted, density)
         self.engine = "compiled" if compiled else "traced"
-        tapped = tap_graph(model, wanted.reducers(density))
+        tapped = tap_graph(model, wanted.reducers(density), wanted.layers.output)
         self.folded = () if unfolded is None else fold(model, tapped, unfolded=unfolded)
         if not compiled and _is_on_cpu(model):
             _use_kernels(model, tapped, wanted.precision)

@@ -254,6 +254,8 @@ def load_checkpoint(
         weights_sha256=weights_sha256(loaded.model),
         definition=definition,
         notes=loaded.notes,
+        output=config.output,
+        tokens=config.tokens,
         series=checkpoint.series,
         step=checkpoint.step,
     )

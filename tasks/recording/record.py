@@ -13,7 +13,7 @@ import torch
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import RecordingReceipt, ShardReceipt
-from activarium.tasks.capture.layers import find_layers
+from activarium.tasks.capture.layers import Reading, find_layers
 from activarium.tasks.images.conversions import describe_conversions
 from activarium.tasks.images.preprocessing import read_images
 from activarium.tasks.progress import silent
@@ -137,6 +137,7 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
             notices += _changes(atlas, plan, test_set)
             choice = begin(place, plan, subject, config=config, threads=threads)
             notices += [f"layers are captured by {choice.reason}", *identity.notes]
+            notices += plan.model_layers.notes
             share.began(plan.name)
         plan, begun = read_begun(place, plan)
         if not was_begun and config.batch_size == "auto":
@@ -162,6 +163,7 @@ def _plan(
         subject.first_inputs(1),
         patterns=config.layers,
         kinds=config.chosen_kinds,
+        reading=Reading(identity.output, identity.tokens, allow_random=config.allow_random),
     )
     plan = plan_recording(
         layers,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.schemas.config import RecordConfig
-    from activarium.schemas.layers import Layer
+    from activarium.schemas.layers import Layer, Tokens
     from activarium.tasks.capture.layers import ModelLayers
     from activarium.tasks.images.preprocessing import Preprocessing
     from activarium.tasks.images.test_sets import TestSet
@@ -43,6 +43,10 @@ class ModelIdentity:
     """Checksum of what else decides the output: options, code, an exported program."""
     notes: tuple[str, ...] = ()
     """What there is to say about the model, a line each."""
+    output: str | None = None
+    """Which of several tensors that the model returns is its output."""
+    tokens: Tokens = "mean"
+    """What is averaged of a sequence of tokens."""
     series: str | None = None
     """The series of checkpoints that it belongs to."""
     step: int | None = None
@@ -138,6 +142,7 @@ def plan_recording(
         "thumbnail": list(layout.thumbnail),
         "density": config.density,
         "precision": config.precision,
+        **_reading(model_layers, identity),
     }
     digest = fingerprint(depends_on)
     parts = (*identity.name_parts, test_set.name, test_set.split)
@@ -152,11 +157,25 @@ def plan_recording(
         "model_notes": list(identity.notes),
         **{key: depends_on[key] for key in _NOTED},
         "duplicate_of": dict(model_layers.duplicates),
+        "left_out": dict(model_layers.left_out),
+        "random": list(model_layers.mixed),
+        "output": model_layers.output.key,
+        "tokens": identity.tokens,
         "shard_images": layout.shard_images,
         "versions": versions(LIBRARIES),
     }
     name = slug("-".join([slug(part) for part in parts] + [digest[:12]]))
     return RecordPlan(name, digest, layout, model_layers, pooled, attributes)
+
+
+def _reading(model_layers: ModelLayers, identity: ModelIdentity) -> dict[str, object]:
+    """Return what of the way in which the model is read is not the usual."""
+    chosen = {
+        "output": identity.output,
+        "tokens": None if identity.tokens == "mean" else identity.tokens,
+        "random": sorted(model_layers.mixed),
+    }
+    return {name: value for name, value in chosen.items() if value}
 
 
 _NOTED = (

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.layers import KINDS
-from activarium.tasks.capture.forward import output_matrix
+from activarium.tasks.capture.layer_maps import Layout
 from activarium.tasks.capture.layers import find_layers
 from activarium.tasks.models.architectures import resnet18
 
@@ -115,7 +115,7 @@ def test_find_layers__no_pattern_at_all_is_refused():
 
 
 def test_find_layers__failing_forward_says_what_the_model_got():
-    with pytest.raises(UserError, match=r"shape \(2, 1, 8, 8\).*preprocessing.size"):
+    with pytest.raises(UserError, match=r"shape \(3, 1, 8, 8\).*preprocessing.size"):
         find_layers(Reused().eval(), torch.zeros(1, 1, 8, 8), **ALL)
 
 
@@ -219,14 +219,8 @@ class TimeFirst(nn.Module):
 def test_find_layers__sequences_may_put_time_first():
     kinds = ["recurrent"]
     found = find_layers(TimeFirst().eval(), torch.zeros(1, 3, 8, 8), patterns=["*"], kinds=kinds)
-    assert [(tap.layer.units, tap.layer.height, tap.image) for tap in found.taps] == [(5, 2, 1)]
-
-
-def test_output_matrix__maps_are_averaged_and_dicts_opened():
-    maps = torch.arange(24.0).reshape(2, 3, 2, 2)
-    assert torch.equal(output_matrix({"out": maps}, 2), maps.mean((2, 3)))
-    with pytest.raises(UserError, match="2 rows"):
-        output_matrix(torch.zeros(3, 4), 2)
+    assert [(tap.layer.units, tap.layer.height) for tap in found.taps] == [(5, 2)]
+    assert found.taps[0].layout == Layout((2,), 1)
 
 
 def test_find_layers__what_is_done_with_the_output_is_no_layer():

@@ -14,6 +14,7 @@ from activarium.schemas.layers import Layer
 from activarium.schemas.layout import SHARD_BYTES
 from activarium.tasks.capture.layer_maps import Tap
 from activarium.tasks.capture.layers import ModelLayers
+from activarium.tasks.capture.model_output import ModelOutput
 from activarium.tasks.images.preprocessing import Preprocessing
 from activarium.tasks.images.test_sets import TestSet
 from activarium.tasks.recording.record_plan import (
@@ -32,8 +33,8 @@ LAYERS = (STEM, BLOCK, DEEP, POOL, OUTPUT)
 
 
 def model_of(layers, outputs):
-    taps = tuple(Tap(layer, layer.name, leaf=0, channel=1, image=0) for layer in layers)
-    return ModelLayers(taps, outputs, {})
+    taps = tuple(Tap(layer, layer.name, leaf=0) for layer in layers)
+    return ModelLayers(taps, ModelOutput(units=outputs), {})
 
 
 MODEL = model_of(LAYERS, 3)

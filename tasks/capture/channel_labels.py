@@ -1,0 +1,133 @@
+"""Which axes of a tensor hold channels, followed from operation to operation by labels.
+
+Beside every tensor goes one of the same shape that says which channel each value belongs to. What
+makes channels (a convolution, a product with a matrix of weights) writes new labels; what moves
+values moves their labels; what works value by value, or averages values of one channel, keeps them.
+So no axis is guessed from its size, and a permutation is followed under any name that it is
+called by, because all of them are a few operations of aten underneath.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from activarium.tasks.capture.label_rules import BLANKS, rule_of
+from activarium.tasks.capture.labels import UNKNOWN, anchored, compact, varies
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from activarium.tasks.capture.label_rules import Labels
+
+
+class ChannelLabels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows the channels of all tensors of one forward pass, from its input on."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._labels = WeakTensorKeyDictionary()
+        self._labels[images] = (anchored(images.shape, 1, images.device),)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        inputs = [each for each in pytree.tree_leaves((args, kwargs)) if _is_tensor(each)]
+        if any(each in self._labels for each in inputs) or _is_blank(func, output):
+            self._keep(output, self._followed(func, args, kwargs or {}, output))
+        return output
+
+    def _followed(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        rule = rule_of(func)
+        try:
+            return None if rule is None else rule(func, args, kwargs, output, self._of)
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            return None  # labels that are lost are told of; the forward pass goes on
+
+    def _of(self, tensor: Any) -> Labels | None:
+        """Return a tensor's labels; None where it does not follow from the images."""
+        if not _is_tensor(tensor) or tensor not in self._labels:
+            return None
+        found: Labels = self._labels[tensor]
+        return found
+
+    def _keep(self, output: Any, found: Any) -> None:
+        """Keep the labels of an output, or of each where there are several; none where they are lost."""
+        if isinstance(output, torch.Tensor):
+            self._labels[output] = found if isinstance(found, tuple) else ()
+        elif isinstance(output, tuple | list):
+            each_found = found if isinstance(found, list) else [None] * len(output)
+            for each, labels in zip(output, each_found, strict=False):
+                self._keep(each, labels)
+
+    def anchor(self, tensor: torch.Tensor, axis: int) -> None:
+        """Say where the channels of a tensor are, because the module that made it settles it."""
+        self._labels[tensor] = (
+            anchored(tensor.shape, axis, tensor.device),
+            *(self._of(tensor) or ()),
+        )
+
+    def axes(self, tensor: torch.Tensor, *, images: Collection[int]) -> tuple[int, ...] | None:
+        """Return the axes that hold the channels; None where they cannot be told.
+
+        Parameters
+        ----------
+        tensor
+            What a call returned.
+        images
+            Axes that hold the images: a label may follow from the image too.
+        """
+        for labels in self._of(tensor) or ():
+            axes = varying_axes(labels, images)
+            if axes:
+                return axes
+        others = [axis for axis, size in enumerate(tensor.shape) if axis not in images and size > 1]
+        if len(others) == 1 and tensor.dim() == 2:
+            return (others[0],)
+        if not others:  # one value per image, of one channel
+            rest = [axis for axis in range(tensor.dim()) if axis not in images]
+            return tuple(rest[:1]) or None
+        return self._single(tensor, images)
+
+    def _single(self, tensor: torch.Tensor, images: Collection[int]) -> tuple[int, ...] | None:
+        """Return an axis of size one where all values are of one channel: which one is all the same."""
+        is_one = any(int(labels.max()) == 0 for labels in self._of(tensor) or ())
+        ones = [a for a, size in enumerate(tensor.shape) if size == 1 and a not in images]
+        return (ones[0],) if is_one and ones else None
+
+
+def varying_axes(labels: torch.Tensor, images: Collection[int]) -> tuple[int, ...] | None:
+    """Return the axes along which labels differ, beside those of images; None where mixed.
+
+    Several axes hold the channels together, as heads and features do, only where each combination
+    is another channel.
+    """
+    labels = compact(labels)
+    axes = [axis for axis in range(labels.dim()) if axis not in images and varies(labels, axis)]
+    if len(axes) > 1:
+        for axis in sorted({*range(labels.dim())}.difference(axes), reverse=True):
+            labels = labels.amax(axis)
+        if len(torch.unique(labels)) != labels.numel() or bool((labels == UNKNOWN).any()):
+            return None
+    return tuple(axes) or None
+
+
+def _is_blank(func: Any, output: Any) -> bool:
+    """Tell whether an operation made a tensor that may be filled with values of the images."""
+    return (
+        func.overloadpacket.__name__ in BLANKS
+        and isinstance(output, torch.Tensor)
+        and output.is_floating_point()
+        and output.dim() > 1
+    )
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)

@@ -1,0 +1,52 @@
+"""Labels: a tensor of the shape of another that says which channel each of its values is of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+UNKNOWN = -1.0
+"""Label of a value that belongs to no one channel."""
+
+
+def anchored(shape: Sequence[int], axis: int, device: torch.device) -> torch.Tensor:
+    """Return labels that count along one axis, without memory for the others."""
+    axis %= len(shape)
+    sizes = [1] * len(shape)
+    sizes[axis] = shape[axis]
+    counted = torch.arange(shape[axis], dtype=torch.float32, device=device)
+    return counted.view(sizes).expand(tuple(shape))
+
+
+def compact(labels: torch.Tensor) -> torch.Tensor:
+    """Return labels with one position along each axis along which they are stored once."""
+    for axis, stride in enumerate(labels.stride()):
+        if stride == 0 and labels.shape[axis] > 1:
+            labels = labels.narrow(axis, 0, 1)
+    return labels
+
+
+def count(labels: torch.Tensor) -> int:
+    """Return the number of channels."""
+    return int(compact(labels).max()) + 1
+
+
+def varies(labels: torch.Tensor, dim: int) -> bool:
+    """Tell whether known labels differ along an axis."""
+    labels = compact(labels)
+    size = labels.shape[dim]
+    if size < 2:
+        return False
+    return not agree(labels.narrow(dim, 0, size - 1), labels.narrow(dim, 1, size - 1))
+
+
+def agree(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tell whether two labels are the same, wherever both are known."""
+    if one is other:
+        return True
+    one, other = compact(one), compact(other)
+    return bool(((one == other) | (one == UNKNOWN) | (other == UNKNOWN)).all())
