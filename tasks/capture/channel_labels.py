@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from activarium.tasks.capture.label_rules import BLANKS, rule_of
-from activarium.tasks.capture.labels import UNKNOWN, anchored, compact, varies
+from activarium.tasks.capture.labels import UNKNOWN, anchored, compact, count, varies
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -98,7 +98,7 @@ class ChannelLabels(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _single(self, tensor: torch.Tensor, images: Collection[int]) -> tuple[int, ...] | None:
         """Return an axis of size one where all values are of one channel: which one is all the same."""
-        is_one = any(int(labels.max()) == 0 for labels in self._of(tensor) or ())
+        is_one = any(count(labels) == 1 for labels in self._of(tensor) or ())
         ones = [a for a, size in enumerate(tensor.shape) if size == 1 and a not in images]
         return (ones[0],) if is_one and ones else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -156,13 +155,12 @@ def _counted(
     parts: Sequence[torch.Tensor], of: Lookup, dim: int, shape: Sequence[int]
 ) -> torch.Tensor:
     """Number the channels of all parts one after the other."""
-    starts = accumulate((part.shape[dim] for part in parts), initial=0)
-    numbered = []
-    for part, start in zip(parts, starts, strict=False):
-        labels = of(part)
-        own = labels[0] if labels and count(labels[0]) == part.shape[dim] else None
+    numbered, start = [], 0
+    for part in parts:
+        own = next((labels for labels in of(part) or () if varies(labels, dim)), None)
         base = anchored(part.shape, dim, part.device) if own is None else own
         numbered.append((compact(base) + start).expand(base.shape))
+        start += int(compact(base).max()) + 1
     return _side_by_side(numbered, dim, shape)
 
 

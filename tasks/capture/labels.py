@@ -32,7 +32,8 @@ def compact(labels: torch.Tensor) -> torch.Tensor:
 
 def count(labels: torch.Tensor) -> int:
     """Return the number of channels."""
-    return int(compact(labels).max()) + 1
+    known = compact(labels)
+    return len(torch.unique(known[known != UNKNOWN]))
 
 
 def varies(labels: torch.Tensor, dim: int) -> bool:
@@ -41,12 +42,23 @@ def varies(labels: torch.Tensor, dim: int) -> bool:
     size = labels.shape[dim]
     if size < 2:
         return False
-    return not agree(labels.narrow(dim, 0, size - 1), labels.narrow(dim, 1, size - 1))
+    return not _are_equal(labels.narrow(dim, 0, size - 1), labels.narrow(dim, 1, size - 1))
 
 
 def agree(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Tell whether two labels are the same, wherever both are known."""
-    if one is other:
+    """Tell whether two labels say the same of what belongs together, wherever both are known.
+
+    The channels of one may be numbered otherwise, as queries, keys and values of one product are.
+    """
+    if one is other or _are_equal(one, other):
         return True
+    one, other = compact(one), compact(other)
+    known = (one != UNKNOWN) & (other != UNKNOWN)
+    pairs = torch.stack([each.expand(known.shape)[known] for each in (one, other)])
+    kinds = [len(torch.unique(each)) for each in pairs]
+    return bool(torch.unique(pairs, dim=1).shape[1] == kinds[0] == kinds[1] > 1)
+
+
+def _are_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     one, other = compact(one), compact(other)
     return bool(((one == other) | (one == UNKNOWN) | (other == UNKNOWN)).all())
