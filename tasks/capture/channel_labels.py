@@ -22,7 +22,7 @@ from activarium.tasks.capture.labels import UNKNOWN, anchored, compact, count, v
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from activarium.tasks.capture.label_rules import Labels
+    from activarium.tasks.capture.labels import Labels
 
 
 class ChannelLabels(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree as pytree
 
-from activarium.tasks.capture.labels import UNKNOWN, agree, anchored, compact, count, varies
+from activarium.tasks.capture.label_products import PRODUCTS, attended, convolved, multiplied
+from activarium.tasks.capture.labels import (
+    MOST,
+    UNKNOWN,
+    agree,
+    anchored,
+    compact,
+    count,
+    varies,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    Labels = tuple[torch.Tensor, ...]
-    """Labels of one tensor, each of its shape in float32: of the channels that were made last first,
-    then of those before them that were not mixed."""
-    Lookup = Callable[[Any], Labels | None]
-    """Returns a tensor's labels: none where they are lost, None where it is not of the images."""
-    Rule = Callable[[Any, tuple[Any, ...], dict[str, Any], Any, Lookup], Any]
+    from activarium.tasks.capture.labels import Lookup
 
-MOST = 3
-"""Labels of one tensor at most."""
+    Rule = Callable[[Any, tuple[Any, ...], dict[str, Any], Any, Lookup], Any]
 
 
 def _named(names: str) -> frozenset[str]:
@@ -42,9 +45,14 @@ MOVES = _named(
 SAME_SHAPE = _named(
     "_softmax _log_softmax _safe_softmax native_layer_norm native_group_norm native_dropout "
     "_fused_rms_norm cumsum cumprod logcumsumexp _to_copy clone alias detach contiguous "
-    "lift_fresh as_strided"
+    "lift_fresh as_strided hardswish rrelu_with_noise log_sigmoid_forward bernoulli tril triu "
+    "index_put masked_scatter scatter scatter_add select_scatter slice_scatter fill zero "
+    "fake_quantize_per_tensor_affine"
 )
 """Operations whose output keeps its input's shape, each value in its place."""
+
+UNTAGGED = _named("prelu _prelu_kernel rsub floor_divide")
+"""Operations value by value that torch does not mark as such."""
 
 BATCH_NORMS = _named(
     "native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_norm_legit "
@@ -65,9 +73,6 @@ REDUCTIONS = _named(
 SPATIAL = re.compile(r"(max|avg)_pool([123])d|upsample_\w*?([123])d|grid_sampler_([23])d")
 """Operations on the last one to three axes, which leave those before them."""
 
-PRODUCTS = {"mm": 0, "addmm": 1, "bmm": 0, "baddbmm": 1, "_addmm_activation": 1}
-"""Products of matrices, and which argument is the left one."""
-
 
 def rule_of(function: Any) -> Rule | None:
     """Return what an operation does to labels; None where it loses them."""
@@ -77,10 +82,11 @@ def rule_of(function: Any) -> Rule | None:
         if plain in names:
             return rule
     if name.startswith("_scaled_dot_product"):
-        return _attended
+        return attended
     if SPATIAL.search(name):
         return _pooled
-    return _by_value if torch.Tag.pointwise in function.tags else None
+    is_pointwise = torch.Tag.pointwise in function.tags or plain in UNTAGGED
+    return _by_value if is_pointwise else None
 
 
 def _moved(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
@@ -215,18 +221,12 @@ def _normalised(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) 
 
 
 def _reduced(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
-    """Keep a label where all values that become one have it."""
+    """Keep what labels still tell; values of several channels become one channel."""
     first = output if isinstance(output, torch.Tensor) else output[0]
-    source = args[0]
-    dims, keeps = _reduced_axes(function, args, kwargs, source)
+    dims, keeps = _reduced_axes(function, args, kwargs, args[0])
     if dims is None or not first.dim():
         return None
-    results = []
-    for labels in of(source) or ():
-        if not any(varies(labels, dim) for dim in dims):
-            same = labels.amax(dims, keepdim=keeps)
-            results.append(same)
-    kept = tuple(results)
+    kept = tuple(labels.amax(dims, keepdim=keeps) for labels in of(args[0]) or ())
     return kept if isinstance(output, torch.Tensor) else [kept] * len(output)
 
 
@@ -264,54 +264,11 @@ def _first_of(labels: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
     return labels
 
 
-def _convolved(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
-    """Make new labels; older ones stay where a kernel of one position does not reach along them."""
-    del function, kwargs
-    made = anchored(output.shape, 1, output.device)
-    is_pointwise = all(size == 1 for size in args[1].shape[2:]) and (
-        args[0].shape[2:] == output.shape[2:]
-    )
-    kept = [
-        labels.narrow(1, 0, 1).expand(output.shape)
-        for labels in of(args[0]) or ()
-        if is_pointwise and not varies(labels, 1)
-    ]
-    return (made, *kept)[:MOST]
-
-
-def _multiplied(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
-    """Follow a product of matrices: labels stay where they are the same for all that is summed."""
-    del kwargs
-    place = PRODUCTS[function.overloadpacket.__name__]
-    left, right = args[place], args[place + 1]
-    # What is summed is mostly the right side's, weighted by the left's, as in attention.
-    kept = [
-        labels.narrow(-2, 0, 1).expand(output.shape)
-        for labels in of(right) or ()
-        if not varies(labels, labels.dim() - 2)
-    ]
-    kept += [
-        labels.narrow(-1, 0, 1).expand(output.shape)
-        for labels in of(left) or ()
-        if not varies(labels, labels.dim() - 1)
-    ]
-    if of(left) is not None and of(right) is not None:
-        return tuple(kept[:MOST])
-    # One side is weights: its own axis of the output counts the channels that they make.
-    axis = -2 if of(left) is None else -1
-    return (anchored(output.shape, axis, output.device), *kept)[:MOST]
-
-
-def _attended(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
-    """Follow attention: each position gets a mixture of the values, whose channels stay apart."""
-    del function, kwargs
-    first = output if isinstance(output, torch.Tensor) else output[0]
-    kept = tuple(
-        labels.narrow(-2, 0, 1).expand(first.shape)
-        for labels in of(args[2]) or ()
-        if not varies(labels, labels.dim() - 2) and labels.shape[-1] == first.shape[-1]
-    )
-    return kept if isinstance(output, torch.Tensor) else [kept, *[None] * (len(output) - 1)]
+def _halved(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
+    """Follow `glu`, which multiplies one half of an axis by gates made of the other."""
+    del function
+    dim = args[1] if len(args) > 1 else kwargs.get("dim", -1)
+    return tuple(labels.narrow(dim, 0, output.shape[dim]) for labels in of(args[0]) or ())
 
 
 _RULES: tuple[tuple[frozenset[str], Rule], ...] = (
@@ -320,9 +277,10 @@ _RULES: tuple[tuple[frozenset[str], Rule], ...] = (
     (frozenset({"cat", "stack"}), _joined),
     (SAME_SHAPE, _in_place_of),
     (BLANKS, _blank),
+    (frozenset({"glu"}), _halved),
     (frozenset({"copy"}), _copied),
     (BATCH_NORMS, _normalised),
     (REDUCTIONS, _reduced),
-    (frozenset({"convolution", "_convolution", "convolution_overrideable"}), _convolved),
-    (frozenset(PRODUCTS), _multiplied),
+    (frozenset({"convolution", "_convolution", "convolution_overrideable"}), convolved),
+    (frozenset(PRODUCTS), multiplied),
 )

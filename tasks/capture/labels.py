@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    Labels = tuple[torch.Tensor, ...]
+    """Labels of one tensor, each of its shape in float32: of the channels that were made last first,
+    then of those before them that were not mixed."""
+    Lookup = Callable[[Any], Labels | None]
+    """Returns a tensor's labels: none where they are lost, None where it is not of the images."""
+
+MOST = 3
+"""Labels of one tensor at most."""
 
 UNKNOWN = -1.0
 """Label of a value that belongs to no one channel."""
