@@ -95,6 +95,8 @@ class Trial:
 class _Sums:
     """Sums of the rows of each layer, pass by pass."""
 
+    output: str | None
+    """Which of several tensors is the model's output."""
     company: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict)
     """By name and axis."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -210,7 +212,7 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
         If the forward pass fails, or the model returns no such tensor.
     """
     passes = trial_images(example)
-    sums, consumers = _Sums(), _Consumers()
+    sums, consumers = _Sums(output), _Consumers()
     _Pass(sums.note_company, output).run(model, passes[2])
     seen: dict[str, tuple[Seen, int | None, tuple[int, ...] | None]] = {}
 
@@ -229,7 +231,7 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
     found = {name: _found(sums, *each) for name, each in seen.items() if each[1] is not None}
     silent = [name for name, each in found.items() if each.fault == UNORDERED]
     if silent:
-        found |= _livelier(model, passes, {name: seen[name] for name in silent})
+        found |= _livelier(model, passes, {name: seen[name] for name in silent}, output)
     whole = found.pop(OUTPUT, None) or Found(seen[OUTPUT][0], None, UNORDERED)
     taken = consumers.taken_by_relu
     rectified = frozenset(name for name, only in taken.items() if only)
@@ -265,7 +267,7 @@ def _changed(model: nn.Module, passes: Passes, sums: _Sums) -> Iterator[dict[str
             if image is not None:
                 rows[each.name] = sums.rows.of(tensor, image)
 
-        _Pass(note, None).run(model, images)
+        _Pass(note, sums.output).run(model, images)
         yield rows
 
 
@@ -290,9 +292,10 @@ def _livelier(
     model: nn.Module,
     passes: Passes,
     silent: Mapping[str, tuple[Seen, int | None, tuple[int, ...] | None]],
+    output: str | None,
 ) -> dict[str, Found]:
     """Look again at layers that answered nothing, with other weights: zeros hide whose rows are whose."""
-    sums = _Sums()
+    sums = _Sums(output)
 
     def note(each: Seen, tensor: torch.Tensor) -> None:
         image = sums.image_axis(each.name, each.shape)
@@ -300,8 +303,8 @@ def _livelier(
             sums.base[each.name] = sums.rows.of(tensor, image)
 
     with lively_weights(model):
-        _Pass(sums.note_company, None).run(model, passes[2])
-        _Pass(note, None).run(model, passes[0])
+        _Pass(sums.note_company, output).run(model, passes[2])
+        _Pass(note, output).run(model, passes[0])
         sums.changed = list(_changed(model, passes, sums))
     return {name: _found(sums, *each) for name, each in silent.items() if name in sums.base}
 

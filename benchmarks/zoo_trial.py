@@ -1,0 +1,204 @@
+"""One architecture: its layers by both engines, in batches and alone, and by hooks of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from activarium.schemas.config import ModelConfig
+from activarium.schemas.errors import UserError
+from activarium.schemas.layers import KINDS
+from activarium.schemas.record_config import RecordConfig
+from activarium.tasks.capture.capture import HookCapture, Wanted
+from activarium.tasks.capture.engines import choose_engine, open_capture
+from activarium.tasks.capture.layers import ModelLayers, find_layers
+from activarium.tasks.models.models import build_model, model_source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+IMAGES = 4
+CLASSES = 10
+TOLERANCE = 2e-5
+"""Difference of a layer's largest value, between engines and batch sizes, that last bits explain."""
+
+USUAL = frozenset(RecordConfig().chosen_kinds)
+CHANNELS_FIRST = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose2d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.GroupNorm,
+)
+"""Modules of which torch's documentation says where the channels are."""
+
+
+@dataclass
+class Outcome:
+    """What came of one architecture."""
+
+    name: str
+    result: str = "right"
+    """right, refused (one line) or wrong."""
+    reason: str = ""
+    size: int = 0
+    millions: float = 0.0
+    """Parameters."""
+    engine: str = ""
+    layers: int = 0
+    units: int = 0
+    checked: int = 0
+    """Layers that hooks of their own were compared with."""
+    left_out: int = 0
+    left_out_usual: list[str] = field(default_factory=list)
+    """Of the kinds that are recorded by default."""
+    worst: float = 0.0
+    """Largest difference of any comparison, of the layer's largest value."""
+    seconds: float = 0.0
+
+
+def main() -> None:
+    """Try the architectures that are named on standard input, a line of JSON for each."""
+    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    for line in sys.stdin:
+        name = line.strip()
+        began = time.perf_counter()
+        outcome = Outcome(name)
+        try:
+            _try(outcome)
+        except UserError as error:
+            outcome.result, outcome.reason = "refused", str(error)
+        except Exception as error:  # noqa: BLE001 - whatever is raised is what is looked for
+            text = str(error).strip().partition("\n")[0]
+            outcome.result, outcome.reason = "wrong", f"{type(error).__name__}: {text}"
+        outcome.seconds = round(time.perf_counter() - began, 1)
+        print(json.dumps(asdict(outcome)), flush=True)
+
+
+def _try(outcome: Outcome) -> None:
+    config = ModelConfig(architecture=outcome.name, weights="untrained")
+    source = model_source(config)
+    preprocessing = source.preprocessing
+    outcome.size = size = (preprocessing.size if preprocessing else None) or 224
+    model = build_model(config, classes=CLASSES, colours=3, size=(size, size))
+    outcome.millions = round(sum(each.numel() for each in model.parameters()) / 1e6, 1)
+    images = _images(size)
+    found = find_layers(model, images[:1], patterns=["*"], kinds=KINDS)
+    outcome.layers, outcome.units = len(found.layers), found.units
+    outcome.left_out = len(found.left_out)
+    usual = find_usual(found, model)
+    outcome.left_out_usual = usual
+    wanted = Wanted(found, ("mean",), ())
+    choice = choose_engine(model, wanted, images, engine="auto", images=1000)
+    outcome.engine = choice.engine
+    with HookCapture(model, wanted) as hooks:
+        whole = hooks.run(images)
+    with HookCapture(model, wanted) as hooks:
+        alone = torch.cat([hooks.run(image[None]) for image in images])
+    with open_capture(model, wanted, choice, batch_size=IMAGES) as capture:
+        chosen = capture.run(images)
+    own = _own_means(model, images)
+    _compare(outcome, found, {"alone": alone, choice.engine: chosen}, whole)
+    _compare_own(outcome, found, own, whole)
+
+
+def find_usual(found: ModelLayers, model: nn.Module) -> list[str]:
+    """Return the layers of usual kinds that are left out, by their modules."""
+    modules = dict(model.named_modules())
+    usual = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+    return [
+        name for name in found.left_out if isinstance(modules.get(name.partition(":")[0]), usual)
+    ]
+
+
+def _images(size: int) -> torch.Tensor:
+    """Return smooth distinct images, normalised as most weights expect."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.randn(IMAGES, 3, 7, 7, generator=generator)
+    smooth = nn.functional.interpolate(coarse, (size, size), mode="bilinear")
+    images = smooth + 0.3 * torch.randn(IMAGES, 3, size, size, generator=generator)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _own_means(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return channel means (image, channel) of modules whose channels torch's documentation settles.
+
+    Each image runs alone, so that whose rows are whose is no question.
+    """
+    means: dict[str, list[torch.Tensor]] = {}
+    calls: Counter[str] = Counter()
+
+    def watch(name: str, axis: int) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            del module, inputs
+            calls[name] += 1
+            call = name if calls[name] == 1 else f"{name}:{calls[name]}"
+            if isinstance(output, torch.Tensor) and output.dim() > 1:
+                rows = output.detach().double().movedim(axis, -1).flatten(0, -2)
+                means.setdefault(call, []).append(rows.mean(0))
+
+        return hook
+
+    handles = []
+    for name, module in model.named_modules():
+        if type(module) is nn.Linear:
+            handles.append(module.register_forward_hook(watch(name, -1)))
+        elif type(module) in CHANNELS_FIRST:
+            handles.append(module.register_forward_hook(watch(name, 1)))
+    with torch.no_grad():
+        for image in images:
+            calls.clear()
+            model(image[None])
+    for handle in handles:
+        handle.remove()
+    return {name: torch.stack(rows) for name, rows in means.items() if len(rows) == IMAGES}
+
+
+def _compare(
+    outcome: Outcome,
+    found: ModelLayers,
+    others: Mapping[str, torch.Tensor],
+    whole: torch.Tensor,
+) -> None:
+    for layer, start in zip(found.layers, found.offsets(), strict=True):
+        columns = slice(start, start + layer.units)
+        for kind, values in others.items():
+            _note(outcome, layer.name, kind, values[:, columns], whole[:, columns])
+
+
+def _compare_own(
+    outcome: Outcome, found: ModelLayers, own: Mapping[str, torch.Tensor], whole: torch.Tensor
+) -> None:
+    for layer, start in zip(found.layers, found.offsets(), strict=True):
+        expected = own.get(layer.name)
+        if expected is None:
+            continue
+        outcome.checked += 1
+        if expected.shape[1] != layer.units:
+            outcome.result = "wrong"
+            outcome.reason = f"{layer.name}: {layer.units} units, {expected.shape[1]} channels"
+            return
+        _note(outcome, layer.name, "own hooks", whole[:, start : start + layer.units], expected)
+
+
+def _note(
+    outcome: Outcome, layer: str, kind: str, values: torch.Tensor, expected: torch.Tensor
+) -> None:
+    scale = float(expected.abs().max()) or 1.0
+    worst = float((values.double() - expected.double()).abs().max()) / scale
+    outcome.worst = max(outcome.worst, worst)
+    if not worst <= TOLERANCE and outcome.result == "right":
+        outcome.result, outcome.reason = "wrong", f"{layer}: {kind} differs by {worst:.1e}"
+
+
+if __name__ == "__main__":
+    main()
