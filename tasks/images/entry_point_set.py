@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 HASHED_AT_MOST = 50_000
 """Images at most that are read at the start to hash them; larger sets need a version."""
 
+READ_TWICE = 16
+"""Images that are compared with themselves where none are hashed."""
+
 UNDECODABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError)
 """What a dataset raises for an image that cannot be decoded; anything else ends the run."""
 
@@ -42,6 +45,8 @@ class EntryPointReader:
     reference: str
     folder: Path
     arguments: dict[str, Any]
+    digests: tuple[bytes, ...] = ()
+    """Of each image as the fingerprint has it; none where images were not hashed."""
     _dataset: Any = None
     _lock: Lock = field(default_factory=Lock)
 
@@ -93,13 +98,22 @@ class EntryPointReader:
         return item[0], item[1]
 
     def read(self, key: int) -> Image.Image:
-        """Return one image."""
-        return as_image(self.item(key)[0], f"{self.reference}: item {key}")
+        """Return one image.
 
-    def __getstate__(self) -> tuple[str, Path, dict[str, Any]]:
-        return self.reference, self.folder, self.arguments
+        Raises
+        ------
+        UserError
+            If it is another one than at the start.
+        """
+        image = as_image(self.item(key)[0], f"{self.reference}: item {key}")
+        if self.digests and _digest(image) != self.digests[key]:
+            raise _unsteady(self.reference, key)
+        return image
 
-    def __setstate__(self, state: tuple[str, Path, dict[str, Any]]) -> None:
+    def __getstate__(self) -> tuple[str, Path, dict[str, Any], tuple[bytes, ...]]:
+        return self.reference, self.folder, self.arguments, self.digests
+
+    def __setstate__(self, state: tuple[str, Path, dict[str, Any], tuple[bytes, ...]]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
 
@@ -125,6 +139,8 @@ def load_entry_point_set(config: TestSetConfig, datasets: Path) -> TestSet:
             "hash them: set test_set.version to a text that changes when the images change"
         )
     labels, content = _read_labels(reader, images, hashed=config.version is None)
+    if config.version is not None:
+        _check_steady(reader, images)
     names = getattr(reader.dataset, "classes", None)
     class_names = _names(names) if names else class_names_of(labels, reference)
     codes = class_codes_of(labels, class_names, reference)
@@ -188,6 +204,7 @@ def _read_labels(reader: EntryPointReader, images: int, *, hashed: bool) -> tupl
     if targets is not None and not hashed:
         return targets, ""
     labels, digest = [], hashlib.sha256()
+    digests = [b""] * images
     for row in range(images):
         try:
             image, label = reader.item(row)
@@ -199,7 +216,32 @@ def _read_labels(reader: EntryPointReader, images: int, *, hashed: bool) -> tupl
             decoded = as_image(image, f"{reader.reference}: item {row}")
             digest.update(f"{row}\0{decoded.mode}\0{decoded.size}\0".encode())
             digest.update(decoded.tobytes())
+            digests[row] = _digest(decoded)
+    reader.digests = tuple(digests) if hashed else ()
     return labels, digest.hexdigest() if hashed else ""
+
+
+def _digest(image: Image.Image) -> bytes:
+    header = f"{image.mode}\0{image.size}\0".encode()
+    return hashlib.blake2b(header + image.tobytes(), digest_size=16).digest()
+
+
+def _check_steady(reader: EntryPointReader, images: int) -> None:
+    """Read the first images twice, where no fingerprint of them tells whether they change."""
+    for row in range(min(images, READ_TWICE)):
+        try:
+            first, second = (_digest(reader.read(row)) for _ in range(2))
+        except UNDECODABLE:
+            continue
+        if first != second:
+            raise _unsteady(reader.reference, row)
+
+
+def _unsteady(reference: str, row: int) -> UserError:
+    return UserError(
+        f"test_set.entry_point: {reference}: item {row} has other pixels at another reading, as with "
+        "a random transform of training; return the same image every time"
+    )
 
 
 def _targets(reader: EntryPointReader, images: int) -> list[Any] | None:

@@ -348,9 +348,10 @@ COUNTED = (
 
 
 def test_identity__of_a_version_reads_no_image_for_labels(load, monkeypatch):
+    monkeypatch.setattr(entry_point_set, "READ_TWICE", 1)
     first = load(COUNTED, version="2024-01")
     read = type(first.reader.dataset).read
-    assert read <= 6  # the colours only
+    assert read <= 8  # the colours, and one image twice
     assert load(COUNTED, version="2024-02").identity != first.identity
 
 
@@ -359,6 +360,48 @@ def test_identity__large_sets_need_a_version(load, monkeypatch):
     with pytest.raises(UserError, match=r"has 6 images; up to 5 .* set test_set\.version"):
         load(SQUARES)
     assert len(load(SQUARES, version="1")) == 6
+
+
+UNSTEADY = """
+    import random
+    from PIL import Image
+
+    class Unsteady:
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            value = {value}
+            return Image.new("RGB", (4, 4), (value, 1, 2)), index % 2
+"""
+
+
+@pytest.mark.parametrize(
+    "value", ["random.randrange(256)", "index if random.random() < 0.5 else 9"]
+)
+def test_image__other_pixels_than_those_that_were_hashed_end_the_run(load, value):
+    def read_all():
+        found = load(UNSTEADY.format(value=value), "Unsteady")
+        for _ in range(8):
+            for index in range(6):
+                found.image(index)
+
+    with pytest.raises(UserError, match=r"item \d has other pixels at another reading, as with"):
+        read_all()
+
+
+def test_image__other_pixels_are_told_where_a_version_stands_for_them(load):
+    with pytest.raises(UserError, match=r"item 0 has other pixels at another reading"):
+        load(UNSTEADY.format(value="random.randrange(10**9)"), "Unsteady", version="1")
+
+
+def test_image__that_is_another_in_another_process_ends_the_run(load):
+    found = load(SQUARES)
+    there = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own bytes
+    there.reader.digests = (b"other", *there.reader.digests[1:])
+    with pytest.raises(UserError, match="item 0 has other pixels"):
+        there.image(0)
+    assert there.image(1).getpixel((0, 0)) == (1, 1, 2)
 
 
 # --- threads and processes ------------------------------------------------------------------
