@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from activarium.tasks.capture.reductions import Reduce
 
 
+NUMBER_METHODS = frozenset({"size", "dim", "numel", "stride", "item", "tolist", "nelement"})
+NUMBER_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "layout", "is_cuda"})
+"""What of a tensor is no tensor."""
+
+
 class UntraceableError(Exception):
     """A model whose graph cannot be had, or not with all its layers; carries the reason."""
 
@@ -57,6 +62,8 @@ class LayerTracer(fx.Tracer):
         self._names = CallNames()
         self._owners: list[str] = [""]
         self._modules: set[str] = set()
+        self._numbers: set[fx.Node] = set()
+        """Nodes that are no tensors: sizes, and what is reckoned of them."""
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """Return the graph of the model's forward pass."""
@@ -86,10 +93,24 @@ class LayerTracer(fx.Tracer):
     def create_proxy(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Proxy:
         """Trace one operation."""
         proxy = super().create_proxy(kind, target, *args, **kwargs)
-        if kind in ("call_function", "call_method") and function_kind(target) is not None:
+        if self._is_number(proxy.node):
+            self._numbers.add(proxy.node)
+        elif kind in ("call_function", "call_method") and function_kind(target) is not None:
             path = function_path(self._owners[-1], target, self._modules)
             self._note(self._names.next(path), proxy)
         return proxy
+
+    def _is_number(self, node: fx.Node) -> bool:
+        """Tell whether a node is a size or reckoned of sizes, which hooks see no call of."""
+        if node.op == "call_method" and node.target in NUMBER_METHODS:
+            return True
+        if node.op != "call_function":
+            return False
+        if node.target is getattr:
+            return node.args[1] in NUMBER_ATTRIBUTES
+        plain = getattr(node.target, "__module__", "") in ("_operator", "math", "builtins")
+        inputs = node.all_input_nodes
+        return plain and bool(inputs) and self._numbers.issuperset(inputs)
 
     def _note(self, name: str, output: Any) -> None:
         def node(value: Any) -> Any:
