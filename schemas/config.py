@@ -159,6 +159,10 @@ class ModelConfig(Config):
     of weights that the model's source brings, such as DEFAULT: torchvision's and timm's pretrained
     ones, or an entry point's model as it is returned. restarted draws all weights of an entry
     point's or exported model anew. A .pt2 file alone is a whole model: leave architecture out."""
+    weights_key: str | None = None
+    """Which state dict of a file of weights is meant, where it holds several: a key such as ema, keys
+    joined by dots, or what the names begin with; by default the one that fits the model, and of
+    several that of the likeliest key, which is said."""
     outputs: int | None = Field(default=None, ge=1)
     """Number of outputs; by default the number of classes, or what the pretrained weights have."""
     name: str | None = None
@@ -249,6 +253,13 @@ class RunConfig(Config):
             msg = (
                 "model.weights is 'trained' but there is no `training` section: add one, or set "
                 "model.weights to untrained, a file or DEFAULT"
+            )
+            raise ValueError(msg)
+        starts = None if self.training is None else self.training.initial_weights
+        if self.model.is_trained_here and self.model.weights_key is not None and starts is None:
+            msg = (
+                "model.weights_key chooses within a file of weights: set model.weights or "
+                "training.initial_weights to one"
             )
             raise ValueError(msg)
         return self

@@ -15,8 +15,8 @@ import torchvision
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.models.model_sources import ModelSource, agreed_colours, seeded
-from activarium.tasks.models.model_weights import AUXILIARY
 from activarium.tasks.models.own_models import OWN
+from activarium.tasks.models.weights_fit import AUXILIARY
 
 if TYPE_CHECKING:
     from torch import nn

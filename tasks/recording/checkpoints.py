@@ -219,6 +219,11 @@ def choose_checkpoint(config: ModelConfig) -> CheckpointReceipt:
             f"model.weights: expected a file, trained{source.offers} or untrained, got "
             f"{config.weights!r}, and there is no such file"
         )
+    if path is None and config.weights_key is not None:
+        raise UserError(
+            f"model.weights_key chooses within a file of weights, got weights {config.weights!r}: "
+            "leave it out"
+        )
     return CheckpointReceipt(
         model=model_name(source), checkpoint=checkpoint_name(source), path=path, made=False
     )
@@ -228,7 +233,7 @@ def untrained_control(config: RunConfig) -> RunConfig:
     """Return the same run with the same architecture at its start, and the same inputs."""
     source = model_source(config.model)
     model = config.model.model_copy(
-        update={**source.control(), "checkpoints": None, "series": None}
+        update={**source.control(), "checkpoints": None, "series": None, "weights_key": None}
     )
     inputs = configured_preprocessing(config, source)
     return config.model_copy(update={"model": model, "preprocessing": inputs})

@@ -474,3 +474,15 @@ def test_record_checkpoint__half_weights_are_said_and_noted(atlas, tmp_path):
     said = "the model's weights are float16; they are used as float32"
     assert said in receipt.notices
     assert open_recording(atlas, receipt.recording).attributes["model_notes"] == [said]
+
+
+@pytest.mark.parametrize("weights", ["untrained", "DEFAULT"])
+def test_choose_checkpoint__weights_key_without_a_file_is_refused(weights):
+    config = ModelConfig(architecture="squeezenet1_1", weights=weights, weights_key="ema")
+    with pytest.raises(UserError, match=r"weights_key chooses within a file of weights, got"):
+        choose_checkpoint(config)
+
+
+def test_untrained_control__needs_no_key_of_the_file():
+    config = config_of({"weights": "net.pt", "weights_key": "ema"})
+    assert untrained_control(config).model.weights_key is None
