@@ -8,8 +8,10 @@ what it is given to call refuses to be changed, and classes are made for one fil
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
+import zipfile
 from collections import OrderedDict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -261,3 +263,34 @@ def read_inert(path: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of classes whose source it does not find
         return torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)
+
+
+class _NotesUnpickler(InertUnpickler):
+    """Unpickles containers and numbers alone; tensors become inert too."""
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Return what stands for a tensor's bytes, which are not read, or an old file's module."""
+        is_module = isinstance(pid, tuple) and pid[0] == "module"
+        return pid[1] if is_module else InertObject(pid)
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for a class or function."""
+        return InertObject if module.startswith("torch") else super().find_class(module, name)
+
+
+def read_notes(path: Path) -> Any:
+    """Return what a file of `torch.save` holds beside its tensors, whose bytes are not read.
+
+    Raises
+    ------
+    Exception
+        Of nearly any kind, if it is damaged or of another kind.
+    """
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            for _ in range(3):  # torch's mark, its version, and the machine's sizes
+                _NotesUnpickler(file).load()
+            return _NotesUnpickler(file).load()
+    with zipfile.ZipFile(path) as archive:
+        (name,) = [each for each in archive.namelist() if each.endswith("data.pkl")]
+        return _NotesUnpickler(io.BytesIO(archive.read(name))).load()
