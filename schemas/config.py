@@ -20,6 +20,7 @@ from activarium.schemas.training_config import TrainingConfig
 
 __all__ = [
     "AnalyseConfig",
+    "ClassOrder",
     "Config",
     "EmbedConfig",
     "Engine",
@@ -55,6 +56,7 @@ Source = Literal[
     "entry-point",
 ]
 Interpolation = Literal["bilinear", "bicubic"]
+ClassOrder = Literal["text", "natural"]
 
 
 class TestSetConfig(Config):
@@ -85,6 +87,10 @@ class TestSetConfig(Config):
     label_column: str | None = None
     """Column of parquet that holds the labels, by default `label`; for cifar100 fine_labels (the
     default) or coarse_labels."""
+    class_order: ClassOrder = "text"
+    """Order of classes that are told by their names: text (1, 10, 2), as torchvision's ImageFolder
+    sorts its folders, or natural (1, 2, 10), where the model's outputs are in that order. For
+    imagefolder, and for parquet and entry-point where labels are texts."""
     entry_point: str | None = None
     """package.module:function that returns a torch dataset, for the source entry-point."""
     options: dict[str, JsonValue] = Field(default={})
@@ -100,6 +106,7 @@ class TestSetConfig(Config):
             raise ValueError(msg)
         owners = {"entry_point": "entry-point", "options": "entry-point", "version": "entry-point"}
         owners |= {"image_column": "parquet", "label_column": "parquet and cifar100"}
+        owners |= {"class_order": "imagefolder and parquet and entry-point"}
         for key, owner in owners.items():
             is_set = getattr(self, key) != type(self).model_fields[key].default
             if is_set and self.source not in owner.split(" and "):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from activarium.schemas.config import TestSetConfig
+    from activarium.schemas.config import ClassOrder, TestSetConfig
 
 ENDINGS = {".parquet", ".arrow", ".feather", ".ipc"}
 SHARD = re.compile(r"(?P<split>.+?)-(?P<index>\d{5})-of-(?P<count>\d{5})")
@@ -59,7 +59,7 @@ def load_columnar(config: TestSetConfig, datasets: Path) -> TestSet:
         path: _contents(path, config.image_column, label_column) for path in split.all_files
     }
     own = [contents[path] for path in split.files]
-    class_names = _class_names(list(contents.values()), label_column)
+    class_names = _class_names(list(contents.values()), label_column, config.class_order)
     labels = _codes(own, class_names, config.path)
     blocks = tuple(
         Block(file, segment, position, rows)
@@ -193,7 +193,9 @@ def _check_types(schema: pa.Schema, image_column: str, label_column: str, path: 
         )
 
 
-def _class_names(contents: Sequence[Contents], label_column: str) -> tuple[str, ...]:
+def _class_names(
+    contents: Sequence[Contents], label_column: str, order: ClassOrder
+) -> tuple[str, ...]:
     """Return the names of the schema's metadata, else those that the labels of all files give."""
     for each in contents:
         names = _feature(each.schema, label_column).get("names")
@@ -205,7 +207,7 @@ def _class_names(contents: Sequence[Contents], label_column: str) -> tuple[str, 
         if each.labels is not None
         for value in pc.unique(each.labels).to_pylist()
     )
-    return class_names_of(values, f"test_set.label_column: {label_column!r}")
+    return class_names_of(values, f"test_set.label_column: {label_column!r}", order=order)
 
 
 def _feature(schema: pa.Schema, column: str) -> dict[str, Any]:
