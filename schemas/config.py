@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from activarium.schemas.analysis_config import (
     AnalyseConfig,
@@ -14,6 +14,7 @@ from activarium.schemas.analysis_config import (
     Method,
     ReportConfig,
 )
+from activarium.schemas.atlas import given_name
 from activarium.schemas.record_config import Engine, Precision, RecordCall, RecordConfig
 from activarium.schemas.settings import MOST_SEED, Config
 from activarium.schemas.training_config import TrainingConfig
@@ -55,6 +56,8 @@ Source = Literal[
     "parquet",
     "entry-point",
 ]
+Name = Annotated[str, AfterValidator(given_name)]
+"""A name that becomes part of files' names."""
 Interpolation = Literal["bilinear", "bicubic"]
 ClassOrder = Literal["text", "natural"]
 
@@ -74,7 +77,7 @@ class TestSetConfig(Config):
     """Split to use: test or train; imagenet has val and train, svhn extra and flowers102 val too,
     oxford-iiit-pet trainval instead of train; for imagefolder any folder name, for parquet what the
     files' names begin with; `.` for imagefolder and parquet without splits."""
-    name: str | None = None
+    name: Name | None = None
     """Name in the atlas; by default the source, or the name of the folder, zip or file."""
     limit: int | None = Field(default=None, ge=2)
     """Use this many images only, spread evenly over the set."""
@@ -172,15 +175,15 @@ class ModelConfig(Config):
     several that of the likeliest key, which is said."""
     outputs: int | None = Field(default=None, ge=1)
     """Number of outputs; by default the number of classes, or what the pretrained weights have."""
-    name: str | None = None
+    name: Name | None = None
     """Name in the atlas; by default the architecture and width."""
-    checkpoint: str | None = None
+    checkpoint: Name | None = None
     """Name of this state of the model; by default it follows from the weights."""
     checkpoints: str | None = None
     """A series of states instead of one, recorded each, in the order of their steps: a folder of
     weights files, a glob of files or of folders, or `trained` for all checkpoints of this run's
     training; see docs/training.md."""
-    series: str | None = None
+    series: Name | None = None
     """Name of the series; by default the name of the folder that holds the files."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the initial weights."""
@@ -225,7 +228,7 @@ class ModelConfig(Config):
 class RunConfig(Config):
     """One whole run: from a test set and a model to tables and a page."""
 
-    name: str
+    name: Name
     """Name of the run: the report is reports/<name>.html."""
     test_set: TestSetConfig
     """The images."""

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activarium.schemas.atlas import Atlas, slug
+from activarium.schemas.atlas import Atlas, file_name
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
@@ -154,7 +154,7 @@ def train_checkpoint(
     identity = _training_identity(config.training, images, model, definition)
     name = model_name(source)
     parts = (name, images.test_set.name, fingerprint(identity)[:12])
-    folder = atlas.models / "-".join(slug(part) for part in parts)
+    folder = atlas.models / file_name(parts)
     last = folder / epoch_file(config.training.epochs)
     if not last.exists():
         pixels, valid = _all_images(images)

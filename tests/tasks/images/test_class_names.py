@@ -13,17 +13,56 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from activarium.schemas.config import TestSetConfig
+from activarium.schemas.atlas import Atlas
+from activarium.schemas.config import AnalyseConfig, RunConfig, TestSetConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.images.class_labels import class_codes_of
 from activarium.tasks.images.class_names import distinct_names, in_order, text_order_note
 from activarium.tasks.images.test_sets import load_test_set
+from activarium.tasks.recording.checkpoints import choose_checkpoint, record_checkpoint
+from activarium.tasks.stores.parquet_files import read_table
+from activarium.tasks.stores.recording import open_recording
 
 
 def encoded(value):
     stream = io.BytesIO()
     Image.new("RGB", (4, 4), (value, 10, 20)).save(stream, "PNG")
     return {"bytes": stream.getvalue(), "path": None}
+
+
+def test_two_classes_of_one_name__have_rows_of_their_own_in_every_table(tmp_path):
+    """From files to tables, to a condition on images, and to a grouping of classes."""
+    parquet(tmp_path / "set", ["crane", "dog", "crane"])
+    atlas = Atlas(tmp_path / "atlas")
+    config = RunConfig.model_validate(
+        {
+            "name": "run",
+            "test_set": {"source": "parquet", "path": tmp_path / "set"},
+            "preprocessing": {"size": 12},
+            "model": {"architecture": "two-block-cnn", "width": 4, "weights": "untrained"},
+            "record": {"device": "cpu", "threads": 1, "layers": ["conv1"]},
+        }
+    )
+    receipt = record_checkpoint(atlas, config, choose_checkpoint(config.model))
+    assert any("told apart" in notice for notice in receipt.notices)
+    recording = open_recording(atlas, receipt.recording)
+
+    def rows(table, **settings):
+        settings = AnalyseConfig(scheduler="synchronous", permutations=0, **settings)
+        files = analyse(atlas, recording, config=settings).files
+        return [row for f in files if f.stem == table for row in read_table(f).to_pylist()]
+
+    channel = [row for row in rows("unit_classes") if row["channel"] == 0]
+    assert {row["class"]: row["n"] for row in channel} == {"crane": 2, "dog": 2, "crane (2)": 2}
+    responses = recording.read("channel_mean")[:, 0].reshape(2, 3).mean(0)
+    means = {row["class"]: row["response_mean"] for row in channel}
+    np.testing.assert_allclose([means[n] for n in ("crane", "dog", "crane (2)")], responses, 1e-6)
+    images = rows("images", where="class <> 'dog'")
+    assert [row["class"] for row in images] == ["crane", "crane (2)"] * 2
+    (tmp_path / "groups.csv").write_text("class,group\ncrane,bird\ncrane (2),machine\n")
+    grouped = rows("unit_classes", classes=str(tmp_path / "groups.csv"))
+    assert {row["class"]: row["n"] for row in grouped} == {"bird": 2, "machine": 2}
 
 
 @given(st.lists(st.sampled_from(["a", "b", "a (2)", "a (3)", ""]), max_size=8))
