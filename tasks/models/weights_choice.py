@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.models.inert_pickle import InertObject
 from activarium.tasks.models.state_dicts import (
     AVERAGE,
     OTHER,
@@ -38,12 +39,9 @@ def state_dicts_in(content: Any, *, key: str | None, origin: str) -> list[StateD
     """
     states = find_state_dicts(content)
     if not states:
-        mapping = as_mapping(content)
-        has = f"a {type(content).__name__}"
-        if mapping:
-            keys = ", ".join(map(repr, list(mapping)[:8]))
-            has = f"a dict of {keys}{', ...' if len(mapping) > 8 else ''}"
-        raise UserError(f"{origin} holds no state dict: expected tensors by name, got {has}")
+        raise UserError(
+            f"{origin} holds no state dict: expected tensors by name, got {_described(content)}"
+        )
     if key is None:
         return states
     named = named_state_dicts(states, key)
@@ -54,6 +52,25 @@ def state_dicts_in(content: Any, *, key: str | None, origin: str) -> list[StateD
             f"{labels or 'one alone, without a key'}"
         )
     return named
+
+
+def _described(content: Any) -> str:
+    """Return what a file holds, for the message that it is no state dict."""
+    mapping = as_mapping(content)
+    if not mapping:
+        return f"a {type(content).__name__}"
+    keys = ", ".join(map(repr, list(mapping)[:8]))
+    has = f"a dict of {keys}{', ...' if len(mapping) > 8 else ''}"
+    whole = [key for key, value in mapping.items() if _is_whole_model(value)]
+    if not whole:
+        return has
+    kind = mapping[whole[0]].class_name
+    return f"{has}, where {whole[0]!r} is a whole model ({kind}): save its state_dict() instead"
+
+
+def _is_whole_model(value: Any) -> bool:
+    state = value.state if isinstance(value, InertObject) else None
+    return isinstance(state, dict) and "_parameters" in state and "_modules" in state
 
 
 def choose_state(

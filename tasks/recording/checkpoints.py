@@ -215,9 +215,10 @@ def choose_checkpoint(config: ModelConfig) -> CheckpointReceipt:
     is_file = config.weights != "untrained" and source.own_weights is None
     path = Path(config.weights) if is_file else None
     if path is not None and not path.is_file():
+        folder = "; it is a folder: name the file of weights in it" if path.is_dir() else ""
         raise UserError(
             f"model.weights: expected a file, trained{source.offers} or untrained, got "
-            f"{config.weights!r}, and there is no such file"
+            f"{config.weights!r}, and there is no such file{folder}"
         )
     if path is None and config.weights_key is not None:
         raise UserError(

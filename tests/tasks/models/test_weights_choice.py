@@ -176,6 +176,13 @@ def test_load__content_without_a_state_dict_names_its_keys(tmp_path):
         load(tmp_path, {"epoch": 3, "args": argparse.Namespace()})
 
 
+def test_load__whole_model_under_a_key_is_named_unless_a_state_dict_lies_beside_it(tmp_path):
+    content = {"epoch": 3, "ema": None, "model": nn.Sequential(nn.Linear(2, 2))}
+    with pytest.raises(UserError, match=r"where 'model' is a whole model \(torch.nn.*Sequential"):
+        load(tmp_path, content)
+    assert load(tmp_path, {**content, "state_dict": STATE}) == ((), True)
+
+
 def test_load__part_that_fits_in_no_way_is_refused(tmp_path):
     before = net(0)
     start = weights_sha256(before)

@@ -97,7 +97,7 @@ def test_choose_checkpoint__missing_file_is_one_clear_line(tmp_path):
 
 
 def test_choose_checkpoint__folder_is_no_file(tmp_path):
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match=r"there is no such file; it is a folder: name the file"):
         choose_checkpoint(ModelConfig(weights=str(tmp_path)))
 
 
