@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _STEP = r"global[-_]?steps?|steps?|iterations?|iters?|it|updates?"
 _EPOCH = r"epochs?|ep"
-_NUMBER = r"\d+(?:\.\d+)?[kKmM](?![A-Za-z\d])|\d+(?![\d.]*\.\d|[\d.]*\d*[eE]-)"
+_NUMBER = r"\d+(?:\.\d+)?[kKmM](?![A-Za-z\d])|\d+e\+?\d+|\d+(?![\d.]*\.\d|[\d.]*\d*[eE]-)"
 
 _METRICS = [
     "acc",
@@ -50,6 +50,14 @@ _METRICS = [
 ]
 """Words before numbers that measure or set something, and count no steps."""
 
+_COUNT = r"\d+(?:\.\d+)?[kKmM]?|\d+e\+?\d+"
+"""A whole number of steps, also as `10k`, `2.5k` or `1e5`."""
+
+_MEASURE = r"\d+(?:\.\d+)?(?:e-?\d+)?"
+_DECIMAL = r"(?<![A-Za-z\d])\d+(?:\.\d+)?e-\d+|\d+\.\d+(?![kKmM\d])"
+_HASH = r"(?<![A-Za-z\d])[A-Za-z]*\d+(?![kKmM](?![A-Za-z\d]))[A-Za-z]"
+"""A word with letters after digits, such as a checksum, which counts nothing."""
+
 _SCALES = {"k": 1_000, "m": 1_000_000}
 
 NUMBERED_FOLDER = re.compile(rf"(?:checkpoint|ckpt|{_STEP}|{_EPOCH})[-_=]?(\d+)", re.IGNORECASE)
@@ -65,7 +73,9 @@ def _labelled(stem: str, words: str) -> int | None:
 
 def _value(text: str) -> int:
     scale = _SCALES.get(text[-1].lower(), 1)
-    return round(float(text.rstrip("kKmM")) * scale) if scale > 1 else int(text)
+    if scale > 1:
+        return round(float(text[:-1]) * scale)
+    return int(text) if text.isdecimal() else int(float(text))
 
 
 def bare_numbers(stem: str) -> list[int]:
@@ -79,12 +89,13 @@ def bare_numbers(stem: str) -> list[int]:
     """
     text = re.sub(r"(?<=.)[-_]v\d+$", "", stem)
     text = re.sub(
-        rf"(?<![A-Za-z])(?:{'|'.join(_METRICS)})[=_-]?\d+(?:\.\d+)?", "", text, flags=re.IGNORECASE
+        rf"(?<![A-Za-z])(?:{'|'.join(_METRICS)})[=_-]?{_MEASURE}", "", text, flags=re.IGNORECASE
     )
-    text = re.sub(r"\d+\.\d+(?![kKmM\d])", "", text)
-    alone = re.findall(r"(?<![A-Za-z\d])(?<!\d\.)(\d+(?:\.\d+)?[kKmM]?)(?![A-Za-z\d])", text)
-    ending = re.findall(r"(?<=[A-Za-z])(\d+[kKmM]?)(?![A-Za-z\d])", text)
-    return [_value(each) for each in alone or ending]
+    text = re.sub(_DECIMAL, "", text)
+    alone = re.findall(rf"(?<![A-Za-z\d])(?<!\d\.)({_COUNT})(?![A-Za-z\d])", text)
+    if alone or re.search(_HASH, text):
+        return [_value(each) for each in alone]
+    return [_value(each) for each in re.findall(r"[A-Za-z](\d+[kKmM]?)(?![A-Za-z\d])", text)]
 
 
 @dataclass(frozen=True)
@@ -219,6 +230,8 @@ def _steps(series: str, base: Sequence[Candidate]) -> tuple[str, list[int]]:
             f"model.checkpoints: {one.path} and {other.path} are both step {step} of series "
             f"{series}: choose by a glob, such as 'epoch-*.pt', or leave out --series"
         )
+    if known[0] is numbers:
+        _refuse_unlike_numbers(series, base)
     kinds = [k for k in ("step", "epoch") if getattr(base[-1].noted, k) == known[0][-1]]
     return (kinds or ["step"])[0], known[0]
 
@@ -231,6 +244,17 @@ def _refuse_two_kinds(series: str, base: Sequence[Candidate]) -> None:
             f"model.checkpoints: series {series} has files by step ({by_step[0].path.name}) and by "
             f"epoch ({by_epoch[0].path.name}), and nothing that tells the order of both: choose one "
             "kind by a glob, such as 'epoch*'"
+        )
+
+
+def _refuse_unlike_numbers(series: str, base: Sequence[Candidate]) -> None:
+    """Refuse to take `best-61` and `epoch-3` for steps of one kind."""
+    by_word = [each for each in base if each.step is not None or each.epoch is not None]
+    alone = [each for each in base if each not in by_word]
+    if by_word and alone:
+        raise UserError(
+            f"model.checkpoints: series {series} has {by_word[0].path.name}, which tells its step, and "
+            f"{alone[0].path.name}, which has a number alone: choose one kind by a glob"
         )
 
 
