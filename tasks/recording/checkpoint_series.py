@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pth.tar", ".bin", ".ckpt")
 """Endings of files of weights; exported programs bring a model of their own and are no checkpoints."""
 
-BESIDE = re.compile(r"(optimizer|scheduler|scaler|rng_state|random_states|training_args)[._\d]")
+BESIDE = re.compile(
+    r"(optimizer|scheduler|scaler|rng_state|random_states|training_args)[._\d]|.*optim_states\."
+)
 """Beginnings of files that a trainer writes beside the weights of a checkpoint."""
 
 PART = re.compile(r"-\d{5}-of-\d{5}\.")
