@@ -125,9 +125,9 @@ def select_files(path: Path, split: str) -> Split:
         return Split([path], [path], [])
     if not path.is_dir():
         raise UserError(f"test_set.path: expected a file or folder, there is nothing at {path}")
-    found = [each for each in path.rglob("*") if not _is_hidden(each.relative_to(path))]
-    files = sorted(each for each in found if each.suffix in ENDINGS and each.is_file())
-    _refuse_lost(each for each in found if each.is_symlink() and not each.exists())
+    shown = [each for each in path.rglob("*") if not _is_hidden(each.relative_to(path))]
+    files = sorted(each for each in shown if each.suffix in ENDINGS and each.is_file())
+    _refuse_lost(each for each in shown if each.is_symlink() and not each.exists())
     own = files if split == "." else [each for each in files if split in _splits_of(each, path)]
     if not own:
         names = ", ".join(str(each.relative_to(path)) for each in files[:8]) or "none"
@@ -142,7 +142,7 @@ def select_files(path: Path, split: str) -> Split:
             f"{folders[0]} and {folders[1]}; set test_set.path to one of them"
         )
     _require_whole(own)
-    others = [each for each in found if each.is_file() and each.suffix not in ENDINGS]
+    others = [each for each in shown if each.is_file() and each.suffix not in ENDINGS]
     named = [each for each in others if split in _splits_of(each, path)]
     return Split(own, files if split != "." else own, sorted(named))
 

@@ -155,7 +155,7 @@ def _notes(
         yield taken
     if chosen.left_out:
         left = counted(list(chosen.left_out))
-        yield f"{left} beside {chosen.label!r} are left out: the model has no place for them"
+        yield f"{left} beside {chosen.label!r}: left out; no place in the model"
 
 
 def closest(target: Target, states: Sequence[StateDict]) -> StateDict:

@@ -61,7 +61,8 @@ class Target:
 
     def least(self) -> int:
         """Return how many entries a state dict has that fits, at least."""
-        return sum(not _is_optional(name) for name in self.expected())
+        kept = (f"{self.except_module}.",) if self.except_module else ()
+        return sum(not _is_optional(n) and not n.startswith(kept) for n in self.expected())
 
     def faults(self, state: StateDict) -> Faults:
         """Return what keeps a state dict from fitting by names and shapes."""
@@ -182,14 +183,13 @@ def loading_notes(target: Target, state: StateDict) -> tuple[str, ...]:
         n for n in state.entries if is_extra_state(n) and not (n in expected and target.sets(n))
     ]
     lines = {
-        "{} are quantised: their values are used as float32": dense,
-        "{} are whole numbers in the file, where the model has floats: they are used as they are, "
-        "without a scale": whole,
-        "{} are floats in the file, where the model has whole numbers: they were rounded": rounded,
-        "{} are not in the file: the model's own are kept": extra,
-        "{} are left out: the model does not take them": strange,
+        "quantised; values used as float32": dense,
+        "whole numbers in the file, floats in the model; used as they are, without a scale": whole,
+        "floats in the file, whole numbers in the model; rounded": rounded,
+        "not in the file; the model's own kept": extra,
+        "left out; not taken by the model": strange,
     }
-    return tuple(line.format(counted(names)) for line, names in lines.items() if names)
+    return tuple(f"{counted(names)}: {line}" for line, names in lines.items() if names)
 
 
 def quantisation_notes(model: nn.Module) -> tuple[str, ...]:

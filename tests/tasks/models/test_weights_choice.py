@@ -141,8 +141,8 @@ def test_load__entries_beside_the_model_are_left_out_and_said(tmp_path):
     notes, is_same = load(tmp_path, content)
     assert is_same
     assert notes == (
-        "1 entry of the weights ('criterion.weight') beside 'state_dict.model' are left out: the "
-        "model has no place for them",
+        "1 entry of the weights ('criterion.weight') beside 'state_dict.model': left out; "
+        "no place in the model",
     )
     averaged = {"model": 3, "model_ema": {"n_averaged": torch.tensor(9), **prefixed("module.")}}
     notes, is_same = load(tmp_path, averaged)
@@ -190,6 +190,16 @@ def test_load__part_that_fits_in_no_way_is_refused(tmp_path):
         with pytest.raises(UserError):
             load(tmp_path, content, before)
     assert weights_sha256(before) == start
+
+
+def test_load__part_without_the_head_fits_where_the_head_is_kept(tmp_path):
+    headless = {name: tensor for name, tensor in STATE.items() if "fc" not in name}
+    content = {"state_dict": prefixed("backbone.", headless) | {"queue": torch.ones(2)}}
+    model = net(0)
+    head = model.fc.weight.clone()
+    load(tmp_path, content, model, except_module="fc")
+    assert torch.equal(model.fc.weight, head)
+    assert torch.equal(model.conv.weight, STATE["conv.weight"])
 
 
 # --- what loading itself takes --------------------------------------------------------------------
@@ -272,11 +282,11 @@ def test_load__extra_state_that_is_missing_strange_or_unread_is_said(tmp_path):
     save_file(STATE, tmp_path / "net.safetensors")
     notes = load_weights(net(0, Counting), tmp_path / "net.safetensors")
     assert notes == (
-        "1 entry of the weights ('_extra_state') are not in the file: the model's own are kept",
+        "1 entry of the weights ('_extra_state'): not in the file; the model's own kept",
     )
     notes, is_same = load(tmp_path, {**STATE, "fc._extra_state": {"a": 1}})
     assert is_same
-    assert "('fc._extra_state') are left out" in notes[0]
+    assert "('fc._extra_state'): left out" in notes[0]
     unread = {**STATE, "_extra_state": {"steps": argparse.Namespace()}}
     with pytest.raises(UserError, match=r"'_extra_state' holds an object of argparse"):
         load(tmp_path, unread, net(0, Counting))
@@ -287,13 +297,13 @@ def test_load__types_that_change_are_said(tmp_path):
     model = net(0)
     notes, _ = load(tmp_path, whole, model)
     assert "8 entries" in notes[0]
-    assert "are whole numbers in the file, where the model has floats" in notes[0]
+    assert "whole numbers in the file, floats in the model" in notes[0]
     assert torch.equal(model.fc.weight, whole["fc.weight"].float())
     notes, is_same = load(tmp_path, {n: t.bfloat16() for n, t in STATE.items()})
     assert not is_same
     assert notes[0] == "the model's weights are bfloat16; they are used as float32"
     halves = {**STATE, "bn.num_batches_tracked": torch.tensor(1.5)}
-    assert "they were rounded" in load(tmp_path, halves)[0][0]
+    assert "rounded" in load(tmp_path, halves)[0][0]
 
 
 @pytest.mark.filterwarnings("ignore:.*quantize")
@@ -301,9 +311,7 @@ def test_load__quantised_tensors_are_used_by_their_values_and_said(tmp_path):
     packed = torch.quantize_per_tensor(STATE["fc.weight"], 0.01, 0, torch.qint8)
     model = net(0)
     notes, _ = load(tmp_path, {**STATE, "fc.weight": packed}, model)
-    assert notes == (
-        "1 entry of the weights ('fc.weight') are quantised: their values are used as float32",
-    )
+    assert notes == ("1 entry of the weights ('fc.weight'): quantised; values used as float32",)
     assert torch.equal(model.fc.weight, packed.dequantize())
 
 
