@@ -145,6 +145,20 @@ def folder(path, names):
     return path
 
 
+@pytest.mark.parametrize("order", ["text", "natural"])
+def test_class_order__is_said_where_numbered_classes_are_recorded_as_text(tmp_path, order):
+    path = folder(tmp_path / "set", ["1", "10", "2"])
+    test_set = {"source": "imagefolder", "path": path, "class_order": order}
+    model = {"architecture": "two-block-cnn", "width": 4, "weights": "untrained"}
+    record = {"device": "cpu", "threads": 1, "layers": ["conv1"]}
+    config = RunConfig.model_validate(
+        {"name": "run", "test_set": test_set, "model": model, "record": record}
+    )
+    receipt = record_checkpoint(Atlas(tmp_path), config, choose_checkpoint(config.model))
+    said = [notice for notice in receipt.notices if "class_order: natural" in notice]
+    assert len(said) == (order == "text")
+
+
 def test_class_order__natural_gives_other_codes_and_another_identity(tmp_path):
     path = folder(tmp_path / "set", ["1", "10", "2"])
     text, natural = (
