@@ -18,7 +18,8 @@ from activarium.flows.cli_options import (
 from activarium.flows.output import err, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages
-from activarium.schemas.atlas import Atlas
+from activarium.schemas.atlas import Atlas, given_name
+from activarium.schemas.errors import UserError
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
 
 app = typer.Typer()
@@ -222,6 +223,10 @@ def report(
     from activarium.schemas.config import ReportConfig
     from activarium.tasks.stores.recording import open_analysed
 
+    try:
+        given_name(name)
+    except ValueError as error:
+        raise UserError(f"--name: {error}") from error
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     atlas = Atlas(root, recordings_at)
     names = [open_analysed(atlas, each).name for each in recordings]

@@ -28,7 +28,7 @@ PATHS = (
 )
 """Settings that may name a file; in a file's own settings they are relative to that file."""
 
-WEIGHT_FILES = re.compile(r"[/\\]|\.(safetensors|pt|pt2|pth|bin|ckpt)$")
+WEIGHT_FILES = re.compile(r"[/\\]|\.(safetensors|pt|pt2|pth|pth\.tar|bin|ckpt)$")
 """What tells a weights file from a keyword or the name of torchvision's weights."""
 
 TRAINED = "trained"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from activarium.schemas.columns import Table
@@ -20,6 +21,49 @@ def slug(name: str) -> str:
     'my-set-v2-.zip'
     """
     return re.sub(r"-+", "-", re.sub(r"[^a-z0-9._]+", "-", name.lower())).strip("-") or "unnamed"
+
+
+MOST_LETTERS = 100
+"""A name that is given may be this long."""
+LONGEST = 200
+"""Longer file names are made shorter: file systems take 255 letters, endings included."""
+PART_LETTERS = 40
+"""Of each part of a name that is made shorter."""
+
+
+def given_name(name: str) -> str:
+    """Return a name that is given, where files can be called by it.
+
+    Raises
+    ------
+    ValueError
+        If it is empty or too long, or begins with a dot, which hides files and leads elsewhere.
+    """
+    if not name.strip() or name.lstrip().startswith(".") or len(name) > MOST_LETTERS:
+        shown = name if len(name) <= MOST_LETTERS else f"{name[:20]}... of {len(name)} letters"
+        raise ValueError(
+            f"expected a name of 1 to {MOST_LETTERS} letters that does not begin with a dot, "
+            f"got {shown!r}"
+        )
+    return name
+
+
+def file_name(parts: Sequence[str]) -> str:
+    """Return parts of a name as one file name, each shortened where all are too long together.
+
+    >>> file_name([".net v2", "epoch-3"])
+    'net-v2-epoch-3'
+    """
+    safe = [slug(part) for part in parts]
+    if len("-".join(safe)) > LONGEST:
+        safe = [_short(part) for part in safe]
+    return slug("-".join(safe)).lstrip(".-") or "unnamed"
+
+
+def _short(part: str) -> str:
+    if len(part) <= PART_LETTERS:
+        return part
+    return f"{part[: PART_LETTERS - 9]}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
 
 
 MAPS = "maps"
@@ -109,4 +153,4 @@ class Atlas:
 
     def report(self, name: str) -> Path:
         """Report page of a run."""
-        return self.reports / f"{slug(name)}.html"
+        return self.reports / f"{file_name([name])}.html"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from activarium.schemas.analysis_config import (
     AnalyseConfig,
@@ -14,6 +14,7 @@ from activarium.schemas.analysis_config import (
     Method,
     ReportConfig,
 )
+from activarium.schemas.atlas import given_name
 from activarium.schemas.layers import Tokens
 from activarium.schemas.record_config import Engine, Precision, RecordCall, RecordConfig
 from activarium.schemas.settings import MOST_SEED, Config
@@ -21,6 +22,7 @@ from activarium.schemas.training_config import TrainingConfig
 
 __all__ = [
     "AnalyseConfig",
+    "ClassOrder",
     "Config",
     "EmbedConfig",
     "Engine",
@@ -55,7 +57,10 @@ Source = Literal[
     "parquet",
     "entry-point",
 ]
+Name = Annotated[str, AfterValidator(given_name)]
+"""A name that becomes part of files' names."""
 Interpolation = Literal["bilinear", "bicubic"]
+ClassOrder = Literal["text", "natural"]
 
 
 class TestSetConfig(Config):
@@ -73,7 +78,7 @@ class TestSetConfig(Config):
     """Split to use: test or train; imagenet has val and train, svhn extra and flowers102 val too,
     oxford-iiit-pet trainval instead of train; for imagefolder any folder name, for parquet what the
     files' names begin with; `.` for imagefolder and parquet without splits."""
-    name: str | None = None
+    name: Name | None = None
     """Name in the atlas; by default the source, or the name of the folder, zip or file."""
     limit: int | None = Field(default=None, ge=2)
     """Use this many images only, spread evenly over the set."""
@@ -86,6 +91,10 @@ class TestSetConfig(Config):
     label_column: str | None = None
     """Column of parquet that holds the labels, by default `label`; for cifar100 fine_labels (the
     default) or coarse_labels."""
+    class_order: ClassOrder = "text"
+    """Order of classes that are told by their names: text (1, 10, 2), as torchvision's ImageFolder
+    sorts its folders, or natural (1, 2, 10), where the model's outputs are in that order. For
+    imagefolder, and for parquet and entry-point where labels are texts."""
     entry_point: str | None = None
     """package.module:function that returns a torch dataset, for the source entry-point."""
     options: dict[str, JsonValue] = Field(default={})
@@ -101,6 +110,7 @@ class TestSetConfig(Config):
             raise ValueError(msg)
         owners = {"entry_point": "entry-point", "options": "entry-point", "version": "entry-point"}
         owners |= {"image_column": "parquet", "label_column": "parquet and cifar100"}
+        owners |= {"class_order": "imagefolder and parquet and entry-point"}
         for key, owner in owners.items():
             is_set = getattr(self, key) != type(self).model_fields[key].default
             if is_set and self.source not in owner.split(" and "):
@@ -167,17 +177,21 @@ class ModelConfig(Config):
     """What is averaged of a sequence of tokens, in layers and in the output: mean (all of them), class
     (the class token alone) or patches (all but the class token and others before the patches).
     Layers without a class token are averaged whole."""
+    weights_key: str | None = None
+    """Which state dict of a file of weights is meant, where it holds several: a key such as ema, keys
+    joined by dots, or what the names begin with; by default the one that fits the model, and of
+    several that of the likeliest key, which is said."""
     outputs: int | None = Field(default=None, ge=1)
     """Number of outputs; by default the number of classes, or what the pretrained weights have."""
-    name: str | None = None
+    name: Name | None = None
     """Name in the atlas; by default the architecture and width."""
-    checkpoint: str | None = None
+    checkpoint: Name | None = None
     """Name of this state of the model; by default it follows from the weights."""
     checkpoints: str | None = None
     """A series of states instead of one, recorded each, in the order of their steps: a folder of
     weights files, a glob of files or of folders, or `trained` for all checkpoints of this run's
     training; see docs/training.md."""
-    series: str | None = None
+    series: Name | None = None
     """Name of the series; by default the name of the folder that holds the files."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the initial weights."""
@@ -222,7 +236,7 @@ class ModelConfig(Config):
 class RunConfig(Config):
     """One whole run: from a test set and a model to tables and a page."""
 
-    name: str
+    name: Name
     """Name of the run: the report is reports/<name>.html."""
     test_set: TestSetConfig
     """The images."""
@@ -257,6 +271,13 @@ class RunConfig(Config):
             msg = (
                 "model.weights is 'trained' but there is no `training` section: add one, or set "
                 "model.weights to untrained, a file or DEFAULT"
+            )
+            raise ValueError(msg)
+        starts = None if self.training is None else self.training.initial_weights
+        if self.model.is_trained_here and self.model.weights_key is not None and starts is None:
+            msg = (
+                "model.weights_key chooses within a file of weights: set model.weights or "
+                "training.initial_weights to one"
             )
             raise ValueError(msg)
         return self

@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.images.class_names import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from activarium.schemas.config import ClassOrder
+
 MOST_CLASSES = 100_000
 """A larger label is taken for something else than a class number."""
 
 
-def class_names_of(values: Iterable[Any], where: str) -> tuple[str, ...]:
+def class_names_of(
+    values: Iterable[Any], where: str, *, order: ClassOrder = "text"
+) -> tuple[str, ...]:
     """Return a name per class: sorted texts, or the numbers from 0 to the largest; none without labels.
 
     Parameters
@@ -26,6 +31,8 @@ def class_names_of(values: Iterable[Any], where: str) -> tuple[str, ...]:
         Labels that occur: numbers, texts, or None for no label.
     where
         What holds them, for messages.
+    order
+        Of names, where labels are texts.
 
     Raises
     ------
@@ -37,7 +44,7 @@ def class_names_of(values: Iterable[Any], where: str) -> tuple[str, ...]:
         return ()
     kinds = {type(label) for label in present}
     if kinds == {str}:
-        return tuple(sorted(set(present)))
+        return in_order(set(present), order)
     if not kinds <= {int, bool}:
         strange = next(each.__name__ for each in kinds - {int, bool})
         raise UserError(f"{where}: labels are {strange}, expected class numbers from 0 or names")
@@ -59,13 +66,19 @@ def class_codes_of(
     Raises
     ------
     UserError
-        If there is no class of a label.
+        If there is no class of a label, or two classes of its name.
     """
     known = {name: code for code, name in enumerate(class_names)}
+    double = {name for name in known if class_names.count(name) > 1}
     found = []
     for row, value in enumerate(values):
         code = known.get(value, value) if isinstance(value, str) else value
         code = -1 if code is None or (isinstance(code, int) and code < 0) else code
+        if isinstance(value, str) and value in double:
+            raise UserError(
+                f"{where}: image {row} has the label {value!r}, which is the name of two classes: "
+                "give the labels as class numbers"
+            )
         if not isinstance(code, int) or code >= len(class_names):
             raise UserError(
                 f"{where}: image {row} has the label {value!r}, but there are names of "

@@ -20,12 +20,12 @@ from activarium.tasks.images.columnar_reader import Block, ColumnarReader
 from activarium.tasks.images.labelled_images import COLOUR_SAMPLES, TestSet, sampled_colours
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from activarium.schemas.config import TestSetConfig
+    from activarium.schemas.config import ClassOrder, TestSetConfig
 
 ENDINGS = {".parquet", ".arrow", ".feather", ".ipc"}
 SHARD = re.compile(r"(?P<split>.+?)-(?P<index>\d{5})-of-(?P<count>\d{5})")
@@ -40,6 +40,8 @@ class Split(NamedTuple):
 
     files: list[Path]
     all_files: list[Path]
+    left_out: list[Path]
+    """Files of the split by their names, of other formats."""
 
 
 def load_columnar(config: TestSetConfig, datasets: Path) -> TestSet:
@@ -59,7 +61,7 @@ def load_columnar(config: TestSetConfig, datasets: Path) -> TestSet:
         path: _contents(path, config.image_column, label_column) for path in split.all_files
     }
     own = [contents[path] for path in split.files]
-    class_names = _class_names(list(contents.values()), label_column)
+    class_names = _class_names(list(contents.values()), label_column, config.class_order)
     labels = _codes(own, class_names, config.path)
     blocks = tuple(
         Block(file, segment, position, rows)
@@ -78,8 +80,17 @@ def load_columnar(config: TestSetConfig, datasets: Path) -> TestSet:
         colours=3,
         reader=ColumnarReader(tuple(split.files), config.image_column, blocks),
         keys=np.arange(len(labels)),
+        notes=_left_out_note(split.left_out, config.path),
     )
     return replace(test_set, colours=sampled_colours(test_set, _spread(blocks)))
+
+
+def _left_out_note(files: Sequence[Path], root: Path) -> tuple[str, ...]:
+    if not files:
+        return ()
+    count = f"{len(files)} file{'s' if len(files) > 1 else ''} of the test set left out"
+    first = str(files[0].relative_to(root))
+    return (f"{count}, the first {first!r}: names of files end in {', '.join(sorted(ENDINGS))}",)
 
 
 def _spread(blocks: Sequence[Block]) -> list[int]:
@@ -111,11 +122,12 @@ def select_files(path: Path, split: str) -> Split:
             raise UserError(
                 f"test_set.split: {path} is of the split {found['split']!r}, got {split!r}"
             )
-        return Split([path], [path])
+        return Split([path], [path], [])
     if not path.is_dir():
         raise UserError(f"test_set.path: expected a file or folder, there is nothing at {path}")
-    files = sorted(each for each in path.rglob("*") if each.suffix in ENDINGS and each.is_file())
-    files = [each for each in files if not _is_hidden(each.relative_to(path))]
+    shown = [each for each in path.rglob("*") if not _is_hidden(each.relative_to(path))]
+    files = sorted(each for each in shown if each.suffix in ENDINGS and each.is_file())
+    _refuse_lost(each for each in shown if each.is_symlink() and not each.exists())
     own = files if split == "." else [each for each in files if split in _splits_of(each, path)]
     if not own:
         names = ", ".join(str(each.relative_to(path)) for each in files[:8]) or "none"
@@ -130,7 +142,18 @@ def select_files(path: Path, split: str) -> Split:
             f"{folders[0]} and {folders[1]}; set test_set.path to one of them"
         )
     _require_whole(own)
-    return Split(own, files if split != "." else own)
+    others = [each for each in shown if each.is_file() and each.suffix not in ENDINGS]
+    named = [each for each in others if split in _splits_of(each, path)]
+    return Split(own, files if split != "." else own, sorted(named))
+
+
+def _refuse_lost(links: Iterable[Path]) -> None:
+    for link in links:
+        if link.suffix in ENDINGS:
+            raise UserError(
+                f"test_set.path: {link} is a link to nothing: mount or restore what it leads to, or "
+                "delete it"
+            )
 
 
 def _is_hidden(path: Path) -> bool:
@@ -193,7 +216,9 @@ def _check_types(schema: pa.Schema, image_column: str, label_column: str, path: 
         )
 
 
-def _class_names(contents: Sequence[Contents], label_column: str) -> tuple[str, ...]:
+def _class_names(
+    contents: Sequence[Contents], label_column: str, order: ClassOrder
+) -> tuple[str, ...]:
     """Return the names of the schema's metadata, else those that the labels of all files give."""
     for each in contents:
         names = _feature(each.schema, label_column).get("names")
@@ -205,7 +230,7 @@ def _class_names(contents: Sequence[Contents], label_column: str) -> tuple[str, 
         if each.labels is not None
         for value in pc.unique(each.labels).to_pylist()
     )
-    return class_names_of(values, f"test_set.label_column: {label_column!r}")
+    return class_names_of(values, f"test_set.label_column: {label_column!r}", order=order)
 
 
 def _feature(schema: pa.Schema, column: str) -> dict[str, Any]:

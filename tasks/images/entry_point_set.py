@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +23,6 @@ from activarium.tasks.images.class_labels import class_codes_of, class_names_of
 from activarium.tasks.images.labelled_images import TestSet, sampled_colours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from activarium.schemas.config import TestSetConfig
 
 HASHED_AT_MOST = 50_000
@@ -141,8 +141,8 @@ def load_entry_point_set(config: TestSetConfig, datasets: Path) -> TestSet:
     labels, content = _read_labels(reader, images, hashed=config.version is None)
     if config.version is not None:
         _check_steady(reader, images)
-    names = getattr(reader.dataset, "classes", None)
-    class_names = _names(names) if names else class_names_of(labels, reference)
+    named = _names(getattr(reader.dataset, "classes", None), reference)
+    class_names = named or class_names_of(labels, reference, order=config.class_order)
     codes = class_codes_of(labels, class_names, reference)
     parts = [class_names, images, content, hashlib.sha256(codes.data).hexdigest()]
     if config.version is not None:
@@ -161,11 +161,52 @@ def load_entry_point_set(config: TestSetConfig, datasets: Path) -> TestSet:
     return replace(test_set, colours=sampled_colours(test_set))
 
 
-def _names(classes: Iterable[Any]) -> tuple[str, ...]:
-    """Return a text per class; torchvision's ImageNet has several names for one."""
-    return tuple(
-        ", ".join(each) if isinstance(each, tuple | list) else str(each) for each in classes
-    )
+def _names(classes: Any, reference: str) -> tuple[str, ...]:
+    """Return a text per class; torchvision's ImageNet has several names for one.
+
+    Parameters
+    ----------
+    classes
+        A sequence of names of any kind: list, array, tensor, pandas' Index; or a dict of codes by
+        name, or of names by code. None or empty: there are no names.
+    reference
+        The function that returned the dataset, for messages.
+    """
+    if classes is None:
+        return ()
+    if isinstance(classes, Mapping):
+        return _names_by_code(classes, reference)
+    is_text = isinstance(classes, str | bytes)
+    if is_text or isinstance(classes, AbstractSet) or not hasattr(classes, "__iter__"):
+        raise UserError(
+            f"{reference}: the dataset's `classes` is a {type(classes).__name__}; expected a list, "
+            "tuple or array of names in the order of the class numbers, or a dict of class numbers"
+        )
+    listed = classes.tolist() if hasattr(classes, "tolist") else list(classes)
+    if not isinstance(listed, list):
+        raise UserError(f"{reference}: the dataset's `classes` is one value, {listed!r}, no list")
+    return tuple(_name(each) for each in listed)
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ", ".join(map(_name, value))
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _names_by_code(classes: Mapping[Any, Any], reference: str) -> tuple[str, ...]:
+    """Return the names of a dict such as torchvision's `class_to_idx`, in the order of their codes."""
+    pairs = [(_plain(key), _plain(value)) for key, value in classes.items()]
+    if not all(isinstance(code, int) for _, code in pairs):
+        pairs = [(name, code) for code, name in pairs]
+    names = {code: _name(name) for name, code in pairs}
+    if len(names) < len(pairs) or set(names) != set(range(len(names))):
+        codes = ", ".join(str(code) for _, code in pairs[:8])
+        raise UserError(
+            f"{reference}: the dataset's `classes` is a dict with the class numbers {codes}; "
+            f"expected 0 to {len(pairs) - 1}, one class each"
+        )
+    return tuple(names[code] for code in range(len(names)))
 
 
 def _arguments(config: TestSetConfig, folder: Path) -> dict[str, Any]:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 import zlib
 from collections import deque
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.images.class_names import in_order
+from activarium.tasks.images.folder_scan import ENDINGS, NOWHERE, Scan, scan
 from activarium.tasks.images.labelled_images import TestSet, sampled_colours
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
 
-    from activarium.schemas.config import TestSetConfig
-
-ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-"""File name endings of images; other files are stepped over."""
+    from activarium.schemas.config import ClassOrder, TestSetConfig
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,10 @@ def load_image_folder(config: TestSetConfig, datasets: Path) -> TestSet:
     del datasets
     if config.path is None:
         raise UserError("test_set.path: imagefolder needs the folder or zip of the images")
-    entries, class_names = select_split(config.path, scan(config.path), config.split)
+    found = scan(config.path)
+    entries, class_names, left_out = select_split(
+        config.path, found, config.split, order=config.class_order
+    )
     is_folder = config.path.is_dir()
     reader = FolderReader(config.path) if is_folder else ZipReader(config.path)
     codes = {name: code for code, name in enumerate(class_names)}
@@ -93,100 +95,40 @@ def load_image_folder(config: TestSetConfig, datasets: Path) -> TestSet:
         class_names=class_names,
         ids=tuple(entry.name for entry in entries),
         labels=np.array([codes[entry.label] for entry in entries], np.int32),
-        identity=identity_of(entries, reader, hash_content=config.hash_content),
+        identity=_identity(config, entries, reader),
         colours=3,
         reader=reader,
+        notes=(*left_out_note(left_out), *_nowhere_note(entries)),
     )
     return replace(test_set, colours=sampled_colours(test_set))
 
 
-class Scan(NamedTuple):
-    """What lies below a folder or in a zip, hidden files and folders left out."""
-
-    images: dict[str, str]
-    """Size (and CRC in a zip) of every image file, by its path with `/`."""
-    folders: set[str]
-    """Every folder, also where it holds no image."""
-
-
-def _zip_files(path: Path) -> dict[str, str | None]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"test_set.path: {path} is no zip that can be read: {error}") from error
-    return {
-        info.filename.rstrip("/"): None if info.is_dir() else f"{info.file_size}:{info.CRC:08x}"
-        for info in infos
-    }
+def _identity(
+    config: TestSetConfig, entries: Sequence[Entry], reader: FolderReader | ZipReader
+) -> str:
+    identity = identity_of(entries, reader, hash_content=config.hash_content)
+    if config.class_order == "text":
+        return identity
+    return hashlib.sha256(f"{identity}:{config.class_order}".encode()).hexdigest()
 
 
-def _folder_files(
-    path: Path, prefix: str = "", around: frozenset[tuple[int, int]] = frozenset()
-) -> dict[str, str | None]:
-    """Return the size of each file below, and None for each folder; links are followed."""
-    status = path.stat()
-    own = (status.st_dev, status.st_ino)
-    if own in around:  # a link to a folder that it lies in
-        return {}
-    found: dict[str, str | None] = {}
-    try:
-        entries = list(os.scandir(path))
-    except OSError as error:
-        raise UserError(
-            f"test_set.path: cannot list the folder {path}: {error.strerror}"
-        ) from error
-    for entry in entries:
-        name = f"{prefix}{entry.name}"
-        if entry.is_file():
-            found[name] = str(entry.stat().st_size)
-        elif entry.is_dir() and not _is_hidden(entry.name):
-            found[name] = None
-            found |= _folder_files(Path(entry.path), f"{name}/", around | {own})
-    return found
+def left_out_note(names: Sequence[str], endings: Collection[str] = ENDINGS) -> tuple[str, ...]:
+    """Return a line about files beside the images that are left out; empty where there are none."""
+    if not names:
+        return ()
+    files = f"{len(names):,} file{'s' if len(names) > 1 else ''} of the test set left out"
+    return (
+        f"{files}, the first {names[0]!r}: an image's name ends in {', '.join(sorted(endings))}, "
+        "in the folder of its class",
+    )
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
-
-
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in ENDINGS
-
-
-def scan(path: Path) -> Scan:
-    """Return every image file and every folder below a folder or in a zip.
-
-    Raises
-    ------
-    UserError
-        If the path is neither, or holds no image.
-    """
-    if path.is_dir():
-        files = _folder_files(path)
-    elif path.is_file():
-        files = _zip_files(path)
-    else:
-        raise UserError(f"test_set.path: expected a folder or a zip, there is nothing at {path}")
-    shown = {name: identity for name, identity in files.items() if not _is_hidden(name)}
-    images = {
-        name: identity
-        for name, identity in shown.items()
-        if identity is not None and _is_image(name)
-    }
-    if not images:
-        raise UserError(
-            f"test_set.path: {path} holds no images ({', '.join(sorted(ENDINGS))}) in "
-            "<split>/<class>/ folders"
-        )
-    for name in images:
-        if name.encode("utf-8", "ignore").decode() != name:
-            raise UserError(
-                f"test_set.path: {path} holds an image whose name is not UTF-8: {name!r}; rename it"
-            )
-    # Most zips have no entries of their own for folders.
-    folders = {name for name, identity in shown.items() if identity is None}
-    return Scan(images, folders | {name.rpartition("/")[0] for name in shown} - {""})
+def _nowhere_note(entries: Sequence[Entry]) -> tuple[str, ...]:
+    names = [entry.name for entry in entries if entry.identity == NOWHERE]
+    if not names:
+        return ()
+    links = f"{len(names):,} image{'s are links' if len(names) > 1 else ' is a link'} to nothing"
+    return (f"{links}, the first {names[0]!r}: not valid",)
 
 
 class Selection(NamedTuple):
@@ -196,9 +138,11 @@ class Selection(NamedTuple):
     """Sorted by class and name."""
     class_names: tuple[str, ...]
     """Sorted. A class keeps its code in every split, also where a split has no image of it."""
+    left_out: list[str]
+    """Other files of the split, in its class folders or beside them."""
 
 
-def select_split(path: Path, found: Scan, split: str) -> Selection:
+def select_split(path: Path, found: Scan, split: str, *, order: ClassOrder = "text") -> Selection:
     """Return the images of one split and the classes.
 
     One folder around all splits is stepped over.
@@ -230,11 +174,18 @@ def select_split(path: Path, found: Scan, split: str) -> Selection:
             f"test_set.split: {path} has no <class>/<image> below {split!r}; it has the folders "
             f"{', '.join(splits[:8]) or 'none'}"
         )
-    classes = tuple(sorted({each[first] for each in placed.values()}))
+    classes = in_order({each[first] for each in placed.values()}, order)
     folders = [each for each in map(_parts, found.folders) if len(each) > first]
     here = {each[first] for each in folders if split == "." or each[skip] == split}
     _refuse_empty(path, sorted(here - set(classes)), split)
-    return Selection(sorted(entries, key=lambda entry: (entry.label, entry.name)), classes)
+    beside = [name for name in inside if len(parts[name]) < first + 2]
+    others = {name: PurePosixPath(name).parts for name in found.others}
+    near = {n: e for n, e in others.items() if split == "." or (len(e) > skip and e[skip] == split)}
+    _refuse_lost_class(path, [n for n, e in near.items() if len(e) == first + 1], split)
+    left_out = sorted([*beside, *(n for n, e in near.items() if len(e) > first)])
+    return Selection(
+        sorted(entries, key=lambda entry: (entry.label, entry.name)), classes, left_out
+    )
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -256,6 +207,15 @@ def _refuse_empty(path: Path, empty: Sequence[str], split: str) -> None:
             f"test_set.path: {path} has class folders without any image in {split!r}: "
             f"{', '.join(map(repr, empty[:8]))}{', ...' if len(empty) > 8 else ''}; delete them, "
             "or fill them with images"
+        )
+
+
+def _refuse_lost_class(path: Path, names: Sequence[str], split: str) -> None:
+    lost = [name for name in names if (path / name).is_symlink()]
+    if lost:
+        raise UserError(
+            f"test_set.path: {path} has {lost[0]!r} among the classes of {split!r}, a link to "
+            "nothing: mount or restore what it leads to, or delete it"
         )
 
 

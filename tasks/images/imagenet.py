@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.images.image_folder import left_out_note
 from activarium.tasks.images.listed_sets import listed_set
 from activarium.tasks.images.published_files import find_or_download, require_split
 
@@ -69,13 +71,15 @@ def load_imagenet(config: TestSetConfig, datasets: Path) -> TestSet:
         raise UserError(
             f"{root / folder} has the folder {strange[0]!r}, which {META} does not know"
         )
-    return listed_set(
+    found = listed_set(
         config,
         root,
         [(name, codes[wnid]) for name, wnid in images],
         class_names=_class_names(wnids, meta),
         where=str(root / folder),
     )
+    others = _others(root, folder, _class_folders(root / folder))
+    return replace(found, notes=left_out_note(others, ENDINGS))
 
 
 def _find(config: TestSetConfig, datasets: Path) -> tuple[Path, str]:
@@ -113,6 +117,18 @@ def _in_class_folders(root: Path, folder: str, wnids: Sequence[str]) -> list[tup
 
 def _images(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir() if each.suffix.lower() in ENDINGS)
+
+
+def _others(root: Path, folder: str, inner: Sequence[str]) -> list[str]:
+    """Return the files beside the images that are none, hidden ones left out."""
+    return sorted(
+        each.relative_to(root).as_posix()
+        for name in (".", *inner)
+        for each in (root / folder / name).iterdir()
+        if not each.name.startswith(".")
+        and not each.is_dir()
+        and (each.suffix.lower() not in ENDINGS or (bool(inner) and name == "."))
+    )
 
 
 def _flat(root: Path, folder: str, meta: Meta | None) -> list[tuple[str, str]]:

@@ -57,6 +57,8 @@ class TestSet:
     reader: ImageReader | None = None
     keys: NDArray[np.int64] | None = None
     """What the reader knows each image by, where that is not its id."""
+    notes: tuple[str, ...] = ()
+    """What there is to say about the set, a line each."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from activarium.tasks.images.cifar_files import load_cifar10, load_cifar100
+from activarium.tasks.images.class_names import distinct_names, renaming_note
 from activarium.tasks.images.columnar_images import load_columnar
 from activarium.tasks.images.decoding import UndecodableImageError
 from activarium.tasks.images.entry_point_set import load_entry_point_set
@@ -47,7 +49,7 @@ __all__ = ["SOURCES", "TestSet", "UndecodableImageError", "load_test_set"]
 
 
 def load_test_set(config: TestSetConfig, *, datasets: Path) -> TestSet:
-    """Return the configured test set.
+    """Return the configured test set; classes of the same name are told apart.
 
     Parameters
     ----------
@@ -61,4 +63,7 @@ def load_test_set(config: TestSetConfig, *, datasets: Path) -> TestSet:
     UserError
         If the files are missing or damaged, or there is no such split.
     """
-    return limited(SOURCES[config.source](config, datasets), config.limit)
+    whole = SOURCES[config.source](config, datasets)
+    names = distinct_names(whole.class_names)
+    told = renaming_note(whole.class_names, names)
+    return limited(replace(whole, class_names=names, notes=(*whole.notes, *told)), config.limit)

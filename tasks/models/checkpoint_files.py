@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
+from activarium.tasks.models.inert_pickle import read_notes
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import torch
@@ -71,10 +73,40 @@ def safetensors_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str
     return b"".join((struct.pack("<Q", len(text)), text, memoryview(plain)[8 + length :]))
 
 
-def noted_step(path: Path) -> int | None:
-    """Return the step that a safetensors file says it was saved after, None where it says none."""
+@dataclass(frozen=True)
+class Noted:
+    """What a file of weights says of when it was saved; None where it says nothing."""
+
+    step: int | None = None
+    epoch: int | None = None
+
+
+STEP_KEYS = ("global_step", "step", "iteration", "iter", "num_updates", "iter_num", "n_iter")
+EPOCH_KEYS = ("epoch", "epochs")
+
+
+def noted_moment(path: Path) -> Noted:
+    """Return the step and epoch that a file of weights says it was saved after.
+
+    Safetensors files say so in their metadata, files of `torch.save` beside their state dict, also
+    within `meta`. Tensors are not read.
+    """
     try:
-        with safe_open(path, "pt") as file:
-            return int((file.metadata() or {})["step"])
-    except (SafetensorError, OSError, KeyError, ValueError):
-        return None
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                said = {n: int(t) for n, t in (file.metadata() or {}).items() if t.isdigit()}
+        else:
+            content = read_notes(path)
+            said = content if isinstance(content, dict) else {}
+            meta = said.get("meta")
+            said = (meta if isinstance(meta, dict) else {}) | said
+    except Exception:  # noqa: BLE001 - a damaged file is told of when it is recorded
+        return Noted()
+    return Noted(_first_number(said, STEP_KEYS), _first_number(said, EPOCH_KEYS))
+
+
+def _first_number(said: Mapping[Any, Any], keys: Sequence[str]) -> int | None:
+    values = [said[key] for key in keys if key in said]
+    numbers = [each for each in values if isinstance(each, int | float)]
+    whole = [int(each) for each in numbers if each >= 0 and each == each // 1]
+    return whole[0] if whole else None

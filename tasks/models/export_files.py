@@ -16,7 +16,7 @@ from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.entry_points import one_line
 from activarium.tasks.models.exported_modules import module_tree
-from activarium.tasks.models.model_weights import file_sha256, kind_of_file
+from activarium.tasks.models.weights_files import file_sha256, kind_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.models.model_weights import draw_anew
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
 
@@ -115,6 +115,66 @@ class ReadyModelSource(ModelSource):
         if self.config.weights == RESTARTED:
             draw_anew(model, self.config.seed)
         return model
+
+
+def refuse_settings_in_options(config: ModelConfig, settings: Mapping[str, str]) -> None:
+    """Say which setting gives an argument that `model.options` names.
+
+    Parameters
+    ----------
+    config
+        The model.
+    settings
+        The setting that decides each argument, by the argument's name.
+
+    Raises
+    ------
+    UserError
+        If one of them is among the options.
+    """
+    for argument, setting in settings.items():
+        if argument in config.options:
+            raise UserError(
+                f"model.options: {argument} of {config.architecture} is given by {setting}, got "
+                f"{config.options[argument]!r}: set that, and leave {argument} out of the options"
+            )
+
+
+def size_in_options(config: ModelConfig, argument: str) -> tuple[int, int] | None:
+    """Return height and width of the images where `model.options` give them, None where not.
+
+    Raises
+    ------
+    UserError
+        If they are no size.
+    """
+    given = config.options.get(argument)
+    sides = given if isinstance(given, list) else [given, given]
+    if given is None:
+        return None
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise UserError(
+            f"model.options: {argument} of {config.architecture}: expected pixels, such as 224, or "
+            f"height and width, got {given!r}"
+        )
+    height, width = sides
+    return int(str(height)), int(str(width))
+
+
+def require_size(config: ModelConfig, argument: str, size: tuple[int, int]) -> None:
+    """Check that a size in `model.options` is that of the images.
+
+    Raises
+    ------
+    UserError
+        If it is another.
+    """
+    given = size_in_options(config, argument)
+    if given not in (None, size):
+        raise UserError(
+            f"model.options: {argument} of {config.architecture} is {config.options[argument]!r}, but "
+            f"the images are {size[0]}x{size[1]} pixels: set preprocessing.size, which gives both"
+        )
 
 
 @contextmanager

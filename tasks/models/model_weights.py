@@ -3,174 +3,150 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.entry_points import one_line
+from activarium.tasks.models.architectures import SmallImageResNet18, TwoBlockCNN
 from activarium.tasks.models.exported_modules import ExportedModule
+from activarium.tasks.models.state_dicts import StateDict, is_extra_state
+from activarium.tasks.models.weights_checksum import entry_bytes
+from activarium.tasks.models.weights_choice import choose_state, closest, state_dicts_in
+from activarium.tasks.models.weights_files import read_weights_file
+from activarium.tasks.models.weights_fit import Faults, Target, loading_notes, unread_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
 
-FileKind = Literal["safetensors", "export", "torchscript", "pickle", "unknown"]
 
-AUXILIARY = ("aux1", "aux2", "AuxLogits", "aux_classifier")
-"""Heads of torchvision's models that only training uses; models are built without them."""
-
-
-def kind_of_file(path: Path) -> FileKind:
-    """Return what kind of model file this is, by its content."""
-    if path.suffix == ".safetensors":
-        return "safetensors"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return "unknown"
-    inner = {name.partition("/")[2] or name for name in names}
-    if "constants.pkl" in inner:
-        return "torchscript"
-    if "data.pkl" in inner:
-        return "pickle"
-    is_export = any(name.startswith("models/") for name in inner)
-    return "export" if is_export or "serialized_exported_program.json" in names else "unknown"
-
-
-def file_sha256(path: Path, *, setting: str) -> str:
-    """Return the checksum of a file, or say that it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{setting}: cannot read {path}: {error.strerror}") from error
-
-
-_FOREIGN: dict[FileKind, str] = {
-    "torchscript": "TorchScript, which is not supported: save model.state_dict() of the model that "
-    "was scripted, or export it with torch.export",
-    "export": "a torch.export program, which brings its own model: leave model.architecture out",
-}
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict, out of the nesting and the prefixes that training code adds."""
-    state = _read(path)
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no state dict: expected tensors by name, got {type(state)}")
-    for prefix in ("module.", "_orig_mod."):
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return dict(state)
-
-
-def _read(path: Path) -> Any:
-    """Return what a file of weights holds."""
-    if not path.is_file():
-        raise UserError(
-            f"model.weights: there is no file {path}; give a safetensors or state-dict file, "
-            "untrained, trained, or pretrained weights by name, such as DEFAULT"
-        )
-    kind = kind_of_file(path)
-    if kind in _FOREIGN:
-        raise UserError(f"model.weights: {path} is {_FOREIGN[kind]}")
-    try:
-        if kind == "safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes can make the unpickler raise anything
-        reason = str(error).strip().partition("\n")[0]
-        if "Weights only" in reason:
-            reason = "it holds objects other than tensors, as a whole model does"
-        raise UserError(
-            f"{path} is damaged or no state dict ({reason}); save model.state_dict(), not the model"
-        ) from error
-
-
-def _hint(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
-    """Guess from the shapes what to change; empty where nothing is evident."""
-    wanted, got = expected.get("conv1.weight"), state.get("conv1.weight")
-    if wanted is not None and got is not None and wanted.shape != got.shape and got.ndim == 4:
-        if wanted.shape[2:] != got.shape[2:]:
-            return "; use torchvision:resnet18 for torchvision's own, resnet18 for the CIFAR stem"
-        if wanted.shape[0] != got.shape[0]:
-            return f"; the file's first convolution has {got.shape[0]} channels: set model.width"
-        return f"; the file takes {got.shape[1]} colours: set model.colours"
-    last = next((name for name in reversed([*expected]) if name.endswith("weight")), "")
-    if last in state and expected[last].shape[1:] == state[last].shape[1:]:
-        return f"; the file has {state[last].shape[0]} outputs: set model.outputs"
-    return ""
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def load_weights(model: nn.Module, path: Path, *, except_module: str = "") -> tuple[str, ...]:
-    """Load a safetensors or state-dict file into a model; all names and shapes must agree.
+def load_weights(
+    model: nn.Module, path: Path, *, except_module: str = "", key: str | None = None
+) -> tuple[str, ...]:
+    """Load a safetensors or state-dict file into a model, as `load_state_dict(strict=True)` takes it.
 
     Parameters
     ----------
     model
         Changed in place, only where everything agrees.
     path
-        A `.safetensors` file, or one of `torch.save` that holds a state dict, alone or under
-        `state_dict` or `model`, with or without the prefix `module.`. Auxiliary heads may be
-        there or not.
+        A `.safetensors` file, or one of `torch.save` that holds a state dict, alone or under any
+        key, with or without what wrappers and trainers put before its names. Auxiliary heads may
+        be there or not.
     except_module
         A module that keeps its weights, whatever the file has for it.
+    key
+        Which state dict of the file is meant: a key, several joined by dots, or what its names
+        begin with. By default the one that fits; of several, the one by the likeliest key.
 
     Returns
     -------
     tuple[str, ...]
-        What there is to say about the weights: whether they were converted to float32.
+        What there is to say about the weights: which were taken, and how they were converted.
 
     Raises
     ------
     UserError
-        Where the file is missing, damaged, no state dict, or of another model.
+        Where the file is missing, damaged, no state dict, or of another model, or several of its
+        state dicts fit and nothing tells which is meant.
     """
-    return fill(model, _read_state(path), origin=str(path), except_module=except_module)
+    content = read_weights_file(path)
+    states = state_dicts_in(content, key=key, origin=str(path))
+    return _fill(Target(model, except_module), states, origin=str(path))
 
 
 def fill(
     model: nn.Module, state: Mapping[str, torch.Tensor], *, origin: str, except_module: str = ""
 ) -> tuple[str, ...]:
     """Put a state dict into a model, as `load_weights` does; `origin` begins the message of a fault."""
-    kept = f"{except_module}." if except_module else None
-    expected: dict[str, torch.Tensor] = model.state_dict()
-    read = {name: t for name, t in state.items() if kept is None or not name.startswith(kept)}
-    if kept is not None:
-        read |= {name: tensor for name, tensor in expected.items() if name.startswith(kept)}
-    heads = tuple(f"{head}." for head in AUXILIARY)
-    unexpected = [n for n in read if n not in expected and not n.startswith(heads)]
-    # Files older than batch norm's counter lack it; it plays no part in the forward pass.
-    optional = [n for n in expected if n.startswith(heads) or n.endswith("num_batches_tracked")]
-    missing = [n for n in expected if n not in read and n not in set(optional)]
+    return _fill(Target(model, except_module), [StateDict("", dict(state))], origin=origin)
+
+
+def _fill(target: Target, states: Sequence[StateDict], *, origin: str) -> tuple[str, ...]:
+    found = choose_state(target, states, origin=origin)
+    if found is None:
+        nearest = closest(target, states)
+        faults = target.faults(nearest)
+        hint = _hint(target.model, faults, nearest)
+        under = f", the state dict under {nearest.label!r}," if nearest.label else ""
+        described = "; ".join(_described(target, nearest, faults))
+        raise UserError(f"{origin}{under} does not fit the model: {described}{hint}")
+    chosen, notes = found
+    _refuse_unread(target, chosen, origin)
+    said = (*notes, *loading_notes(target, chosen))
+    try:
+        target.load(chosen)
+    except Exception as error:  # modules load in their own ways
+        raise UserError(f"{origin} does not fit the model: {one_line(error)}") from error
+    read = target.read(chosen).values()
+    kinds = [each.dtype for each in read if isinstance(each, torch.Tensor)]
+    return (*conversion_notes(kinds), *said)
+
+
+def _described(target: Target, state: StateDict, faults: Faults) -> list[str]:
+    expected, read = target.expected(), target.read(state)
+    if not faults:
+        return ["the model's own loading refuses it"]
     differing = [
-        f"{n} {tuple(read[n].shape)} in the file, {tuple(expected[n].shape)} in the model"
-        for n in expected
-        if n in read and read[n].shape != expected[n].shape
+        f"{n} {_shape(read[n])} in the file, {_shape(expected[n])} in the model"
+        for n in faults.differing
     ]
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": differing}
-    faults = [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
-    if faults:
-        hint = _hint(expected, read)
-        raise UserError(f"{origin} does not fit the model: {'; '.join(faults)}{hint}")
-    filled = OrderedDict((name, read.get(name, tensor)) for name, tensor in expected.items())
-    # Some models refuse a state dict without its modules' versions, which safetensors drops.
-    filled._metadata = expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001
-    model.load_state_dict(filled)
-    return conversion_notes(tensor.dtype for tensor in read.values())
+    kinds = {
+        "missing": [*faults.missing],
+        "unexpected": [*faults.unexpected],
+        "of another shape": differing,
+    }
+    return [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
+
+
+def _shape(value: object) -> object:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def _refuse_unread(target: Target, state: StateDict, origin: str) -> None:
+    for name, value in state.entries.items():
+        if is_extra_state(name) and not (name in target.expected() and target.sets(name)):
+            continue  # left out, which is said
+        for part in unread_parts(value):
+            raise UserError(
+                f"{origin}: {name!r} holds an object of {part.class_name or 'an unknown class'}; "
+                "only tensors, containers, numbers and texts are read: save it as such"
+            )
+
+
+def _hint(model: nn.Module, faults: Faults, state: StateDict) -> str:
+    """Return what to change in the configuration, where the shapes alone differ and tell it."""
+    if not faults.differing or faults.missing or faults.unexpected:
+        return ""
+    expected, read = model.state_dict(), state.entries
+    names = [n for n in expected if isinstance(expected[n], torch.Tensor)]
+    last = next((n for n in reversed(names) if expected[n].ndim > 1), "")
+    head = last.rpartition(".")[0]
+    tails = {tuple(t[n].shape[1:]) for t in (expected, read) for n in [last] if n in read}
+    if len(tails) == 1 and all(n.rpartition(".")[0] == head for n in faults.differing):
+        outputs = read[last].shape[0]
+        return f"; the file has {outputs} outputs: set model.outputs, or an option of the model"
+    if isinstance(model, SmallImageResNet18 | TwoBlockCNN):
+        return _hint_of_own(expected["conv1.weight"], read["conv1.weight"])
+    return ""
+
+
+def _hint_of_own(wanted: torch.Tensor, got: torch.Tensor) -> str:
+    if wanted.shape == got.shape or got.ndim != 4:
+        return ""
+    if wanted.shape[2:] != got.shape[2:]:
+        return "; use torchvision:resnet18 for torchvision's own, resnet18 for the CIFAR stem"
+    if wanted.shape[0] != got.shape[0]:
+        return f"; the file's first convolution has {got.shape[0]} channels: set model.width"
+    return f"; the file takes {got.shape[1]} colours: set model.colours"
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def conversion_notes(dtypes: Iterable[torch.dtype]) -> tuple[str, ...]:
@@ -211,17 +187,29 @@ def weights_sha256(model: nn.Module) -> str:
     Returns
     -------
     str
-        64 hex digits over name, dtype, shape and bytes, sorted by name; batch norm's counters of
-        batches, which no output depends on, are left out. A model that transforms its input has
-        another checksum than one with the same weights that does not.
+        64 hex digits over name, dtype, shape and bytes, sorted by name; what modules keep as extra
+        state is counted by its content. Batch norm's counters of batches, which no output depends
+        on, are left out. A model that transforms its input has another checksum than one with the
+        same weights that does not.
+
+    Raises
+    ------
+    UserError
+        If an extra state holds an object that has no stable content.
     """
     digest = hashlib.sha256()
     if getattr(model, "transform_input", False) is True:
         digest.update(b"transform_input\n")
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, value in sorted(model.state_dict().items()):
         if name.endswith("num_batches_tracked"):
             continue
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        digest.update(f"{name} ".encode())
+        try:
+            for part in entry_bytes(value):
+                digest.update(part)
+        except Exception as error:  # objects of any class
+            raise UserError(
+                f"the model's entry {name!r} cannot be told from another ({one_line(error)}); let "
+                "get_extra_state return tensors, containers, numbers and texts"
+            ) from error
     return digest.hexdigest()

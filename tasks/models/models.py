@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from activarium.schemas.errors import UserError
 from activarium.tasks.entry_points import is_entry_point
 from activarium.tasks.models import export_models, timm_models
@@ -23,6 +25,7 @@ from activarium.tasks.models.torchvision_models import (
     torchvision_name,
     torchvision_names,
 )
+from activarium.tasks.models.weights_fit import quantisation_notes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -162,9 +165,10 @@ def load_from_file(
         Where the weights do not fit the model.
     """
     model = load_start(source, classes=classes, colours=colours, size=size).model
-    return LoadedModel(model, load_weights(model, path))
+    return LoadedModel(model, load_weights(model, path, key=source.config.weights_key))
 
 
 def _ready(model: nn.Module) -> LoadedModel:
-    notes = conversion_notes(tensor.dtype for tensor in model.state_dict().values())
-    return LoadedModel(model.float().eval().cpu(), notes)
+    entries = model.state_dict().values()
+    notes = conversion_notes(each.dtype for each in entries if isinstance(each, torch.Tensor))
+    return LoadedModel(model.float().eval().cpu(), (*notes, *quantisation_notes(model)))

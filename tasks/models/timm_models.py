@@ -10,13 +10,33 @@ from typing import TYPE_CHECKING, Any
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.entry_points import one_line
-from activarium.tasks.models.model_sources import DEFAULT, ModelSource, agreed_colours, seeded
+from activarium.tasks.models.model_sources import (
+    DEFAULT,
+    ModelSource,
+    agreed_colours,
+    refuse_settings_in_options,
+    require_size,
+    seeded,
+    size_in_options,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
 PREFIX = "timm:"
 COLOURS = 3
+SETTINGS = {
+    "num_classes": "model.outputs",
+    "in_chans": "model.colours",
+    "pretrained": "model.weights",
+    "checkpoint_path": "model.weights",
+    "model_name": "model.architecture",
+}
+"""Arguments of timm's function that settings decide."""
+
+SIZE = "img_size"
+"""Argument of timm's models that are made for one size of image."""
+
 USUAL_CROP = 0.875
 """Share of the resized side that timm crops where the configuration does not say."""
 
@@ -107,7 +127,7 @@ class TimmModel(ModelSource):
             If it pads images, or crops them to a rectangle.
         """
         settings = self._settings
-        _, height, width = settings.input_size
+        height, width = size_in_options(self.config, SIZE) or settings.input_size[1:]
         if settings.crop_mode == "border" or height != width:
             raise UserError(
                 f"timm's {self._full_name} pads images or crops them to {height}x{width} pixels; "
@@ -129,18 +149,18 @@ class TimmModel(ModelSource):
 
     def _create(self, *, colours: int, **options: Any) -> nn.Module:
         timm = _timm()
+        refuse_settings_in_options(self.config, SETTINGS)
+        arguments = {"in_chans": colours, **options, **self.config.options}
         try:
-            model: nn.Module = timm.create_model(
-                self._full_name, in_chans=colours, **options, **self.config.options
-            )
+            model: nn.Module = timm.create_model(self._full_name, **arguments)
         except Exception as error:  # constructors and downloads raise what they like
             raise UserError(f"timm could not make {self._full_name}: {one_line(error)}") from error
         return model
 
     def build(self, *, classes: int, colours: int, size: tuple[int, int]) -> nn.Module:
         """Return timm's model with random weights."""
-        settings = self._settings
-        sized = {"img_size": size} if settings.fixed_input_size else {}
+        require_size(self.config, SIZE, size)
+        sized = {SIZE: size} if self._settings.fixed_input_size else {}
         outputs = self.config.outputs or classes
         return self._create(colours=colours, pretrained=False, num_classes=outputs, **sized)
 

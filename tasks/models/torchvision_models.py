@@ -14,9 +14,15 @@ import torchvision
 
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
-from activarium.tasks.models.model_sources import ModelSource, agreed_colours, seeded
-from activarium.tasks.models.model_weights import AUXILIARY
+from activarium.tasks.models.model_sources import (
+    ModelSource,
+    agreed_colours,
+    refuse_settings_in_options,
+    require_size,
+    seeded,
+)
 from activarium.tasks.models.own_models import OWN
+from activarium.tasks.models.weights_fit import AUXILIARY
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +32,15 @@ TRANSFORMING = ("googlenet", "inception_v3")
 """Models that can normalise their input once more; their state dict does not tell."""
 
 COLOURS = 3
+
+SETTINGS = {
+    "num_classes": "model.outputs",
+    "weights": "model.weights",
+    "pretrained": "model.weights",
+    "transform_input": "model.transform_input",
+    "name": "model.architecture",
+}
+"""Arguments of torchvision's functions that settings decide."""
 
 
 def torchvision_names() -> list[str]:
@@ -127,6 +142,9 @@ class TorchvisionModel(ModelSource):
     def build(self, *, classes: int, colours: int, size: tuple[int, int]) -> nn.Module:
         """Return torchvision's model with random weights."""
         del colours
+        refuse_settings_in_options(self.config, SETTINGS)
+        for argument in ("image_size", "input_size"):
+            require_size(self.config, argument, size)
         options = self._size_options(size) | dict(self.config.options)
         outputs = self.config.outputs or self._outputs() or classes
         try:
@@ -156,6 +174,7 @@ class TorchvisionModel(ModelSource):
     def load(self) -> nn.Module:
         """Return the pretrained model, downloading its weights where they are not cached."""
         entry, outputs = self._entry, self._outputs()
+        refuse_settings_in_options(self.config, SETTINGS)
         if self.config.outputs not in (None, outputs):
             raise UserError(
                 f"{entry} has {outputs} outputs, model.outputs asks for {self.config.outputs}"

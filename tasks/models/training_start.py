@@ -79,7 +79,9 @@ def load_training_start(  # noqa: PLR0913 - what a model is built for, and how i
         state = load_own(own).model.state_dict()
         fill(model, state, origin=f"training.initial_weights {own.own_weights}", except_module=head)
     elif training.initial_weights is not None:
-        load_weights(model, Path(training.initial_weights), except_module=head)
+        load_weights(
+            model, Path(training.initial_weights), except_module=head, key=config.weights_key
+        )
     if head:
         with seeded(config.seed):
             model.get_submodule(head).reset_parameters()  # type: ignore[operator]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,24 +9,33 @@ from typing import TYPE_CHECKING
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import CheckpointReceipt, FailedCheckpoint, SeriesReceipt
-from activarium.tasks.models.checkpoint_files import noted_step
 from activarium.tasks.models.models import model_name, model_source
 from activarium.tasks.models.training_folder import STATE
 from activarium.tasks.progress import silent
+from activarium.tasks.recording.checkpoint_steps import NUMBERED_FOLDER, Candidate, order_series
 from activarium.tasks.recording.checkpoints import load_images
 from activarium.tasks.recording.share import parse_part
 from activarium.tasks.recording.spreading import record_spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
     from activarium.schemas.atlas import Atlas
     from activarium.schemas.config import ModelConfig, RecordCall, RunConfig
     from activarium.schemas.receipts import RecordingReceipt
     from activarium.tasks.progress import Progress
+    from activarium.tasks.recording.checkpoint_steps import Ordered
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pth.tar", ".bin", ".ckpt")
 """Endings of files of weights; exported programs bring a model of their own and are no checkpoints."""
+
+BESIDE = re.compile(
+    r"(optimizer|scheduler|scaler|rng_state|random_states|training_args)[._\d]|.*optim_states\."
+)
+"""Beginnings of files that a trainer writes beside the weights of a checkpoint."""
+
+PART = re.compile(r"-\d{5}-of-\d{5}\.")
+"""`model-00001-of-00003.safetensors`, which is a third of a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +53,10 @@ def checkpoint_stem(path: Path) -> str | None:
     >>> checkpoint_stem(Path("run/epoch-003.pth.tar")), checkpoint_stem(Path("training.json"))
     ('epoch-003', None)
     """
-    if path.name == STATE or path.name.startswith("."):
+    if path.name == STATE or path.name.startswith(".") or BESIDE.match(path.name):
         return None
     endings = [ending for ending in SUFFIXES if path.name.endswith(ending)]
     return path.name.removesuffix(max(endings, key=len)) if endings else None
-
-
-def step_of(path: Path) -> int | None:
-    """Return the step of a file of weights: what it notes, else the last number of its name.
-
-    Parameters
-    ----------
-    path
-        A file of weights; only safetensors files note a step.
-    """
-    noted = noted_step(path) if path.suffix == ".safetensors" else None
-    if noted is not None:
-        return noted
-    numbers = re.findall(r"\d+", checkpoint_stem(path) or "")
-    return int(numbers[-1]) if numbers else None
 
 
 def list_checkpoints(config: ModelConfig, *, trained: Path | None = None) -> Listed:
@@ -87,54 +80,86 @@ def list_checkpoints(config: ModelConfig, *, trained: Path | None = None) -> Lis
     source = trained if where == "trained" else Path(where).expanduser()
     if source is None:
         raise UserError("model.checkpoints: trained is known once the run's training is done")
-    found: dict[tuple[str, int], Path] = {}
-    without_step = []
+    by_series: dict[str, list[Candidate]] = {}
     for path in sorted(weight_files(source)):
-        step = step_of(path)
-        if step is None:
-            without_step.append(path.name)
-            continue
-        key = (config.series or path.absolute().parent.name, step)
-        if key in found and not filecmp.cmp(found[key], path, shallow=False):
-            raise UserError(
-                f"model.checkpoints: {found[key]} and {path} are both step {step} of series "
-                f"{key[0]}: choose by a glob, such as 'epoch-*.pt', or leave out --series"
-            )
-        found[key] = path
-    if not found:
+        series = config.series or _series_folder(path).name
+        by_series.setdefault(series, []).append(Candidate(path, checkpoint_stem(path) or path.name))
+    ordered = {name: order_series(name, each) for name, each in sorted(by_series.items())}
+    if not any(each.by_step for each in ordered.values()):
         raise UserError(
             f"model.checkpoints: no file of weights with a step in {source}; expected a folder or a "
             f"glob of files such as step-000100.safetensors, of {', '.join(SUFFIXES)}"
         )
     model = model_name(model_source(config))
-    notices = [f"{name} is left out: it tells no step" for name in without_step]
-    return Listed(tuple(_receipts(model, found)), tuple(notices))
+    notices = [notice for each in ordered.values() for notice in each.notices]
+    return Listed(tuple(_receipts(model, ordered)), tuple(notices))
+
+
+def _is_of_one_checkpoint(folder: Path) -> bool:
+    return NUMBERED_FOLDER.fullmatch(folder.name) is not None
+
+
+def _series_folder(path: Path) -> Path:
+    """Return the folder that holds a series: that of the file, or the one around `checkpoint-500`."""
+    folder = path.absolute().parent
+    return folder.parent if _is_of_one_checkpoint(folder) else folder
 
 
 def weight_files(source: Path) -> Iterator[Path]:
     """Yield the files of weights in a folder, or that a glob matches or has in its folders.
 
+    Folders of one checkpoint each, such as `checkpoint-500`, are looked into.
+
     Parameters
     ----------
     source
         A folder, a file, or a glob of either.
+
+    Raises
+    ------
+    UserError
+        If a file is a part of a checkpoint that was saved in several.
     """
     whole = source.absolute()
     pattern = str(whole.relative_to(whole.anchor))
     places = [source] if source.exists() else sorted(Path(whole.anchor).glob(pattern))
     for place in places:
-        inside: Iterable[Path] = place.iterdir() if place.is_dir() else [place]
-        for path in inside:
+        for path in _inside(place):
             if path.is_file() and checkpoint_stem(path) is not None:
+                _refuse_part(path)
                 yield path
 
 
-def _receipts(model: str, found: dict[tuple[str, int], Path]) -> Iterator[CheckpointReceipt]:
-    for (series, step), path in sorted(found.items()):
-        name = checkpoint_stem(path) or path.name
-        yield CheckpointReceipt(
-            model=model, checkpoint=name, path=path, made=False, series=series, step=step
+def _inside(place: Path) -> Iterator[Path]:
+    if not place.is_dir():
+        yield place
+        return
+    for path in sorted(place.iterdir()):
+        is_folder = path.is_dir() and _is_of_one_checkpoint(path)
+        yield from path.iterdir() if is_folder else [path]
+
+
+def _refuse_part(path: Path) -> None:
+    if PART.search(path.name):
+        raise UserError(
+            f"model.checkpoints: {path} is a part of a checkpoint that was saved in several files, "
+            "which cannot be read: save it whole (save_pretrained with a larger max_shard_size)"
         )
+
+
+def _receipts(model: str, ordered: Mapping[str, Ordered]) -> Iterator[CheckpointReceipt]:
+    for series, each in ordered.items():
+        for step, candidate in sorted(each.by_step.items()):
+            folder = candidate.path.absolute().parent
+            name = folder.name if _is_of_one_checkpoint(folder) else candidate.stem
+            yield CheckpointReceipt(
+                model=model,
+                checkpoint=name,
+                path=candidate.path,
+                made=False,
+                series=series,
+                step=step,
+            )
 
 
 def record_series(

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activarium.schemas.atlas import Atlas, slug
+from activarium.schemas.atlas import Atlas, file_name
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
@@ -154,7 +154,7 @@ def train_checkpoint(
     identity = _training_identity(config.training, images, model, definition)
     name = model_name(source)
     parts = (name, images.test_set.name, fingerprint(identity)[:12])
-    folder = atlas.models / "-".join(slug(part) for part in parts)
+    folder = atlas.models / file_name(parts)
     last = folder / epoch_file(config.training.epochs)
     if not last.exists():
         pixels, valid = _all_images(images)
@@ -215,9 +215,15 @@ def choose_checkpoint(config: ModelConfig) -> CheckpointReceipt:
     is_file = config.weights != "untrained" and source.own_weights is None
     path = Path(config.weights) if is_file else None
     if path is not None and not path.is_file():
+        folder = "; it is a folder: name the file of weights in it" if path.is_dir() else ""
         raise UserError(
             f"model.weights: expected a file, trained{source.offers} or untrained, got "
-            f"{config.weights!r}, and there is no such file"
+            f"{config.weights!r}, and there is no such file{folder}"
+        )
+    if path is None and config.weights_key is not None:
+        raise UserError(
+            f"model.weights_key chooses within a file of weights, got weights {config.weights!r}: "
+            "leave it out"
         )
     return CheckpointReceipt(
         model=model_name(source), checkpoint=checkpoint_name(source), path=path, made=False
@@ -228,7 +234,7 @@ def untrained_control(config: RunConfig) -> RunConfig:
     """Return the same run with the same architecture at its start, and the same inputs."""
     source = model_source(config.model)
     model = config.model.model_copy(
-        update={**source.control(), "checkpoints": None, "series": None}
+        update={**source.control(), "checkpoints": None, "series": None, "weights_key": None}
     )
     inputs = configured_preprocessing(config, source)
     return config.model_copy(update={"model": model, "preprocessing": inputs})

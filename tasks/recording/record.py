@@ -14,6 +14,7 @@ import torch
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import RecordingReceipt, ShardReceipt
 from activarium.tasks.capture.layers import Reading, find_layers
+from activarium.tasks.images.class_names import text_order_note
 from activarium.tasks.images.conversions import describe_conversions
 from activarium.tasks.images.preprocessing import read_images
 from activarium.tasks.progress import silent
@@ -138,6 +139,10 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
             choice = begin(place, plan, subject, config=config, threads=threads)
             notices += [f"layers are captured by {choice.reason}", *identity.notes]
             notices += plan.model_layers.notes
+            notices += [
+                *test_set.notes,
+                *text_order_note(test_set.class_names, plan.layout.outputs),
+            ]
             share.began(plan.name)
         plan, begun = read_begun(place, plan)
         if not was_begun and config.batch_size == "auto":

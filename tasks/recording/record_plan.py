@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from activarium.schemas.atlas import slug
+from activarium.schemas.atlas import file_name, slug
 from activarium.schemas.density import BINS, bin_edges
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import FORMAT_VERSION, RecordingLayout
@@ -164,7 +164,7 @@ def plan_recording(
         "shard_images": layout.shard_images,
         "versions": versions(LIBRARIES),
     }
-    name = slug("-".join([slug(part) for part in parts] + [digest[:12]]))
+    name = file_name([*parts, digest[:12]])
     return RecordPlan(name, digest, layout, model_layers, pooled, attributes)
 
 

@@ -368,6 +368,15 @@ def test_report__names_its_page(activarium, atlas):
     assert "mine.html" in out
 
 
+@pytest.mark.parametrize("name", ["a" * 300, ".hidden"])
+def test_report__name_that_no_file_can_have_is_one_line(activarium, atlas, name):
+    code, _, err = activarium(
+        "report", "two-block-cnn-w4-epoch", "--name", name, "--root", atlas, "--no-prefect"
+    )
+    assert code == 2
+    assert "--name: expected a name of 1 to 100 letters" in " ".join(err.split())
+
+
 def test_module__importing_the_command_line_loads_neither_torch_nor_prefect():
     code = "import sys, activarium.flows.cli; print({'torch', 'prefect'} & set(sys.modules))"
     done = subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activarium.schemas.atlas import Atlas, slug
+from activarium.schemas.atlas import LONGEST, Atlas, file_name, given_name, slug
 from activarium.schemas.tables import EMBEDDINGS, UNITS
 
 ATLAS = Atlas(Path("root"))
@@ -73,3 +73,30 @@ def test_report__is_a_page_named_by_the_run():
 def test_table_file__parts_that_differ_only_in_unsafe_characters_do_not_collide():
     parts = ("tsne-fc:2", "tsne-fc-2", "tsne-FC:2")
     assert len({ATLAS.table_file(EMBEDDINGS, "a-1", part) for part in parts}) == 3
+
+
+@pytest.mark.parametrize("name", ["", " ", ".hidden", "../x", "./runs/x", " .x", "a" * 101])
+def test_given_name__that_no_file_can_have_is_refused(name):
+    with pytest.raises(ValueError, match="expected a name of 1 to 100 letters") as caught:
+        given_name(name)
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("name", ["a", "My run (v2)", "a" * 100, "v1.2", "x..y"])
+def test_given_name__of_other_kinds_is_taken(name):
+    assert given_name(name) == name
+
+
+@given(st.lists(st.text(max_size=300), min_size=1, max_size=5))
+def test_file_name__is_short_shown_and_safe(parts):
+    found = file_name(parts)
+    assert re.fullmatch(r"[a-z0-9_][a-z0-9._-]*", found)
+    assert len(found) <= LONGEST + 10
+
+
+def test_file_name__keeps_what_is_short_and_tells_long_ones_apart():
+    assert file_name(["Net", ".set", "0a"]) == "net-.set-0a"
+    long = [file_name(["n" * 150 + end, "x" * 100, "step-000001", "0a1b"]) for end in "ab"]
+    assert long[0] != long[1]
+    assert all(each.endswith("-step-000001-0a1b") for each in long)
+    assert all(each.startswith("n" * 31) for each in long)

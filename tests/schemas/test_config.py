@@ -186,3 +186,15 @@ def test_test_set__survives_json_with_every_setting_at_its_default():
     ):
         config = TestSetConfig.model_validate(settings)
         assert TestSetConfig.model_validate(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize("name", ["./runs/x", "..", "a" * 300, ""])
+@pytest.mark.parametrize(
+    "place", [("name",), ("model", "name"), ("model", "checkpoint"), ("test_set", "name")]
+)
+def test_names__that_no_file_can_have_are_refused(place, name):
+    settings = {"name": "run", "test_set": {"source": "digits"}, "model": {"weights": "untrained"}}
+    section = settings if len(place) == 1 else settings[place[0]]
+    section[place[-1]] = name
+    with pytest.raises(ValidationError, match="expected a name of 1 to 100 letters"):
+        RunConfig.model_validate(settings)

@@ -380,3 +380,17 @@ def test_reader__neighbours_are_found_without_reading_again(tmp_path, kind, monk
     for row in (0, 12, 3, 11, 25, 14, 39, 22):
         assert reader.read(row) == png(row)
     assert len(opened) == len(contents.segments)
+
+
+def test_files__of_other_endings_are_said_and_links_to_nothing_refused(tmp_path):
+    write(tmp_path / "test-0.parquet", table_of(range(3), [0, 1, 0]))
+    assert load(tmp_path).notes == ()
+    for name in ("test-1.PARQUET", "test-2.parquet.gz", "README.md", ".test-3.csv", "train.csv"):
+        (tmp_path / name).write_bytes(b"")
+    assert load(tmp_path).notes == (
+        "2 files of the test set left out, the first 'test-1.PARQUET': names of files end in .arrow, "
+        ".feather, .ipc, .parquet",
+    )
+    (tmp_path / "test-4.parquet").symlink_to("/nowhere/blob")
+    with pytest.raises(UserError, match=r"test-4.parquet is a link to nothing: mount"):
+        load(tmp_path)

@@ -447,3 +447,74 @@ def test_processes__open_the_dataset_again(load, tmp_path):
     arguments = [sys.executable, "-c", code, str(tmp_path / "set.pickle")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.strip() == "(4, 1, 2) [0, 1, 0, 1, 0, 1]"
+
+
+# --- names of classes -----------------------------------------------------------------------
+
+TWO = "[(Image.new('L', (3, 3)), 0), (Image.new('L', (3, 3), 9), 1)]"
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        "['a', 'b']",
+        "('a', 'b')",
+        "np.array(['a', 'b'])",
+        "np.unique(['b', 'a', 'b'])",
+        "np.array(['a', 'b'], object)",
+        "np.array([b'a', b'b'])",
+        "__import__('pandas').Index(['a', 'b'])",
+        "__import__('pandas').Series(['a', 'b'], index=[7, 3])",
+        "{'a': 0, 'b': 1}",
+        "{'b': 1, 'a': 0}",
+        "{1: 'b', 0: 'a'}",
+        "{'a': np.int64(0), 'b': torch.tensor(1)}",
+        "{'b': 1, 'a': 0}.keys() and iter(['a', 'b'])",
+    ],
+)
+def test_classes__may_be_any_sequence_of_names_or_a_dict_of_codes(load, classes):
+    found = load(dataset_of(TWO, classes=classes), "make")
+    assert found.class_names == ("a", "b")
+    assert found.labels.tolist() == [0, 1]
+    assert found.identity == load(dataset_of(TWO, classes="['a', 'b']"), "make").identity
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        ("np.array([10, 20])", ("10", "20")),
+        ("torch.tensor([3, 4])", ("3", "4")),
+        ("[('tench', 'Tinca tinca'), 'goldfish']", ("tench, Tinca tinca", "goldfish")),
+        ("None", ("0", "1")),
+        ("np.array([])", ("0", "1")),
+        ("['a', 'a']", ("a", "a (2)")),
+    ],
+)
+def test_classes__become_texts_or_the_labels_numbers(load, classes, names):
+    assert load(dataset_of(TWO, classes=classes), "make").class_names == names
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("2", "`classes` is a int; expected a list"),
+        ("'a, b'", "`classes` is a str; expected a list"),
+        ("{'a', 'b'}", "`classes` is a set; expected a list"),
+        ("len", "`classes` is a builtin_function_or_method; expected"),
+        ("np.array(3)", "`classes` is one value, 3, no list"),
+        ("{'a': 0, 'b': 2}", "class numbers 0, 2; expected 0 to 1"),
+        ("{'a': 0, 'b': 0}", "class numbers 0, 0; expected 0 to 1"),
+    ],
+)
+def test_classes__that_give_no_order_are_one_clear_line(load, classes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load(dataset_of(TWO, classes=classes), "make")
+    assert "\n" not in str(caught.value)
+
+
+def test_class_order__of_texts_can_be_that_of_their_numbers(load):
+    items = "[(Image.new('L', (3, 3)), text) for text in ('9', '10', '9')]"
+    assert load(dataset_of(items), "make").class_names == ("10", "9")
+    found = load(dataset_of(items), "make", class_order="natural")
+    assert found.class_names == ("9", "10")
+    assert found.labels.tolist() == [0, 1, 0]

@@ -414,3 +414,56 @@ def test_real_zip__has_ten_classes_and_ten_thousand_images(name, colours, size):
     found = folder_of(path)
     assert (len(found), len(found.class_names), found.colours) == (10_000, 10, colours)
     assert found.image(9_999).size == size
+
+
+# --- what is left out ---------------------------------------------------------------------------
+
+
+def test_left_out__files_that_are_no_images_are_said_with_their_number_and_first(store):
+    clean = folder_of(store(FILES, "clean"))
+    assert clean.notes == ()
+    beside = {
+        "test/cat/y.jfif": png(),
+        "test/ant/x.avif": png(),
+        "test/ant/no suffix": png(),
+        "test/stray.png": png(),
+        "train/cat/other.avif": png(),
+        "readme.txt": b"",
+        "test/cat/.hidden": b"",
+    }
+    found = folder_of(store(FILES | beside, "more"))
+    assert found.identity == clean.identity
+    assert found.ids == clean.ids
+    (said,) = found.notes
+    assert said.startswith("4 files of the test set left out, the first 'test/ant/no suffix': ")
+    plain = {name.removeprefix("test/"): each for name, each in FILES.items() if "test" in name}
+    (said,) = folder_of(store(plain | {"a.webm": b"", "x.png": png()}, "plain"), ".").notes
+    assert said.startswith("2 files of the test set left out, the first 'a.webm': ")
+
+
+def test_left_out__links_to_nothing_are_images_that_are_not_valid_and_said(tmp_path):
+    path = write_folder(tmp_path / "set", FILES)
+    for number in range(2):
+        (path / "test" / "ant" / f"link{number}.png").symlink_to(f"/nowhere/{number}.png")
+    (path / "test" / "bee" / "round.png").symlink_to("round.png")
+    (path / "test" / "bee" / "link").symlink_to("/nowhere/else")
+    found = folder_of(path)
+    assert len(found) == 12
+    with pytest.raises(UndecodableImageError):
+        found.image(found.ids.index("test/ant/link1.png"))
+    assert found.notes == (
+        found.notes[0],
+        "3 images are links to nothing, the first 'test/ant/link0.png': not valid",
+    )
+    assert "1 file of the test set left out, the first 'test/bee/link'" in found.notes[0]
+    assert folder_of(path, hash_content=True).identity != found.identity
+
+
+def test_left_out__class_that_is_a_link_to_nothing_is_refused(tmp_path):
+    path = write_folder(tmp_path / "set", FILES)
+    (path / "test" / "dog").symlink_to("/nowhere/dog")
+    with pytest.raises(
+        UserError, match="'test/dog' among the classes of 'test', a link to nothing"
+    ):
+        folder_of(path)
+    assert len(folder_of(path, "train")) == 6

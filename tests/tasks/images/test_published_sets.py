@@ -515,3 +515,13 @@ def test_imagenet__folder_that_is_no_class_is_named(tmp_path):
     write_jpeg(tmp_path / "val" / "n09999999" / "a.JPEG")
     with pytest.raises(UserError, match="has the folder 'n09999999', which"):
         load("imagenet", path=tmp_path, split="val")
+
+
+def test_imagenet__files_that_are_no_images_are_said(tmp_path):
+    write_imagenet(tmp_path)
+    assert load("imagenet", path=tmp_path, split="val").notes == ()
+    (wnid, *_) = sorted(each.name for each in (tmp_path / "val").iterdir())
+    (tmp_path / "val" / wnid / "x.avif").write_bytes(b"")
+    (tmp_path / "val" / "stray.JPEG").write_bytes(b"")
+    (said,) = load("imagenet", path=tmp_path, split="val").notes
+    assert said.startswith("2 files of the test set left out, the first 'val/")

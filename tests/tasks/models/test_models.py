@@ -239,3 +239,18 @@ def test_build_model__options_reach_torchvisions_function():
 def test_build_model__models_of_other_inputs_and_outputs_are_unknown(name):
     with pytest.raises(UserError, match=r"unknown model\.architecture"):
         build(ModelConfig(architecture=name))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "message"),
+    [
+        ("squeezenet1_1", {"num_classes": 5}, "num_classes of .* is given by model.outputs, got 5"),
+        ("squeezenet1_1", {"weights": "DEFAULT"}, "weights of .* is given by model.weights"),
+        ("googlenet", {"transform_input": True}, "is given by model.transform_input"),
+        ("vit_b_32", {"image_size": 64}, "image_size .* is 64, but the images are 32x32"),
+    ],
+)
+def test_options__that_settings_decide_name_the_setting(architecture, options, message):
+    config = ModelConfig(architecture=architecture, weights="untrained", options=options)
+    with pytest.raises(UserError, match=message):
+        build_model(config, classes=4, colours=3, size=(32, 32))

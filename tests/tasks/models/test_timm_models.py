@@ -180,3 +180,37 @@ def test_preprocessing__padding_is_refused(timm):
     )
     with pytest.raises(UserError, match=r"pads images .*only square crops are supported"):
         assert model_source(config_of(padded)).preprocessing
+
+
+def test_options__img_size_is_that_of_the_images_or_one_line_says_what_gives_it(timm):
+    model = build(config_of("test_vit", options={"img_size": 64}), size=(64, 64))
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 4)
+    model = build(config_of("test_vit", options={"img_size": [64, 64]}), size=(64, 64))
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 4)
+    with pytest.raises(UserError, match=r"img_size .* is 64, but the images are 32x32 .*size"):
+        build(config_of("test_vit", options={"img_size": 64}), size=(32, 32))
+    with pytest.raises(UserError, match=r"img_size .* expected pixels, such as 224, .*got 'big'"):
+        build(config_of("test_vit", options={"img_size": "big"}), size=(32, 32))
+
+
+def test_options__img_size_gives_the_size_of_the_images_where_none_is_set(timm):
+    settings = model_source(config_of("test_vit", options={"img_size": 64})).preprocessing
+    usual = model_source(config_of("test_vit")).preprocessing
+    assert (settings.size, usual.size) == (64, 160)
+    assert settings.resize / settings.size == pytest.approx(usual.resize / usual.size, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("argument", "setting"),
+    [
+        ("num_classes", "model.outputs"),
+        ("in_chans", "model.colours"),
+        ("pretrained", "model.weights"),
+        ("checkpoint_path", "model.weights"),
+    ],
+)
+def test_options__that_settings_decide_name_the_setting(timm, argument, setting):
+    for weights in ("untrained", "DEFAULT"):
+        config = config_of(weights=weights, options={argument: 5})
+        with pytest.raises(UserError, match=f"{argument} of .* is given by {setting}, got 5: set"):
+            build(config) if weights == "untrained" else load_own(model_source(config))

@@ -120,10 +120,10 @@ def test_list__glob_of_files_and_of_folders(tmp_path):
         touch(tmp_path / run, "epoch-1.pt", "step-1.pt", "epoch-2.pt")
     expected = [("a", 1, "epoch-1"), ("a", 2, "epoch-2")]
     assert listed(tmp_path / "a" / "epoch-*.pt") == expected
-    touch(tmp_path / "a", "step-3.pt")
+    touch(tmp_path / "a", "epoch-3.pt")
     assert listed(tmp_path / "?" / "*[23].pt") == [
         ("a", 2, "epoch-2"),
-        ("a", 3, "step-3"),
+        ("a", 3, "epoch-3"),
         ("b", 2, "epoch-2"),
     ]
     for run in ("b", "a"):

@@ -97,7 +97,7 @@ def test_choose_checkpoint__missing_file_is_one_clear_line(tmp_path):
 
 
 def test_choose_checkpoint__folder_is_no_file(tmp_path):
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match=r"there is no such file; it is a folder: name the file"):
         choose_checkpoint(ModelConfig(weights=str(tmp_path)))
 
 
@@ -474,3 +474,35 @@ def test_record_checkpoint__half_weights_are_said_and_noted(atlas, tmp_path):
     said = "the model's weights are float16; they are used as float32"
     assert said in receipt.notices
     assert open_recording(atlas, receipt.recording).attributes["model_notes"] == [said]
+
+
+@pytest.mark.parametrize("weights", ["untrained", "DEFAULT"])
+def test_choose_checkpoint__weights_key_without_a_file_is_refused(weights):
+    config = ModelConfig(architecture="squeezenet1_1", weights=weights, weights_key="ema")
+    with pytest.raises(UserError, match=r"weights_key chooses within a file of weights, got"):
+        choose_checkpoint(config)
+
+
+def test_untrained_control__needs_no_key_of_the_file():
+    config = config_of({"weights": "net.pt", "weights_key": "ema"})
+    assert untrained_control(config).model.weights_key is None
+
+
+@pytest.mark.parametrize("key", [None, "model_ema"])
+def test_load_checkpoint__takes_the_state_dict_of_the_key_and_notes_a_choice(tmp_path, key):
+    config = config_of()
+    images = load_images(Atlas(tmp_path), config)
+    models = []
+    for seed in (1, 2):
+        seeded = config_of({"weights": "untrained", "seed": seed})
+        receipt = choose_checkpoint(seeded.model)
+        models.append(load_checkpoint(seeded.model, receipt, images)[0])
+    states = [model.state_dict() for model in models]
+    torch.save({"model": states[0], "model_ema": states[1]}, tmp_path / "net.pt")
+    chosen = config_of({"weights": str(tmp_path / "net.pt"), "weights_key": key}).model
+    _, identity = load_checkpoint(chosen, choose_checkpoint(chosen), images)
+    assert identity.weights_sha256 == weights_sha256(models[0 if key is None else 1])
+    said = (
+        "the weights are those under 'model'; 'model_ema' would fit too: model.weights_key chooses"
+    )
+    assert (said in identity.notes) == (key is None)

@@ -1,0 +1,100 @@
+"""Files of weights: what kind of file one is, and what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import warnings
+import zipfile
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from safetensors.torch import load_file
+
+from activarium.schemas.errors import UserError
+from activarium.tasks.models.inert_pickle import HostilePickleError, InertObject, read_inert
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FileKind = Literal["safetensors", "export", "torchscript", "pickle", "unknown"]
+
+
+def kind_of_file(path: Path) -> FileKind:
+    """Return what kind of model file this is, by its content."""
+    if path.suffix == ".safetensors":
+        return "safetensors"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return "unknown"
+    inner = {name.partition("/")[2] or name for name in names}
+    if "constants.pkl" in inner:
+        return "torchscript"
+    if "data.pkl" in inner:
+        return "pickle"
+    is_export = any(name.startswith("models/") for name in inner)
+    return "export" if is_export or "serialized_exported_program.json" in names else "unknown"
+
+
+def file_sha256(path: Path, *, setting: str) -> str:
+    """Return the checksum of a file, or say that it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{setting}: cannot read {path}: {error.strerror}") from error
+
+
+_FOREIGN: dict[FileKind, str] = {
+    "torchscript": "TorchScript, which is not supported: save model.state_dict() of the model that "
+    "was scripted, or export it with torch.export",
+    "export": "a torch.export program, which brings its own model: leave model.architecture out",
+}
+
+
+def read_weights_file(path: Path) -> Any:
+    """Return what a file of weights holds; of objects that are no data, only what it says of them.
+
+    Raises
+    ------
+    UserError
+        Where the file is missing, damaged, or of another kind.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"model.weights: there is no file {path}; give a safetensors or state-dict file, "
+            "untrained, trained, or pretrained weights by name, such as DEFAULT"
+        )
+    kind = kind_of_file(path)
+    if kind in _FOREIGN:
+        raise UserError(f"model.weights: {path} is {_FOREIGN[kind]}")
+    try:
+        content = load_file(path) if kind == "safetensors" else _unpickled(path)
+    except HostilePickleError as error:
+        raise UserError(
+            f"{path} asks for {error} when it is opened, which no file of weights needs: nothing "
+            "of it was run; do not open it elsewhere, and get the weights from where you trust"
+        ) from error
+    except Exception as error:  # damaged bytes can make the unpickler raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"{path} is damaged or no state dict ({reason}); save model.state_dict(), not the model"
+        ) from error
+    if isinstance(content, InertObject):
+        raise UserError(
+            f"{path} is no state dict: it holds objects other than tensors, one of "
+            f"{content.class_name or 'an unknown class'}, as a file of a whole model does; save "
+            "model.state_dict(), not the model"
+        )
+    return content
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles' protocols, and old kinds of tensors
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # other objects lie beside the tensors
+        return read_inert(path)

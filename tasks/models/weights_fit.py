@@ -1,0 +1,215 @@
+"""Whether a state dict fits a model, and loading it: what `load_state_dict(strict=True)` takes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from activarium.tasks.models.inert_pickle import InertObject
+from activarium.tasks.models.state_dicts import PACKED, is_extra_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from activarium.tasks.models.state_dicts import StateDict
+
+AUXILIARY = ("aux1", "aux2", "AuxLogits", "aux_classifier")
+"""Heads of torchvision's models that only training uses; models are built without them."""
+
+_HEADS = tuple(f"{head}." for head in AUXILIARY)
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Where the names and shapes of a state dict are not those of a model."""
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    differing: tuple[str, ...]
+    """Names of entries of another shape."""
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.differing)
+
+    def __len__(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.differing)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model whose weights are to be replaced, but for those of one module where that is asked."""
+
+    model: nn.Module
+    except_module: str = ""
+
+    def expected(self) -> dict[str, Any]:
+        """Return the model's own state dict."""
+        state: dict[str, Any] = self.model.state_dict()
+        return state
+
+    def read(self, state: StateDict) -> dict[str, Any]:
+        """Return the entries that are to be loaded, those that are kept from the model."""
+        if not self.except_module:
+            return state.entries
+        kept = f"{self.except_module}."
+        own = {n: each for n, each in self.expected().items() if n.startswith(kept)}
+        return {n: each for n, each in state.entries.items() if not n.startswith(kept)} | own
+
+    def least(self) -> int:
+        """Return how many entries a state dict has that fits, at least."""
+        kept = (f"{self.except_module}.",) if self.except_module else ()
+        return sum(not _is_optional(n) and not n.startswith(kept) for n in self.expected())
+
+    def faults(self, state: StateDict) -> Faults:
+        """Return what keeps a state dict from fitting by names and shapes."""
+        expected, read = self.expected(), self.read(state)
+        return Faults(
+            missing=tuple(n for n in expected if n not in read and not _is_optional(n)),
+            unexpected=tuple(n for n in read if n not in expected and not _is_left_out(n)),
+            differing=tuple(
+                n for n in expected if n in read and _shape(read[n]) != _shape(expected[n])
+            ),
+        )
+
+    def sets(self, name: str) -> bool:
+        """Return whether the module takes back the extra state of this name that it gave."""
+        module = self.model.get_submodule(name.rpartition(".")[0])
+        return type(module).set_extra_state is not nn.Module.set_extra_state
+
+    def takes(self, state: StateDict) -> bool:
+        """Return whether the model's own loading takes a state dict whose names do not fit.
+
+        Modules may rename old names, or bring older weights up to date, while they load. The
+        model's weights are what they were before.
+        """
+        before = {n: t.clone() for n, t in _tensors(self.expected())}
+        try:
+            self.load(state)
+        except Exception:  # noqa: BLE001 - hooks of any module run here
+            return False
+        finally:
+            with torch.no_grad():
+                for name, tensor in _tensors(self.expected()):
+                    if name in before and before[name].shape == tensor.shape:
+                        tensor.copy_(before[name])
+        return True
+
+    def load(self, state: StateDict) -> None:
+        """Load a state dict strictly; what old files lack is kept from the model.
+
+        Raises
+        ------
+        Exception
+            Of any kind, where the model does not take it.
+        """
+        expected, read = self.expected(), self.read(state)
+        kept = {n: each for n, each in expected.items() if n not in read and _is_optional(n)}
+        known = {n: v for n, v in read.items() if n in expected or not _is_left_out(n)}
+        filled = OrderedDict(
+            (n, _plain(value, expected.get(n)))
+            for n, value in (known | kept).items()
+            if not (is_extra_state(n) and not self.sets(n))
+        )
+        # Some models refuse a state dict without its modules' versions, which safetensors drops.
+        own = expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001
+        filled._metadata = OrderedDict(state.metadata) or own  # type: ignore[attr-defined]  # noqa: SLF001
+        self.model.load_state_dict(filled, strict=True)
+
+
+def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    return ((name, each) for name, each in state.items() if isinstance(each, torch.Tensor))
+
+
+def _is_optional(name: str) -> bool:
+    # Files older than batch norm's counter lack it; it plays no part in the forward pass. Files
+    # of safetensors have no place for what is no tensor.
+    return name.startswith(_HEADS) or name.endswith("num_batches_tracked") or is_extra_state(name)
+
+
+def _is_left_out(name: str) -> bool:
+    return name.startswith(_HEADS) or is_extra_state(name)
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else None
+
+
+def _plain(value: Any, expected: Any) -> Any:
+    """Return an entry as the model holds it: not quantised where the model is not."""
+    is_packed = isinstance(value, torch.Tensor) and value.is_quantized
+    if is_packed and not (isinstance(expected, torch.Tensor) and expected.is_quantized):
+        return value.dequantize()
+    return value
+
+
+def unread_parts(value: Any) -> Iterator[InertObject]:
+    """Yield the objects within an entry that were not read, since their classes are unknown."""
+    if isinstance(value, InertObject):
+        yield value
+    elif isinstance(value, dict):
+        for pair in dict.items(value):
+            yield from unread_parts(pair)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from unread_parts(each)
+
+
+def loading_notes(target: Target, state: StateDict) -> tuple[str, ...]:
+    """Return lines about entries that change as they are loaded, and about those left alone."""
+    expected = target.expected()
+    read = {n: each for n, each in target.read(state).items() if n in expected}
+    pairs = [(n, each, expected[n]) for n, each in _tensors(read)]
+    whole = [
+        n
+        for n, each, own in pairs
+        if isinstance(own, torch.Tensor) and own.is_floating_point() and _is_whole(each)
+    ]
+    rounded = [
+        n
+        for n, each, own in pairs
+        if isinstance(own, torch.Tensor)
+        and each.is_floating_point()
+        and not own.is_floating_point()
+        and not own.is_complex()
+        and bool((each != each.round()).any())
+    ]
+    dense = [n for n, each, own in pairs if each.is_quantized and not own.is_quantized]
+    extra = [n for n in expected if is_extra_state(n) and n not in state.entries]
+    strange = [
+        n for n in state.entries if is_extra_state(n) and not (n in expected and target.sets(n))
+    ]
+    lines = {
+        "quantised; values used as float32": dense,
+        "whole numbers in the file, floats in the model; used as they are, without a scale": whole,
+        "floats in the file, whole numbers in the model; rounded": rounded,
+        "not in the file; the model's own kept": extra,
+        "left out; not taken by the model": strange,
+    }
+    return tuple(f"{counted(names)}: {line}" for line, names in lines.items() if names)
+
+
+def quantisation_notes(model: nn.Module) -> tuple[str, ...]:
+    """Return a line about the modules whose weights are quantised, where there are any."""
+    entries: dict[str, Any] = model.state_dict()
+    kept = [name.partition(f".{PACKED}")[0] for name in entries if PACKED in name]
+    kept += [name for name, tensor in _tensors(entries) if tensor.is_quantized]
+    names = list(dict.fromkeys(kept))
+    if not names:
+        return ()
+    first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return (f"the model's weights of {first} are quantised; they are used as they are",)
+
+
+def _is_whole(tensor: torch.Tensor) -> bool:
+    kinds = (tensor.is_floating_point(), tensor.is_complex(), tensor.is_quantized)
+    return not any(kinds) and tensor.dtype != torch.bool
+
+
+def counted(names: list[str]) -> str:
+    """Return the number of some entries and the first of them."""
+    first = f"the first {names[0]!r}" if len(names) > 1 else repr(names[0])
+    return f"{len(names)} entr{'ies' if len(names) > 1 else 'y'} of the weights ({first})"
