@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from activarium.tasks.progress import Progress
     from activarium.tasks.stores.recording import Recording
 
-STATISTICS_VERSION = 3
+STATISTICS_VERSION = 4
 """Raised when a statistic changes, so that tables made before are made again."""
 
 WRITTEN = (
@@ -309,10 +309,12 @@ def _layer_table(
         layers,
         units,
         permuted,
-        images=chosen.labelled,
+        images=chosen.labelled if chosen.is_comparable else 0,
         classes=len(np.unique(chosen.code)),
     )
-    rows = layer_rows(layers, units, parts.layer_measures(), grouping, job.config)
+    rows = layer_rows(
+        layers, units, parts.layer_measures(), grouping, job.config, images=len(chosen.row)
+    )
     eta2 = units["eta2"].to_numpy()
     return rows | untrained_columns(rows, [eta2[each] for each in unit_slices(layers)], job.control)
 
