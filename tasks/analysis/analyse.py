@@ -56,6 +56,7 @@ from activarium.tasks.analysis.untrained import untrained_layers, untrained_reco
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.progress import silent
 from activarium.tasks.scheduling import run_pieces
+from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES
 from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.files import replacing, sweep_partial_files
 from activarium.tasks.stores.locking import only_process
@@ -280,10 +281,7 @@ def _findings(recording: Recording, tables: dict[str, Any]) -> Iterator[str]:
         )
     layers = tables.get("layers")
     if layers is not None and (np.asarray(layers["dead_fraction"]) == 1).all():
-        yield (
-            "every unit responds alike to all images, or never above 0 before its ReLU: nothing "
-            "can be preferred"
-        )
+        yield NOTHING_VARIES
 
 
 def _observed(units: dict[str, Any]) -> NDArray[np.float64] | None:

@@ -88,7 +88,7 @@ def why_null(name: str, images: pa.Table) -> str:
     """Return why a column is null for every image of the table `images`; empty where it is not."""
 
     def is_null(column: str) -> bool:
-        return images.num_rows > 0 and images.column(column).null_count == images.num_rows
+        return 0 < images.num_rows == int(images.column(column).null_count)
 
     if name not in images.column_names or not is_null(name):
         return ""

@@ -186,7 +186,7 @@ def _class_notices(label: NDArray[np.integer], names: Sequence[str]) -> list[str
     why = why_not_compared(dict(zip(names, count.tolist(), strict=True)))
     if why:
         return [why]
-    alone = [names[code] for code in np.flatnonzero(count == 1)]
+    alone = [name for name, images in zip(names, count, strict=True) if images == 1]
     if not alone:
         return []
     have = "1 class has one image" if len(alone) == 1 else f"{len(alone):,} classes have one image each"

@@ -9,17 +9,13 @@ import numpy as np
 
 from activarium.schemas.atlas import UNTRAINED
 from activarium.tasks.reporting.report_tables import images_of_classes, numbers
-from activarium.tasks.statistics.comparable_classes import why_not_compared
+from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES, why_not_compared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from activarium.tasks.reporting.report_tables import RecordingTables
 
-_DEAD = (
-    "No unit can prefer a class: every unit responds alike to all images, or never above 0 before its "
-    "ReLU."
-)
 _UNKNOWN = "Nothing can be said about a preference for classes: the tables hold no class statistics."
 _NO_PREFERENCE = "No unit tells the classes apart beyond chance."
 _RISE = 1.5
@@ -54,7 +50,7 @@ def answer(recordings: Sequence[RecordingTables], labels: Sequence[str]) -> list
     main = recordings[0]
     path = _explained(main)
     if not path:
-        return [without_classes(main) or _DEAD]
+        return [without_classes(main) or _sentence(NOTHING_VARIES)]
     first = (
         f"The share of a unit's response variance explained by the class {_course(path)} "
         f"{in_network(labels[0])}"
@@ -74,7 +70,11 @@ def without_classes(tables: RecordingTables) -> str:
     if not np.isnan(numbers(tables.layers, "eta2_mean")).all():
         return ""
     why = why_not_compared(images_of_classes(tables.images))
-    return f"{why[:1].upper()}{why[1:]}." if why else _UNKNOWN
+    return _sentence(why) if why else _UNKNOWN
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _explained(tables: RecordingTables) -> list[tuple[str, float]]:

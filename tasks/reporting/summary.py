@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from activarium.schemas.tables import IMAGES, LAYERS, RECORDINGS, UNITS
 from activarium.tasks.reporting.report_tables import images_of_classes
-from activarium.tasks.statistics.comparable_classes import why_not_compared
+from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES, why_not_compared
 from activarium.tasks.stores.parquet_files import read_table
 from activarium.tasks.stores.places import place_at
 from activarium.tasks.stores.recording import Recording
@@ -95,6 +95,9 @@ def answer(layers: Sequence[dict[str, Any]], classes: Mapping[str, int]) -> str:
     if why:
         return why
     known = [layer for layer in layers if layer["eta2_mean"] is not None]
+    alive = [layer for layer in known if layer["dead_fraction"] < 1]
+    if not alive:
+        return NOTHING_VARIES
     told = [
         f"beyond {what} in {sum(each)} of {len(each)} layers"
         for what, each in (
@@ -103,7 +106,8 @@ def answer(layers: Sequence[dict[str, Any]], classes: Mapping[str, int]) -> str:
         )
         if each
     ]
-    top = max(known, key=lambda layer: float(layer["eta2_mean"]))
+    # A layer of dead units alone says nothing.
+    top = max(alive, key=lambda layer: float(layer["eta2_mean"]))
     beside = [
         f"{100 * top[key]:.1f} % {words}"
         for key, words in (

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 FEWEST_IMAGES = 2
 """Images of a class below which it is not compared."""
-ADVICE = "statistics that need classes are left out (null); group them with --classes"
+NOTHING_VARIES = (
+    "every unit responds alike to all images, or never above 0 before its ReLU: nothing can be "
+    "preferred"
+)
+"""What is said where all units are dead."""
+LEFT_OUT = "statistics that need classes are left out (null)"
+FEWEST_TO_GROUP = 4
+"""Images of which two groups of classes can have two each."""
 
 
 def comparable_classes(count: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -62,15 +69,15 @@ def why_not_compared(images: Mapping[str, int]) -> str:
     """
     filled = {name: number for name, number in images.items() if number}
     if not filled:
-        return "no image has a class: statistics that need classes are left out (null)"
+        return f"no image has a class: {LEFT_OUT}"
     if len(filled) == 1:
-        return (
-            f"all images with a class are of one, {next(iter(filled))}: there is nothing to "
-            "compare, statistics that need classes are left out (null)"
-        )
+        only = next(iter(filled))
+        return f"all images with a class are of one, {only}: there is nothing to compare, {LEFT_OUT}"
+    advice = "; group them with --classes" if sum(filled.values()) >= FEWEST_TO_GROUP else ""
     enough = [name for name, number in filled.items() if number >= FEWEST_IMAGES]
     if not enough:
-        return f"1 image per class: classes cannot be tested, {ADVICE}"
+        return f"1 image per class: classes cannot be tested, {LEFT_OUT}{advice}"
     if len(enough) == 1:
-        return f"only {enough[0]} has two images or more: classes cannot be tested, {ADVICE}"
+        only = f"only {enough[0]} has two images or more"
+        return f"{only}: classes cannot be tested, {LEFT_OUT}{advice}"
     return ""
