@@ -40,7 +40,7 @@ def unit_slices(layers: Sequence[Layer]) -> list[slice]:
     return [slice(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
 
 
-def layer_rows(
+def layer_rows(  # noqa: PLR0913 - what a layer is summed up from
     layers: Sequence[Layer],
     units: Columns,
     measures: Columns,

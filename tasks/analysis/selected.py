@@ -189,7 +189,11 @@ def _class_notices(label: NDArray[np.integer], names: Sequence[str]) -> list[str
     alone = [name for name, images in zip(names, count, strict=True) if images == 1]
     if not alone:
         return []
-    have = "1 class has one image" if len(alone) == 1 else f"{len(alone):,} classes have one image each"
+    have = (
+        "1 class has one image"
+        if len(alone) == 1
+        else f"{len(alone):,} classes have one image each"
+    )
     shown = ", ".join(alone[:_SHOWN]) + (", ..." if len(alone) > _SHOWN else "")
     return [f"{have} and cannot be told from the others (null): {shown}"]
 

@@ -98,9 +98,7 @@ CLASS_COLUMNS = (
 CLASS_NAMES = ("preferred_class", "runner_up_class", "auroc_class", "top_class")
 
 
-def preference_columns(
-    chosen: ChosenImages, moments: ClassMoments, ranks: Ranks
-) -> dict[str, Any]:
+def preference_columns(chosen: ChosenImages, moments: ClassMoments, ranks: Ranks) -> dict[str, Any]:
     """Return how each unit prefers classes.
 
     What picks a class, or compares the means of classes, takes those that can be compared; the

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from activarium.tasks.reporting.report_tables import RecordingTables
 
-_UNKNOWN = "Nothing can be said about a preference for classes: the tables hold no class statistics."
+_UNKNOWN = (
+    "Nothing can be said about a preference for classes: the tables hold no class statistics."
+)
 _NO_PREFERENCE = "No unit tells the classes apart beyond chance."
 _RISE = 1.5
 _FLAT = 1.15

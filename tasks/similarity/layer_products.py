@@ -11,8 +11,8 @@ from activarium.tasks.similarity.cross_products import panel_products, part_slic
 from activarium.tasks.similarity.layer_profile import save, save_together
 from activarium.tasks.similarity.procrustes import nuclear_norm
 from activarium.tasks.similarity.unit_matching import match_units, unit_correlations
-from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.comparable_classes import comparable_classes
+from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.units.preference import preferred_classes
 from activarium.tasks.stores.column_reading import read_columns
 from activarium.tasks.stores.recording import Recording

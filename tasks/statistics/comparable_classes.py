@@ -72,7 +72,9 @@ def why_not_compared(images: Mapping[str, int]) -> str:
         return f"no image has a class: {LEFT_OUT}"
     if len(filled) == 1:
         only = next(iter(filled))
-        return f"all images with a class are of one, {only}: there is nothing to compare, {LEFT_OUT}"
+        return (
+            f"all images with a class are of one, {only}: there is nothing to compare, {LEFT_OUT}"
+        )
     advice = "; group them with --classes" if sum(filled.values()) >= FEWEST_TO_GROUP else ""
     enough = [name for name, number in filled.items() if number >= FEWEST_IMAGES]
     if not enough:

@@ -183,9 +183,7 @@ def test_embed__classes_that_cannot_be_told_apart_have_no_purity(
     code = np.array(label, np.int32)
     bare = replace(raw, label=code, class_names=names, logits=raw.logits[:, :1])
     update = {"methods": ("pca",), "max_images": 50, **POOLED}
-    receipt = embed(
-        atlas, write_recording(atlas, bare), config=CONFIG.model_copy(update=update)
-    )
+    receipt = embed(atlas, write_recording(atlas, bare), config=CONFIG.model_copy(update=update))
     quality = rows(receipt, "embedding_quality")["fc:2", "pca"].iloc[0]
     for column in (
         "knn_purity", "source_knn_purity", "placed_knn_purity", "silhouette", "source_silhouette",

@@ -93,7 +93,9 @@ def test_query__asks_only_the_recordings_that_are_named(wanted, expected, analys
 
 
 def test_query__recording_that_is_not_there_is_one_line(analysed):
-    with pytest.raises(UserError, match="--recording 'toys': no recording .* one of toy, untrained"):
+    with pytest.raises(
+        UserError, match=r"--recording 'toys': no recording .* one of toy, untrained"
+    ):
         query(analysed.atlas, "SELECT 1", recordings=["toys"])
 
 
