@@ -88,7 +88,7 @@ def why_null(name: str, images: pa.Table) -> str:
     """Return why a column is null for every image of the table `images`; empty where it is not."""
 
     def is_null(column: str) -> bool:
-        return 0 < images.num_rows == int(images.column(column).null_count)
+        return bool(0 < images.num_rows == images.column(column).null_count)
 
     if name not in images.column_names or not is_null(name):
         return ""
