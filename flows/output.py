@@ -103,7 +103,7 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
         out.print("strongest units:")
     for unit in summary["strongest"]:
         out.print(
-            f"  {unit['unit']:<20} prefers {unit['auroc_class']}: AUROC {unit['auroc']:.4f}, "
+            f"  {unit['unit']:<20} tells {unit['auroc_class']} from the rest: AUROC {unit['auroc']:.4f}, "
             f"q {small(unit['q_value'], unit['q_log10'])}"
         )
     out.print(

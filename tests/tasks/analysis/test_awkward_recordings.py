@@ -13,6 +13,7 @@ from activarium.schemas.config import AnalyseConfig
 from activarium.tasks.analysis import analyse as module
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.analysis.unit_block import analyse_block
+from activarium.tasks.reporting.report_data import report_payload
 from activarium.tasks.reporting.summary import summarise
 
 CONFIG = AnalyseConfig(scheduler="synchronous", permutations=49, controls=("shuffle",))
@@ -109,6 +110,13 @@ def test_analyse__classes_that_cannot_be_tested_are_said_once(
     assert notice.startswith(said)
     summary = summarise(atlas, ["toy"])
     assert (summary["answer"], summary["strongest"]) == (notice, [])
+    page = report_payload(atlas, ["toy"])
+    assert page["answer"] == [f"{notice[0].upper()}{notice[1:]}."]
+    assert not page["verdicts"]["measured"]
+    (own,) = page["recordings"]
+    assert own["figures"]["significant_share"] is None
+    assert own["images"]["chance_purity"] is None
+    assert page["pairs"] is None
 
 
 def test_analyse__classes_of_one_image_among_others_are_named(atlas, make_raw, write_recording):
