@@ -84,18 +84,29 @@ def verify(
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A query over the tables.")],
+    recordings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recording",
+            metavar="RECORDING",
+            help="Id, its beginning or a glob of the recordings to ask; repeatable. By default all.",
+        ),
+    ] = None,
     root: Root = DEFAULT_ROOT,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Ask the tables in SQL (DuckDB); each table is a view.
 
-    Example: [bold]activarium query "SELECT layer, eta2_mean FROM layers ORDER BY depth"[/]
+    [bold]units[/] holds all recordings, the untrained control among them; [bold]trained_units[/] and
+    [bold]untrained_units[/] hold one kind. So does every other table.
+
+    Example: [bold]activarium query "SELECT layer, eta2_mean FROM trained_layers LIMIT 9"[/]
     """
     del verbose
     from activarium.tasks.reporting.query import query as run_query
 
-    result = run_query(Atlas(root), sql)
+    result = run_query(Atlas(root), sql, recordings=recordings or ())
     if json:
         print_json(result.to_pylist())
     else:

@@ -69,7 +69,8 @@ def _run(
     notices += [line for each in receipt.recordings for line in each.notices]
     notices += [line for each in receipt.tables for line in each.notices]
     notices = list(dict.fromkeys(notices))
-    print_notices(notices)
+    # What is the answer too is said once.
+    print_notices([each for each in notices if json or each != summary["answer"]])
     if json:
         more = {"made": receipt.made, "report": receipt.report.path, "notices": notices}
         if receipt.series is not None:

@@ -15,7 +15,7 @@ from activarium.flows.cli_options import (
     Root,
     Verbose,
 )
-from activarium.flows.output import err, print_notices, print_receipt
+from activarium.flows.output import err, out, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages
 from activarium.schemas.atlas import Atlas, given_name
@@ -200,7 +200,10 @@ def embed(
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.embed(recording, config, root, recordings_at)
     print_notices(receipt.notices)
-    print_receipt(receipt, json=json, text=f"embedded {receipt.recording}")
+    if receipt.files or json:
+        print_receipt(receipt, json=json, text=f"embedded {receipt.recording}")
+    else:
+        out.print(f"no map of {receipt.recording} was made")
 
 
 @app.command()

@@ -31,7 +31,7 @@ out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=
 err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 EXAMPLE_QUERY = (
-    "SELECT recording, unit, auroc_class, auroc, eta2 FROM units WHERE q_value < 0.01 "
+    "SELECT unit, auroc_class, auroc, eta2 FROM trained_units WHERE q_value < 0.01 "
     "ORDER BY auroc DESC LIMIT 5"
 )
 ROWS_SHOWN = 200
@@ -70,6 +70,15 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number of things, in the plural where they are not one.
+
+    >>> counted(1, "output"), counted(1_200, "class", "classes")
+    ('1 output', '1,200 classes')
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def small(value: float, log10: float) -> str:
     """Return a probability, by its logarithm where a double cannot hold it."""
     return f"{value:.1e}" if value > 0 else f"1e{log10:.0f}"
@@ -81,10 +90,10 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
     share = summary["accuracy"]
     accuracy = "" if share is None else f"accuracy {percent(share, 2)} on "
     analysed, images = summary["analysed_images"], summary["images"]
-    of = "" if analysed == images else f" of {images:,}"
+    of = "" if analysed == images else f"{analysed:,} of "
     out.print(
-        f"{accuracy}{analysed:,}{of} images; "
-        f"{summary['units']:,} units in {len(summary['layers'])} layers"
+        f"{accuracy}{of}{counted(analysed if not of else images, 'image')}; "
+        f"{counted(summary['units'], 'unit')} in {counted(len(summary['layers']), 'layer')}"
     )
     _print_outputs(summary["outputs"], summary["classes"])
     print_invalid(summary["invalid_images"])
@@ -94,7 +103,7 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
         out.print("strongest units:")
     for unit in summary["strongest"]:
         out.print(
-            f"  {unit['unit']:<20} prefers {unit['auroc_class']}: AUROC {unit['auroc']:.4f}, "
+            f"  {unit['unit']:<20} tells {unit['auroc_class']} from the rest: AUROC {unit['auroc']:.4f}, "
             f"q {small(unit['q_value'], unit['q_log10'])}"
         )
     out.print(
@@ -106,11 +115,14 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
 
 
 def _print_outputs(outputs: int, classes: int) -> None:
-    if outputs != classes:
+    if outputs != classes or outputs == 1:
         message = (
-            f"the model has {outputs} outputs, the test set {classes} classes: predictions cannot "
-            "be compared, accuracy is left out"
+            f"the model has {counted(outputs, 'output')}, the test set "
+            f"{counted(classes, 'class', 'classes')}: predictions cannot be compared, accuracy is left "
+            "out"
         )
+        if outputs == 1:
+            message += "; one output gives no confidence, margin or entropy"
         out.print(Text(message, "yellow"))
 
 
@@ -124,7 +136,7 @@ def print_invalid(names: Sequence[str]) -> None:
     """Name the images that could not be decoded."""
     if names:
         shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-        what = f"{len(names)} images could not be decoded: "
+        what = f"{counted(len(names), 'image')} could not be decoded: "
         out.print(Text.assemble((what, "yellow"), shown))
 
 
@@ -165,7 +177,7 @@ def _layer_table(summary: dict[str, Any]) -> Table:
             percent(layer["probe_accuracy"]),
             percent(layer["eta2_mean"]),
             *(percent(layer[key]) for key in controls),
-            _beyond(layer) if summary["classes_present"] > 1 else "-",
+            _beyond(layer),
         )
     return table
 

@@ -68,6 +68,8 @@ def _short(part: str) -> str:
 
 MAPS = "maps"
 """Folder of the maps in an atlas."""
+UNTRAINED = "untrained"
+"""Name of the checkpoint of an untrained model, which tells a control from other recordings."""
 SELECTION_MARK = "~"
 """Stands between a recording's id and the name of a selection of it, in tables; no id holds it."""
 

@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 
 GENERATED = "<!-- Written by `make docs` from `schemas/`; change it there. -->"
 
+QUERIES = {
+    "the units that prefer a class most clearly": '"SELECT unit, preferred_class, preferred_auroc, eta2 '
+    'FROM trained_units WHERE q_value < 0.01 ORDER BY preferred_auroc DESC LIMIT 10"',
+    "units whose largest mean and largest AUROC are of different classes": '"SELECT unit, '
+    "preferred_class, preferred_auroc, auroc_class, auroc FROM trained_units "
+    'WHERE preferred_class <> auroc_class ORDER BY auroc DESC LIMIT 10"',
+    "each layer beside its controls": '"SELECT layer, eta2_mean, eta2_mean_shuffled, '
+    'eta2_mean_untrained FROM trained_layers ORDER BY depth LIMIT 50"',
+    "the classes that one unit tells from the others": '"SELECT class, n, auroc, auroc_low, '
+    "auroc_high, q_value FROM trained_unit_classes WHERE unit = 'conv1/2' ORDER BY auroc DESC LIMIT 10\"",
+    "how many units the control has": "--recording '*untrained*' \"SELECT recording, count(*) AS units "
+    'FROM units GROUP BY recording"',
+    "which recordings there are": '"SELECT recording, checkpoint, accuracy FROM recordings LIMIT 50"',
+}
+"""Examples of queries, by what they ask."""
+
 WRITTEN = {"create": "at creation", "shard": "by shards", "finish": "at the end"}
 """When an array is written, by its phase."""
 
@@ -37,13 +53,7 @@ def tables_page() -> str:
         "metadata; every file carries page checksums, and its sha256 is at "
         "`checksums/<table>/recording=<id>/<file>.sha256`.",
         "",
-        "```sh",
-        'activarium query "SELECT unit, preferred_class, auroc FROM units ORDER BY auroc DESC"',
-        "```",
-        "```python",
-        'pandas.read_parquet("atlas/tables/units")  # so do polars and pyarrow.dataset',
-        "```",
-        "",
+        *_examples(),
         "A file that holds columns of an older format version reads well with "
         "`union_by_name = true` in DuckDB; pyarrow and pandas need a unified schema.",
         "",
@@ -51,6 +61,40 @@ def tables_page() -> str:
     for table in TABLES.values():
         lines += _table_section(table)
     return "\n".join(lines) + "\n"
+
+
+def _examples() -> Iterator[str]:
+    """Yield how the tables are asked, and how a control is told from a trained model."""
+    yield from (
+        "A table holds the rows of all recordings, those of untrained controls among them. A control is the "
+        "recording whose `recordings.checkpoint` is `untrained`. In SQL every table has three views: "
+        "`units` (all), `trained_units` and `untrained_units` (where a table also names an "
+        "`other_recording`, the trained view holds rows of two trained ones). `--recording` asks only "
+        "those that an id, its beginning or a glob names.",
+        "",
+        "```sh",
+    )
+    for remark, command in QUERIES.items():
+        yield f"# {remark}"
+        yield f"activarium query {command}"
+    yield from (
+        "```",
+        "```python",
+        "import pandas, pyarrow.dataset",
+        "",
+        'units = pandas.read_parquet("atlas/tables/units")  # polars.read_parquet likewise',
+        'units = pyarrow.dataset.dataset("atlas/tables/units", partitioning="hive").to_table().to_pandas()',
+        "",
+        'recordings = pandas.read_parquet("atlas/tables/recordings")',
+        'trained = recordings.recording[recordings.checkpoint != "untrained"]',
+        "units = units[units.recording.isin(trained)]",
+        "```",
+        "",
+        "`auroc` belongs to `auroc_class`, `preferred_auroc` to `preferred_class`: a unit's largest mean and "
+        "its largest AUROC may be of different classes. What cannot be tested is null "
+        "([how many images each statistic needs](statistics.md#how-many-images)).",
+        "",
+    )
 
 
 def _table_section(table: Table) -> Iterator[str]:

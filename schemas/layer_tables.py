@@ -13,6 +13,7 @@ from activarium.schemas.columns import (
     share,
     text,
 )
+from activarium.schemas.layers import KINDS
 from activarium.schemas.unit_tables import LAYER
 
 CONTROLLED = (
@@ -40,12 +41,16 @@ LAYERS = Table(
     (
         LAYER,
         integer("depth", "place in the order of execution, from 0"),
-        text("kind", "conv, linear, block or pool"),
+        text("kind", f"kind of layer: {', '.join(KINDS)}"),
         integer("units", "number of units"),
         integer("height", "height of the map", "position"),
         integer("width", "width of the map", "position"),
         share("dead_fraction", "share of dead units"),
-        share("redundant_fraction", "share of units that copy another of the layer"),
+        share(
+            "redundant_fraction",
+            "share of units that copy another of the layer; null below three images",
+            nullable=True,
+        ),
         share("selective_fraction", "share of units with q_value at most `fdr`", nullable=True),
         share("fdr", "false discovery rate that selective_fraction uses"),
         share("familywise_fraction", "share of units with fwer_p at most 0.05", nullable=True),
@@ -154,7 +159,12 @@ CLASS_PAIRS = Table(
         real("fisher_ratio", "spread between the two over spread within", low=0, nullable=True),
         share("best_auroc", "AUROC of the unit that tells them apart best", nullable=True),
         text("best_unit", "that unit", nullable=True),
-        integer("separating_units", "units that tell them apart, by q of U at most `fdr`"),
+        integer(
+            "separating_units",
+            "units that tell them apart, by q of U at most `fdr`; it and the measures before are "
+            "null where a class has fewer than two images",
+            nullable=True,
+        ),
         integer("units", "number of units of the layer"),
     ),
     sort=("depth", "layer"),

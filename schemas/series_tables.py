@@ -24,15 +24,17 @@ LAYER_CHANGES = Table(
         real(
             "response_sd",
             "spread over units and images together: root of the units' mean variance over images plus "
-            "the variance of their means",
+            "the variance of their means; null for one image",
             "activation",
             low=0,
+            nullable=True,
         ),
         real(
             "image_sd",
-            "root mean square over units of the standard deviation over images",
+            "root mean square over units of the standard deviation over images; null for one image",
             "activation",
             low=0,
+            nullable=True,
         ),
         share("dead_fraction", "share of dead units"),
         share("active_fraction", "share of positions above zero, where recorded", nullable=True),

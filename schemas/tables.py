@@ -101,9 +101,18 @@ IMAGES = Table(
         integer("label", "class code; -1 where there is none", low=-1),
         text("class", "class name", nullable=True),
         flag("valid", "false where the image could not be decoded"),
-        text("predicted", "class of the largest logit", nullable=True),
+        text(
+            "predicted",
+            "class of the largest logit; null where the outputs are not the classes, or there is one",
+            nullable=True,
+        ),
         flag("correct", "whether the prediction is the label", nullable=True),
-        share("confidence", "largest softmax probability", nullable=True),
+        share(
+            "confidence",
+            "largest softmax probability; it, margin, entropy and loss are null for one output, whose "
+            "softmax is always 1",
+            nullable=True,
+        ),
         real("margin", "largest logit minus the runner-up's", "logit", low=0, nullable=True),
         real("entropy", "entropy of the softmax probabilities", "nat", low=0, nullable=True),
         real("loss", "cross-entropy of the label", "nat", low=0, nullable=True),

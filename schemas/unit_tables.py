@@ -18,7 +18,13 @@ UNITS = Table(
         UNIT,
         integer("depth", "place of the layer in the order of execution"),
         real("response_mean", "mean over images of the channel mean", "activation"),
-        real("response_sd", "standard deviation over images (n - 1)", "activation", low=0),
+        real(
+            "response_sd",
+            "standard deviation over images (n - 1); null for one image",
+            "activation",
+            low=0,
+            nullable=True,
+        ),
         real("response_min", "smallest channel mean", "activation"),
         real("response_p05", "5 % quantile of the channel means", "activation"),
         real("response_p25", "25 % quantile", "activation"),
@@ -29,14 +35,31 @@ UNITS = Table(
         share("active_fraction", "share of positions of all images above zero", nullable=True),
         flag(
             "is_dead",
-            "constant over all images, or feeding a ReLU and never above zero at any position",
+            "constant over all images (two or more), or feeding a ReLU and never above zero at any position",
         ),
-        share("sparseness", "lifetime sparseness (Vinje and Gallant 2000)"),
-        share("treves_rolls", "lifetime sparseness 1 - mean^2 / mean square (Treves, Rolls 1991)"),
+        share(
+            "sparseness",
+            "lifetime sparseness (Vinje and Gallant 2000); null for one image",
+            nullable=True,
+        ),
+        share(
+            "treves_rolls",
+            "lifetime sparseness 1 - mean^2 / mean square (Treves, Rolls 1991); null for one image",
+            nullable=True,
+        ),
         integer("redundancy_group", "channel of the unit that stands for its group of copies"),
         text("copies_unit", "the unit that this one copies; null where none", nullable=True),
         real("copies_r", "Pearson correlation with it", low=-1, high=1, nullable=True),
-        text("preferred_class", "class of the largest mean response", nullable=True),
+        text(
+            "preferred_class",
+            "class of the largest mean response, of those with two images or more",
+            nullable=True,
+        ),
+        share(
+            "preferred_auroc",
+            "AUROC of preferred_class against the rest; auroc is that of auroc_class",
+            nullable=True,
+        ),
         text("runner_up_class", "class of the second largest mean response", nullable=True),
         share(
             "selectivity",
@@ -55,8 +78,17 @@ UNITS = Table(
             "the same with the mean over all images of other classes as the rest (Zhou et al. 2018)",
             nullable=True,
         ),
-        share("auroc", "largest one-against-rest AUROC over the classes", nullable=True),
-        text("auroc_class", "class of the largest AUROC", nullable=True),
+        share(
+            "auroc",
+            "largest one-against-rest AUROC over the classes, that of auroc_class",
+            nullable=True,
+        ),
+        text(
+            "auroc_class",
+            "class of the largest AUROC, of those with two images or more; often preferred_class, "
+            "not always",
+            nullable=True,
+        ),
         share(
             "top_precision",
             "share of the most frequent class among the top images (Zhou et al. 2015)",
@@ -126,18 +158,31 @@ UNIT_CLASSES = Table(
             low=0,
             nullable=True,
         ),
-        integer("class_rank", "1 for the class of the largest mean; 0 without images"),
+        integer(
+            "class_rank",
+            "1 for the class of the largest mean; 0 for a class that is not compared (below two images)",
+        ),
         real("z", "class mean as a z-score across the unit's class means", "sd", nullable=True),
-        share("auroc", "probability that an image of the class gets the larger response"),
+        share(
+            "auroc",
+            "probability that an image of the class gets the larger response; it and what follows are "
+            "null for a class that is not compared",
+            nullable=True,
+        ),
         share("auroc_low", "lower end of its confidence interval (DeLong)", nullable=True),
         share("auroc_high", "upper end", nullable=True),
-        real("u", "Mann-Whitney U of the class against the rest", low=0),
-        p_value("p_value", "two-sided p-value of U (normal, tie and continuity corrected)"),
-        log10_p("log10p", "p_value"),
+        real("u", "Mann-Whitney U of the class against the rest", low=0, nullable=True),
+        p_value(
+            "p_value",
+            "two-sided p-value of U (normal, tie and continuity corrected)",
+            nullable=True,
+        ),
+        log10_p("log10p", "p_value", nullable=True),
         p_value(
             "q_value",
             "Benjamini-Hochberg q of p_value over all units and classes of the recording; of sparse "
             "units p counts no less than Fisher's exact test of answering at all",
+            nullable=True,
         ),
         real("hedges_g", "class against rest, in pooled sd, bias corrected", "sd", nullable=True),
         real("hedges_g_low", "lower end of its confidence interval", "sd", nullable=True),

@@ -56,6 +56,7 @@ from activarium.tasks.analysis.untrained import untrained_layers, untrained_reco
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.progress import silent
 from activarium.tasks.scheduling import run_pieces
+from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES
 from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.files import replacing, sweep_partial_files
 from activarium.tasks.stores.locking import only_process
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
     from activarium.tasks.progress import Progress
     from activarium.tasks.stores.recording import Recording
 
-STATISTICS_VERSION = 3
+STATISTICS_VERSION = 4
 """Raised when a statistic changes, so that tables made before are made again."""
 
 WRITTEN = (
@@ -280,10 +281,7 @@ def _findings(recording: Recording, tables: dict[str, Any]) -> Iterator[str]:
         )
     layers = tables.get("layers")
     if layers is not None and (np.asarray(layers["dead_fraction"]) == 1).all():
-        yield (
-            "every unit responds alike to all images, or never above 0 before its ReLU: nothing "
-            "can be preferred"
-        )
+        yield NOTHING_VARIES
 
 
 def _observed(units: dict[str, Any]) -> NDArray[np.float64] | None:
@@ -309,10 +307,12 @@ def _layer_table(
         layers,
         units,
         permuted,
-        images=chosen.labelled,
+        images=chosen.labelled if chosen.is_comparable else 0,
         classes=len(np.unique(chosen.code)),
     )
-    rows = layer_rows(layers, units, parts.layer_measures(), grouping, job.config)
+    rows = layer_rows(
+        layers, units, parts.layer_measures(), grouping, job.config, images=len(chosen.row)
+    )
     eta2 = units["eta2"].to_numpy()
     return rows | untrained_columns(rows, [eta2[each] for each in unit_slices(layers)], job.control)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from activarium.tasks.statistics.comparable_classes import comparable_classes
 from activarium.tasks.stores.files import replacing
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ class ChosenImages:
     def labelled(self) -> int:
         """Images with a class."""
         return len(self.code)
+
+    @property
+    def comparable(self) -> NDArray[np.bool_]:
+        """Which classes have images enough to be compared, shape (class,)."""
+        return comparable_classes(np.bincount(self.code, minlength=len(self.class_names)))
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether classes can be compared at all."""
+        return bool(self.comparable.any())
 
     def save(self, path: Path) -> None:
         """Write the choice to a file."""

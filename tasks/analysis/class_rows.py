@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from activarium.tasks.statistics.units.preference import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from activarium.tasks.analysis.unit_block import BlockData
     from activarium.tasks.statistics.moments import ClassMoments
     from activarium.tasks.statistics.ranks.ranking import Ranks
@@ -28,7 +31,12 @@ if TYPE_CHECKING:
 def class_rows(
     data: BlockData, moments: ClassMoments, ranks: Ranks, *, confidence: float
 ) -> dict[str, Any]:
-    """Return one row per unit and class, still without q-values."""
+    """Return one row per unit and class, still without q-values.
+
+    Of a class that cannot be compared with the others there are the moments alone.
+    """
+    comparable = data.chosen.comparable
+    compared, known = moments.of_classes(comparable), partial(_known, comparable)
     count, units, classes = moments.count, len(data.channel), len(moments.count)
     u = mann_whitney_u(ranks.rank_sum, count)
     test = mann_whitney_p(u, count, ranks.tie_sum)
@@ -48,16 +56,21 @@ def class_rows(
         "n": np.tile(count, units),
         "response_mean": moments.mean.ravel(),
         "response_sd": moments.class_sd.ravel(),
-        "class_rank": class_rank(moments.mean, count).ravel(),
-        "z": class_z(moments.offset).ravel(),
-        "auroc": area.ravel(),
-        "auroc_low": area_ends.low.ravel(),
-        "auroc_high": area_ends.high.ravel(),
-        "u": u.ravel(),
-        "p_value": test.p.ravel(),
-        "log10p": test.log10_p.ravel(),
-        "guarded_log10p": guarded.ravel(),
-        "hedges_g": g.ravel(),
-        "hedges_g_low": g_ends.low.ravel(),
-        "hedges_g_high": g_ends.high.ravel(),
+        "class_rank": np.where(comparable, class_rank(compared.mean, compared.count), 0).ravel(),
+        "z": known(class_z(compared.offset)),
+        "auroc": known(area),
+        "auroc_low": known(area_ends.low),
+        "auroc_high": known(area_ends.high),
+        "u": known(u),
+        "p_value": known(test.p),
+        "log10p": known(test.log10_p),
+        "guarded_log10p": known(guarded),
+        "hedges_g": known(g),
+        "hedges_g_low": known(g_ends.low),
+        "hedges_g_high": known(g_ends.high),
     }
+
+
+def _known(comparable: NDArray[np.bool_], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values of shape (unit, class) in one row, NaN for classes that are not compared."""
+    return np.where(comparable, values, np.nan).ravel()

@@ -30,8 +30,16 @@ def answers(logits: NDArray[np.floating], label: NDArray[np.integer]) -> dict[st
     Returns
     -------
     `predicted` (class code), `confidence` (largest softmax probability), `margin` (largest logit
-    minus the runner-up's), `entropy` and `loss` (in nat).
+    minus the runner-up's), `entropy` and `loss` (in nat). Of a single output all are NaN, and the
+    prediction -1: a softmax over one number is 1 whatever the number, and whether the number is a
+    logit, a probability or a measured quantity cannot be seen from it.
     """
+    if logits.shape[1] == 1:
+        nothing = np.full(len(logits), np.nan)
+        return {
+            "predicted": np.full(len(logits), -1),
+            **dict.fromkeys(("confidence", "margin", "entropy", "loss"), nothing),
+        }
     exact = logits.astype(np.float64)
     readable = np.asarray(~np.isnan(exact).any(axis=1))
     log_p = exact - logsumexp(exact, axis=1, keepdims=True)
@@ -40,7 +48,7 @@ def answers(logits: NDArray[np.floating], label: NDArray[np.integer]) -> dict[st
     known = np.flatnonzero(readable & (label >= 0) & (label < exact.shape[1]))
     loss = np.full(len(exact), np.nan)
     loss[known] = -log_p[known, label[known]]
-    margin = top[:, -1] - top[:, 0] if exact.shape[1] > 1 else np.zeros(len(exact))
+    margin = top[:, -1] - top[:, 0]
     entropy = -(np.exp(log_p) * log_p).sum(axis=1)
     return {
         "predicted": np.where(readable, safe.argmax(axis=1), -1),
@@ -56,7 +64,8 @@ def image_rows(recording: Recording) -> dict[str, Any]:
 
     Where an image's shard is not there, what the shard would tell is null, and `valid` false.
     Where the model has another number of outputs than there are classes, its outputs cannot be
-    matched with the labels: prediction, correctness and loss are null.
+    matched with the labels: prediction, correctness and loss are null. Of a single output nothing
+    is said at all.
     """
     logits, label = recording.read_stored("logits"), recording.labels
     comparable = logits.shape[1] == len(recording.class_names)
@@ -73,6 +82,21 @@ def image_rows(recording: Recording) -> dict[str, Any]:
         "correct": pa.array(predicted == label, mask=unknown),
         **{name: found[name] for name in ("confidence", "margin", "entropy", "loss")},
     }
+
+
+def why_null(name: str, images: pa.Table) -> str:
+    """Return why a column is null for every image of the table `images`; empty where it is not."""
+
+    def is_null(column: str) -> bool:
+        return bool(0 < images.num_rows == images.column(column).null_count)
+
+    if name not in images.column_names or not is_null(name):
+        return ""
+    if name == "class" or (name in {"correct", "loss"} and is_null("class")):
+        return "no image has a class"
+    if is_null("confidence"):
+        return "the model has one output, or no image could be decoded"
+    return "the model's outputs are not the test set's classes"
 
 
 def accuracy_of(rows: dict[str, Any]) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.analysis.image_answers import why_null
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,8 +72,20 @@ def select_images(images: pa.Table, where: str) -> NDArray[np.bool_]:
             "hash(image) % 10 = 0 takes a sample that stays the same"
         )
     if not selected.any():
-        raise UserError(f"--where {where!r}: selects none of the {images.num_rows:,} images")
+        raise UserError(
+            f"--where {where!r}: selects none of the {images.num_rows:,} images"
+            f"{_null_columns(where, images)}"
+        )
     return selected
+
+
+def _null_columns(where: str, images: pa.Table) -> str:
+    """Return which columns of a condition are null for every image, and why, in words."""
+    # Text in quotes is no name of a column.
+    words = re.findall(r"\w+", re.sub(r"'[^']*'", "", where).lower())
+    reasons = {name: why_null(name, images) for name in images.column_names if name in words}
+    told = [f"{name} is null for all of them ({why})" for name, why in reasons.items() if why]
+    return f": {'; '.join(told)}" if told else ""
 
 
 def _type_of(connection: duckdb.DuckDBPyConnection, where: str) -> str:

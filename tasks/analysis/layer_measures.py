@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from activarium.tasks.stores.places import Place
 
 NAN = float("nan")
+FEWEST_TO_CORRELATE = 3
+"""Images below which any two units correlate fully."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,14 @@ def measure_layer(place: Place, work: Path, index: int, config: AnalyseConfig) -
     rows = layer_rows(recording, layer, labelled if whole else np.sort(chosen.row))
     moments = column_moments(rows)
     spread = covariance(rows, moments=moments)
-    groups = redundancy_groups(spread, threshold=config.redundancy)
+    # Over two images every two units that vary would be copies.
+    correlated = spread if len(chosen.row) >= FEWEST_TO_CORRELATE else np.zeros_like(spread)
+    groups = redundancy_groups(correlated, threshold=config.redundancy)
     measures: dict[str, Any] = {
         "effective_dimension": effective_dimension(spread),
         "sufficient_dimensions": sufficient_dimensions(spread),
     }
-    if chosen.labelled:
+    if chosen.is_comparable:
         if not whole:
             rows = layer_rows(recording, layer, labelled)
             moments = column_moments(rows)
@@ -125,25 +129,30 @@ def _class_measures(
     classes: int,
     config: AnalyseConfig,
 ) -> dict[str, Any]:
+    """Return how the images group by class, of a layer where any unit varies.
+
+    Where none does, all images are in one place: what is said of their distances would be the
+    rule for ties. The probe names the largest class, which is its chance level.
+    """
     code, shuffled = codes
-    similarity = class_similarity(rows, code, classes, moments=moments)
     probe = probe_accuracy(rows, code, classes, moments=moments)
+    found: dict[str, Any] = {"probe_accuracy": probe.accuracy, "probe_chance": probe.chance}
+    if len(shuffled):
+        control = probe_accuracy(rows, shuffled, classes, moments=moments)
+        found["probe_accuracy_shuffled"] = control.accuracy
+    if moments.is_constant.all():
+        return found
+    similarity = class_similarity(rows, code, classes, moments=moments)
     sample = sample_queries(len(code), most=config.sample_images, seed=config.seed)
     apart = separation(standardised(rows.take(sample), moments), code[sample])
-    found = {
+    return found | {
         "within_similarity": similarity.within,
         "between_similarity": similarity.between,
         "anosim_r": apart.anosim_r,
         "silhouette": apart.silhouette,
         "sampled_images": len(sample),
-        "probe_accuracy": probe.accuracy,
-        "probe_chance": probe.chance,
         **_knn_measures(rows, codes, config),
     }
-    if len(shuffled):
-        control = probe_accuracy(rows, shuffled, classes, moments=moments)
-        found["probe_accuracy_shuffled"] = control.accuracy
-    return found
 
 
 def _knn_measures(
@@ -151,11 +160,10 @@ def _knn_measures(
 ) -> dict[str, Any]:
     """Return the class purity of nearest neighbours, looked up once for both sets of classes."""
     code, shuffled = codes
-    if len(code) < 2:
-        return {}
     taken = sample_queries(len(code), most=config.knn_images, seed=config.seed)
     queries = sample_queries(len(taken), most=config.knn_queries, seed=config.seed)
-    k = min(config.knn_neighbours, len(taken) - 1)
+    # Of all other images, or nearly all, each would have the same classes among its neighbours.
+    k = min(config.knn_neighbours, (len(taken) - 1) // 2)
     near = nearest_neighbours(rows.take(taken), k=k, queries=queries)
 
     def purity(of: NDArray[np.int64]) -> float:

@@ -55,17 +55,20 @@ def pair_rows(
     owner = next(each for each in recording.layers if each.name == layer)
     units = [f"{layer}/{channel}" for channel in range(owner.units)]
     rows = len(found.pair)
+    # A class of one image has no place of its own: its pairs are there, and null.
+    compared = chosen.comparable[found.pair].all(axis=1)
+    columns = {
+        name: np.where(compared, getattr(found, name), np.nan)
+        for name in ("centroid_cosine", "centroid_distance", "fisher_ratio", "best_auroc")
+    }
     return {
         "layer": pa.repeat(pa.scalar(layer), rows),
         "depth": np.full(rows, owner.depth),
         "class": named(found.pair[:, 0], chosen.class_names),
         "other_class": named(found.pair[:, 1], chosen.class_names),
-        "centroid_cosine": found.centroid_cosine,
-        "centroid_distance": found.centroid_distance,
-        "fisher_ratio": found.fisher_ratio,
-        "best_auroc": found.best_auroc,
-        "best_unit": named(found.best_unit, units),
-        "separating_units": found.separating_units,
+        **columns,
+        "best_unit": named(np.where(compared, found.best_unit, -1), units),
+        "separating_units": pa.array(found.separating_units, mask=~compared),
         "units": np.full(rows, owner.units),
     }
 

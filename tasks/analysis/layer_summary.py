@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activarium.schemas.layer_tables import CONTROLLED
+from activarium.tasks.analysis.layer_measures import FEWEST_TO_CORRELATE
 from activarium.tasks.statistics.intervals.bootstrap import MeanInterval, bootstrap_mean_interval
 from activarium.tasks.statistics.layers.depth_trend import jonckheere_terpstra, spearman_trend
 from activarium.tasks.statistics.layers.layer_comparison import exceeds_p, rises_z
@@ -39,12 +40,14 @@ def unit_slices(layers: Sequence[Layer]) -> list[slice]:
     return [slice(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
 
 
-def layer_rows(
+def layer_rows(  # noqa: PLR0913 - what a layer is summed up from
     layers: Sequence[Layer],
     units: Columns,
     measures: Columns,
     grouping: Sequence[Permanova],
     config: AnalyseConfig,
+    *,
+    images: int,
 ) -> Columns:
     """Return the rows of `layers`, but for what the untrained model's tables say.
 
@@ -60,8 +63,13 @@ def layer_rows(
         PERMANOVA of each layer.
     config
         Levels and seed.
+    images
+        Images that are analysed.
     """
     slices = unit_slices(layers)
+    copies = np.where(np.isnan(np.asarray(units["copies_r"], np.float64)), 0.0, 1.0)
+    if images < FEWEST_TO_CORRELATE:
+        copies[:] = np.nan
 
     def means(values: Any) -> NDArray[np.float64]:
         array = np.asarray(values, dtype=np.float64)
@@ -78,7 +86,7 @@ def layer_rows(
         "height": [layer.height for layer in layers],
         "width": [layer.width for layer in layers],
         "dead_fraction": means(units["is_dead"]),
-        "redundant_fraction": means(~np.isnan(np.asarray(units["copies_r"], np.float64))),
+        "redundant_fraction": means(copies),
         "selective_fraction": means(_share_up_to(units["q_value"], config.fdr)),
         "fdr": np.full(len(layers), config.fdr),
         "familywise_fraction": means(_share_up_to(units["fwer_p"], BEYOND)),
@@ -131,7 +139,7 @@ def groupings(
     images: int,
     classes: int,
 ) -> list[Permanova]:
-    """Return PERMANOVA of every layer: p is NaN where labels were not permuted, all without labels.
+    """Return PERMANOVA of every layer: p is NaN where labels were not permuted, all without classes.
 
     Parameters
     ----------
@@ -142,7 +150,7 @@ def groupings(
     permuted
         Eta squared with permuted labels, shape (unit, permutation); None where none were.
     images
-        Images with a class.
+        Images with a class; 0 where classes cannot be compared.
     classes
         Classes with images.
     """

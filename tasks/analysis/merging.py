@@ -46,13 +46,17 @@ class Parts:
             yield columns_of(self._part(block, name))
 
     def class_rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `unit_classes` block by block, with q-values over all of them."""
+        """Yield the rows of `unit_classes` block by block, with q-values over all that are tested."""
         found = [columns for columns in self.pieces("unit_classes") if columns]
         if not found:
             return
         log10_p = np.concatenate([each["guarded_log10p"].to_numpy() for each in found])
         del found
-        q, first = benjamini_hochberg(10.0**log10_p), 0
+        q, first = np.full(len(log10_p), np.nan), 0
+        tested = ~np.isnan(log10_p)
+        if tested.any():
+            q[tested] = benjamini_hochberg(10.0 ** log10_p[tested])
+        del log10_p
         for columns in self.pieces("unit_classes"):
             stop = first + len(columns.pop("guarded_log10p"))
             yield columns | {"q_value": q[first:stop]}

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.analysis.image_answers import why_null
 from activarium.tasks.analysis.two_column_files import meant, read_two_columns
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def numeric_target(spec: str, images: pa.Table) -> NumericTarget:
             f"{spec}: neither a file nor a column of the images{meant(spec, images.column_names)}"
             f" (columns of numbers: {', '.join(_numeric_columns(images))})"
         )
+    why = why_null(spec, images)
+    if why:
+        raise UserError(f"{spec}: is null for all {images.num_rows:,} images ({why})")
     check_numbers(spec, target.values[~np.isnan(target.values)], images.num_rows)
     return target
 

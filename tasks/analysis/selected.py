@@ -20,6 +20,7 @@ from activarium.tasks.analysis.image_conditions import select_images
 from activarium.tasks.analysis.names import named
 from activarium.tasks.analysis.numeric_targets import NumericTarget, check_numbers, numeric_target
 from activarium.tasks.fingerprint import fingerprint
+from activarium.tasks.statistics.comparable_classes import why_not_compared
 from activarium.tasks.stores.files import sha256_file
 from activarium.tasks.stores.parquet_files import to_table
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from activarium.tasks.analysis.chosen_images import ChosenImages
     from activarium.tasks.stores.recording import Recording
 
+_SHOWN = 5
+"""Classes that a notice names."""
 _COLUMNS = {column.name for column in IMAGES.columns}
 
 
@@ -178,16 +181,21 @@ def _images_of(asked: Recording, recording: Recording, where: str) -> NDArray[np
 
 
 def _class_notices(label: NDArray[np.integer], names: Sequence[str]) -> list[str]:
-    """Return what to say where there are no two classes to compare."""
-    present = np.unique(label[label >= 0])
-    if len(present) == 0:
-        return ["no image has a class: statistics that need classes are left out (null)"]
-    if len(present) == 1:
-        return [
-            f"all images with a class are of one, {names[present[0]]}: there is nothing to compare, "
-            "effects of the class are 0 or null and p-values 1"
-        ]
-    return []
+    """Return which classes cannot be compared, and why."""
+    count = np.bincount(label[label >= 0], minlength=len(names))
+    why = why_not_compared(dict(zip(names, count.tolist(), strict=True)))
+    if why:
+        return [why]
+    alone = [name for name, images in zip(names, count, strict=True) if images == 1]
+    if not alone:
+        return []
+    have = (
+        "1 class has one image"
+        if len(alone) == 1
+        else f"{len(alone):,} classes have one image each"
+    )
+    shown = ", ".join(alone[:_SHOWN]) + (", ..." if len(alone) > _SHOWN else "")
+    return [f"{have} and cannot be told from the others (null): {shown}"]
 
 
 def _target(spec: str, images: pa.Table) -> NumericTarget:

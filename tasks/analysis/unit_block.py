@@ -115,7 +115,7 @@ def read_block(recording: Recording, block: Block, chosen: ChosenImages) -> Bloc
 def block_tables(data: BlockData, config: AnalyseConfig) -> dict[str, Columns]:
     """Return the block's rows of `units`, `unit_classes` and `exemplars`, still without q-values.
 
-    Statistics that need classes are null where no image is labelled. Columns that end in
+    Statistics that compare classes are null where none can be compared. Columns that end in
     `_shuffled` are those of the control.
     """
     chosen, classes = data.chosen, len(data.chosen.class_names)
@@ -129,9 +129,10 @@ def block_tables(data: BlockData, config: AnalyseConfig) -> dict[str, Columns]:
     )
     everyone = chosen.labelled == len(chosen.row)
     units = unit_columns(data, *((moments, ranks) if everyone else _of_all(data)))
-    units |= preference_columns(chosen.class_names, moments, ranks)
-    if SHUFFLE in config.controls:
-        units |= control_columns(labelled, chosen.shuffled, classes)
+    if chosen.is_comparable:
+        units |= preference_columns(chosen, moments, ranks)
+        if SHUFFLE in config.controls:
+            units |= control_columns(labelled, chosen)
     return {
         "units": units,
         "unit_classes": class_rows(data, moments, ranks, confidence=config.confidence),
@@ -153,7 +154,7 @@ def analyse_block(place: Place, work: Path, block: Block, config: AnalyseConfig)
     chosen = load_choice(work / CHOICE)
     data = read_block(Recording(place), block, chosen)
     tables = block_tables(data, config)
-    if chosen.labelled and config.permutations:
+    if chosen.is_comparable and config.permutations:
         effects = permuted_effects(
             data.labelled,
             chosen.code,

@@ -24,10 +24,9 @@ from activarium.tasks.statistics.units.sparseness import treves_rolls
 from activarium.tasks.statistics.units.welch import welch_f
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
+    from activarium.tasks.analysis.chosen_images import ChosenImages
     from activarium.tasks.analysis.unit_block import BlockData
     from activarium.tasks.statistics.moments import ClassMoments
     from activarium.tasks.statistics.ranks.ranking import Ranks
@@ -48,31 +47,35 @@ def unit_columns(data: BlockData, overall: ClassMoments, ranks: Ranks) -> dict[s
     ranks
         Ranking of all images.
     """
-    constant = overall.is_constant
+    # A single image cannot tell whether a unit is constant, nor how it spreads.
+    alone = overall.images < 2
+    constant = overall.is_constant & (not alone)
+    nothing = np.full(len(constant), np.nan)
     columns: dict[str, Any] = {
         "layer": data.layer,
         "channel": data.channel,
         "unit": data.unit,
         "depth": data.depth,
         "response_mean": overall.overall_mean,
-        "response_sd": np.nan_to_num(overall.overall_sd),
+        "response_sd": overall.overall_sd,
         "response_min": overall.low,
         "response_max": overall.high,
         **dict(zip(QUANTILES, ranks.quantile.T, strict=True)),
-        "active_fraction": np.full(len(constant), np.nan),
+        "active_fraction": nothing,
         "is_dead": constant,
-        "sparseness": lifetime_sparseness(overall),
-        "treves_rolls": treves_rolls(overall),
+        "sparseness": nothing if alone else lifetime_sparseness(overall),
+        "treves_rolls": nothing if alone else treves_rolls(overall),
     }
     if data.active_fraction is not None:
         columns["active_fraction"] = data.active_fraction
         columns["is_dead"] = constant | (data.feeds_relu & (data.active_fraction == 0))
-    nothing = named(np.full(len(constant), -1), [""])
-    columns |= {name: np.full(len(constant), np.nan) for name in CLASS_COLUMNS}
-    return columns | dict.fromkeys(CLASS_NAMES, nothing)
+    no_class = named(np.full(len(constant), -1), [""])
+    columns |= dict.fromkeys(CLASS_COLUMNS, nothing)
+    return columns | dict.fromkeys(CLASS_NAMES, no_class)
 
 
 CLASS_COLUMNS = (
+    "preferred_auroc",
     "selectivity",
     "selectivity_morcos",
     "ccmas",
@@ -95,23 +98,27 @@ CLASS_COLUMNS = (
 CLASS_NAMES = ("preferred_class", "runner_up_class", "auroc_class", "top_class")
 
 
-def preference_columns(
-    class_names: Sequence[str], moments: ClassMoments, ranks: Ranks
-) -> dict[str, Any]:
-    """Return how each unit prefers classes."""
-    count = moments.count
-    preferred = preferred_classes(moments.mean, count)
-    area = np.where(count > 0, auroc(ranks.rank_sum, count), -1.0)
+def preference_columns(chosen: ChosenImages, moments: ClassMoments, ranks: Ranks) -> dict[str, Any]:
+    """Return how each unit prefers classes.
+
+    What picks a class, or compares the means of classes, takes those that can be compared; the
+    tests of all classes together take every class with images.
+    """
+    class_names, count = chosen.class_names, moments.count
+    compared = moments.of_classes(chosen.comparable)
+    preferred = preferred_classes(compared.mean, compared.count)
+    area = np.where(chosen.comparable, auroc(ranks.rank_sum, count), -1.0)
     best = np.where(moments.is_constant, -1, area.argmax(axis=1))
     f_test, welch = anova(moments), welch_f(moments)
     h_test = kruskal_wallis(ranks.rank_sum, count, ranks.tie_sum)
     precision, top = top_precision(ranks.top)
     return {
         "preferred_class": named(preferred.preferred, class_names),
+        "preferred_auroc": _of_class(area, preferred.preferred),
         "runner_up_class": named(preferred.runner_up, class_names),
-        "selectivity": general_index(moments),
-        "selectivity_morcos": morcos_index(moments),
-        "ccmas": ccmas(moments),
+        "selectivity": general_index(compared),
+        "selectivity_morcos": morcos_index(compared),
+        "ccmas": ccmas(compared),
         "auroc": area.max(axis=1),
         "auroc_class": named(best, class_names),
         "top_precision": precision,
@@ -131,6 +138,12 @@ def preference_columns(
         "epsilon2": h_test.epsilon2,
         "answers_too_few": answers_too_few(ranks.tie_sum, count).any(axis=1),
     }
+
+
+def _of_class(values: NDArray[np.float64], code: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each unit's value of one class, shape (unit,); NaN where the code is negative."""
+    found = np.take_along_axis(values, np.maximum(code, 0)[:, None], axis=1)[:, 0]
+    return np.where(code < 0, np.nan, found)
 
 
 def top_precision(top: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -155,18 +168,17 @@ def top_precision(top: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     return share, np.where(alone, top.argmax(axis=1), -1)
 
 
-def control_columns(
-    responses: NDArray[np.float32], shuffled: NDArray[np.int64], classes: int
-) -> dict[str, Any]:
+def control_columns(responses: NDArray[np.float32], chosen: ChosenImages) -> dict[str, Any]:
     """Return what the layers tell of permuted labels, with names that end in `_shuffled`."""
-    order = np.argsort(shuffled, kind="stable")
-    moved, code = np.ascontiguousarray(responses[:, order]), shuffled[order]
+    order, classes = np.argsort(chosen.shuffled, kind="stable"), len(chosen.class_names)
+    moved, code = np.ascontiguousarray(responses[:, order]), chosen.shuffled[order]
     moments = class_moments(moved, code, classes)
     ranks = rank_units(moved, code, classes)
     h_test = kruskal_wallis(ranks.rank_sum, moments.count, ranks.tie_sum)
-    area = np.where(moments.count > 0, auroc(ranks.rank_sum, moments.count), -1.0)
+    # Permuted classes have as many images as the true ones.
+    area = np.where(chosen.comparable, auroc(ranks.rank_sum, moments.count), -1.0)
     return {
-        "selectivity_shuffled": general_index(moments),
+        "selectivity_shuffled": general_index(moments.of_classes(chosen.comparable)),
         "auroc_shuffled": area.max(axis=1),
         "eta2_shuffled": anova(moments).eta2,
         "kruskal_log10p_shuffled": h_test.log10_p,

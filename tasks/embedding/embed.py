@@ -16,6 +16,7 @@ from activarium.tasks.features.spaces import choose_spaces, space_layers
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.progress import silent
 from activarium.tasks.scheduling import run_pieces
+from activarium.tasks.statistics.comparable_classes import has_lone_classes
 from activarium.tasks.stores.locking import only_process
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ MAPS_VERSION = 2
 """Raised when a method changes, so that maps made before are made again."""
 
 FEWEST_IMAGES = 10
-"""Below this a map shows nothing."""
+"""Below this a map shows nothing, and is left out."""
 
 OPTIONAL: dict[Features, tuple[str, str]] = {
     "pixels": ("raw pixels", "thumbnail"),
@@ -46,7 +47,7 @@ NO_PART = {"features", "layers", "methods", "threads", "scheduler"}
 def embed(
     atlas: Atlas, recording: Recording, *, config: EmbedConfig, progress: Progress = silent
 ) -> TablesReceipt:
-    """Make every map of a recording that is not current.
+    """Make every map of a recording that is not current; none of fewer than ten images.
 
     Parameters
     ----------
@@ -62,15 +63,15 @@ def embed(
     Raises
     ------
     UserError
-        If there are too few images, a glob matches no layer, the map to place images in is missing
+        If a glob matches no layer, the map to place images in is missing
         or of other features, or the disk is full.
     """
     began = time.perf_counter()
-    if recording.valid.sum() < FEWEST_IMAGES:
-        raise UserError(
-            f"recording {recording.name}: expected at least {FEWEST_IMAGES} valid images to embed, "
-            f"got {int(recording.valid.sum())}"
-        )
+    images = int(recording.valid.sum())
+    if images < FEWEST_IMAGES:
+        has = "1 valid image" if images == 1 else f"{images} valid images"
+        none = f"{recording.name} has {has}: maps are left out, which need {FEWEST_IMAGES}"
+        return TablesReceipt(recording=recording.name, files=(), made=False, notices=(none,))
     if config.into == recording.name:
         raise UserError(
             f"embed.into: expected another recording than {recording.name}, whose own maps are made "
@@ -98,6 +99,9 @@ def _pieces(atlas: Atlas, recording: Recording, config: EmbedConfig) -> list[Pie
         "columns": FORMAT_VERSION,
         "maps": MAPS_VERSION,
     }
+    if has_lone_classes(recording.labels[recording.valid]):
+        # The quality of maps made before said of such classes what cannot be told.
+        parts["classes"] = "lone"
     places = recording.place.absolute(), atlas.root.absolute()
     pieces = []
     for space in choose_spaces(recording, config.features, config.layers):

@@ -9,6 +9,7 @@ import numpy as np
 from activarium.tasks.embedding.map_quality import continuity, normalised_stress
 from activarium.tasks.embedding.neighbour_scores import knn_purity, trustworthiness
 from activarium.tasks.embedding.neighbours import nearest_references, sample_queries
+from activarium.tasks.statistics.comparable_classes import are_comparable
 from activarium.tasks.statistics.layers.separation import silhouette
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def map_quality(
 ) -> dict[str, Any]:
     """Return the scores of a map as columns of `embedding_quality`.
 
+    Those of classes are NaN where no two classes have two images.
+
     Parameters
     ----------
     points
@@ -46,14 +49,13 @@ def map_quality(
     queries = sample_queries(len(points), most=config.quality_queries, seed=config.seed)
     labelled = queries[labels[queries] >= 0]
     spaces = {"": flat, "source_": points}
+    told = are_comparable(labels)
     purity = {
-        f"{name}knn_purity": knn_purity(space, labels, k=near, queries=queries)
-        if (labels >= 0).any()
-        else NAN
+        f"{name}knn_purity": knn_purity(space, labels, k=near, queries=queries) if told else NAN
         for name, space in spaces.items()
     }
     apart = {
-        f"{name}silhouette": silhouette(space[labelled], labels[labelled])
+        f"{name}silhouette": silhouette(space[labelled], labels[labelled]) if told else NAN
         for name, space in spaces.items()
     }
     return {
@@ -92,11 +94,12 @@ def placed_purity(
 
     Returns
     -------
-    Purity from 0 to 1; NaN without a labelled image on either side.
+    Purity from 0 to 1; NaN without a labelled image that was placed, and where no two classes have
+    two images in the map.
     """
     known = there != ""
     labelled = np.flatnonzero(classes != "")
-    if not known.any() or not len(labelled):
+    if not are_comparable(np.unique(there[known], return_inverse=True)[1]) or not len(labelled):
         return NAN
     drawn = sample_queries(len(labelled), most=config.quality_queries, seed=config.seed)
     queries = labelled[drawn]

@@ -30,6 +30,7 @@ from activarium.tasks.reporting.report_units import (
 )
 from activarium.tasks.reporting.report_verdicts import verdicts
 from activarium.tasks.reporting.report_words import answer, key_figures, labels_of
+from activarium.tasks.statistics.comparable_classes import comparable_classes
 from activarium.tasks.stores.places import place_at
 
 if TYPE_CHECKING:
@@ -131,12 +132,13 @@ def _images(tables: RecordingTables, classes: list[str]) -> dict[str, Any]:
     images, names = tables.images, pa.array(classes, pa.string())
     labels = codes_in(images["class"], names)
     present = labels[labels >= 0]
-    shares = np.bincount(present) / max(1, len(present))
+    count = np.bincount(present)
+    shares = count / max(1, len(present))
     return {
         "count": images.num_rows,
         "labelled": len(present),
-        # The purity that neighbours drawn at random would have.
-        "chance_purity": float((shares**2).sum()) if len(present) else None,
+        # The purity that neighbours drawn at random would have, where classes are compared.
+        "chance_purity": float((shares**2).sum()) if comparable_classes(count).any() else None,
         "filled_classes": int((shares > 0).sum()),
         "label": packed_codes(labels),
         "predicted": packed_codes(codes_in(images["predicted"], names)),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from activarium.schemas.tables import CLASS_PAIRS
@@ -99,7 +100,7 @@ def _read_pairs(
             batch[name].to_numpy(zero_copy_only=False).astype(np.float64)
             for name in ("centroid_cosine", "best_auroc")
         ]
-        separating = batch["separating_units"].to_numpy(zero_copy_only=False).astype(np.int64)
+        separating = np.asarray(pc.fill_null(batch["separating_units"], 0), np.int64)
         columns = [
             codes_in(batch["layer"], layer_names),
             np.minimum(one, other),

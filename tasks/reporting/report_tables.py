@@ -103,6 +103,13 @@ def codes_in(values: pa.Array | pa.ChunkedArray, names: pa.Array) -> NDArray[np.
     return np.asarray(pc.fill_null(places, -1), dtype=np.int64)
 
 
+def images_of_classes(images: pa.Table) -> dict[str, int]:
+    """Return how many images of each class are analysed, by rows of the table `images`."""
+    taken = images.filter(images["valid"]).group_by("class").aggregate([("class", "count")])
+    pairs = taken.sort_by("class").to_pylist()
+    return {str(pair["class"]): pair["class_count"] for pair in pairs if pair["class"] is not None}
+
+
 def class_names(recordings: Sequence[RecordingTables]) -> list[str]:
     """Return the classes in the order of the first recording's codes, then any others."""
     order: dict[str, None] = {}

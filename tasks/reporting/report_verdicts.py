@@ -27,10 +27,7 @@ _MEASURES = {
     "sparseness": "sparseness",
 }
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_NO_CLASSES = (
-    "There is nothing to set against chance: the tables hold no class statistics, because the "
-    "test set has no labels, or too few."
-)
+_NO_CLASSES = "There is nothing to set against chance: classes are not compared."
 _NOT_PERMUTED = (
     "Not known here: whether the classes lie apart beyond chance, because the labels were not "
     "permuted (the analysis ran with permutations 0, or there are too few images)."

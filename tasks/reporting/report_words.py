@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from activarium.tasks.reporting.report_tables import numbers
+from activarium.schemas.atlas import UNTRAINED
+from activarium.tasks.reporting.report_tables import images_of_classes, numbers
+from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES, why_not_compared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from activarium.tasks.reporting.report_tables import RecordingTables
 
-UNTRAINED = "untrained"
-"""Checkpoint of the control with random weights."""
-
-_NOTHING = (
-    "Nothing can be said about a preference for classes: the tables hold no class statistics, "
-    "because the test set has no labels, or too few."
+_UNKNOWN = (
+    "Nothing can be said about a preference for classes: the tables hold no class statistics."
 )
 _NO_PREFERENCE = "No unit tells the classes apart beyond chance."
 _RISE = 1.5
@@ -54,7 +52,7 @@ def answer(recordings: Sequence[RecordingTables], labels: Sequence[str]) -> list
     main = recordings[0]
     path = _explained(main)
     if not path:
-        return [_NOTHING]
+        return [without_classes(main) or _sentence(NOTHING_VARIES)]
     first = (
         f"The share of a unit's response variance explained by the class {_course(path)} "
         f"{in_network(labels[0])}"
@@ -67,6 +65,18 @@ def answer(recordings: Sequence[RecordingTables], labels: Sequence[str]) -> list
     ]
     clauses = [clause for clause in others if clause]
     return [f"{'; '.join([first, *clauses])}.", *_significance(recordings, labels)]
+
+
+def without_classes(tables: RecordingTables) -> str:
+    """Return why the tables say nothing of classes, as a sentence; empty where they do."""
+    if not np.isnan(numbers(tables.layers, "eta2_mean")).all():
+        return ""
+    why = why_not_compared(images_of_classes(tables.images))
+    return _sentence(why) if why else _UNKNOWN
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _explained(tables: RecordingTables) -> list[tuple[str, float]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from activarium.schemas.tables import IMAGES, LAYERS, RECORDINGS, UNITS
+from activarium.tasks.reporting.report_tables import images_of_classes
+from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES, why_not_compared
 from activarium.tasks.stores.parquet_files import read_table
 from activarium.tasks.stores.places import place_at
 from activarium.tasks.stores.recording import Recording
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
     import zarr
@@ -58,7 +60,7 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
     row = read_table(atlas.table_file(RECORDINGS, main)).to_pylist()[0]
     layers = _layers(atlas, main)
     images = read_table(atlas.table_file(IMAGES, main), ["image", "class", "valid"])
-    present = _classes_present(images)
+    present = images_of_classes(images)
     outputs, classes = _outputs_and_classes(atlas, main)
     fdr = read_table(atlas.table_file(LAYERS, main), ["fdr"]).column("fdr")[0].as_py()
     return {
@@ -75,12 +77,11 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
         "fdr": fdr,
         "layers": layers,
         "answer": answer(layers, present),
-        # Of a single class no unit prefers anything.
-        "strongest": strongest_units(atlas, main, strongest) if len(present) > 1 else [],
+        "strongest": strongest_units(atlas, main, strongest),
     }
 
 
-def answer(layers: Sequence[dict[str, Any]], classes: Sequence[str]) -> str:
+def answer(layers: Sequence[dict[str, Any]], classes: Mapping[str, int]) -> str:
     """Return in one sentence whether there is class preference, beyond what, and how large.
 
     Parameters
@@ -88,18 +89,15 @@ def answer(layers: Sequence[dict[str, Any]], classes: Sequence[str]) -> str:
     layers
         Rows of `layers`.
     classes
-        Names of the classes that have images.
+        Images of each class that has any, by its name.
     """
-    if not classes:
-        return (
-            "no labels: class preference cannot be told, statistics that need classes are left out"
-        )
-    if len(classes) == 1:
-        return (
-            f"all images with a label are of one class, {classes[0]}: class preference cannot be "
-            "told, there is nothing to compare"
-        )
+    why = why_not_compared(classes)
+    if why:
+        return why
     known = [layer for layer in layers if layer["eta2_mean"] is not None]
+    alive = [layer for layer in known if layer["dead_fraction"] < 1]
+    if not alive:
+        return NOTHING_VARIES
     told = [
         f"beyond {what} in {sum(each)} of {len(each)} layers"
         for what, each in (
@@ -108,7 +106,8 @@ def answer(layers: Sequence[dict[str, Any]], classes: Sequence[str]) -> str:
         )
         if each
     ]
-    top = max(known, key=lambda layer: float(layer["eta2_mean"]))
+    # A layer of dead units alone says nothing.
+    top = max(alive, key=lambda layer: float(layer["eta2_mean"]))
     beside = [
         f"{100 * top[key]:.1f} % {words}"
         for key, words in (
@@ -148,15 +147,12 @@ def _invalid(images: pa.Table) -> list[str]:
     return [row["image"] for row in images.to_pylist() if not row["valid"]]
 
 
-def _classes_present(images: pa.Table) -> list[str]:
-    """Return the classes that have images, by name."""
-    taken = images.filter(images.column("valid")).column("class")
-    return sorted(str(name) for name in taken.unique().drop_null().to_pylist())
-
-
 def strongest_units(atlas: Atlas, recording: str, count: int) -> list[dict[str, Any]]:
-    """Return the units with the largest AUROC; equal ones by explained variance, then by name."""
+    """Return the units with the largest AUROC; equal ones by explained variance, then by name.
+
+    Units that respond alike to all images, or whose classes cannot be compared, are not among them.
+    """
     table = read_table(atlas.table_file(UNITS, recording), UNIT_COLUMNS)
-    table = table.filter(table.column("auroc").is_valid())
+    table = table.filter(table.column("auroc_class").is_valid())
     order = [("auroc", "descending"), ("eta2", "descending"), ("unit", "ascending")]
     return list(table.sort_by(order).slice(0, count).to_pylist())

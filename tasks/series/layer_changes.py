@@ -128,7 +128,9 @@ def _vitals(checkpoint: Checkpoint) -> pd.DataFrame:
             "dead_fraction": grouped["is_dead"].mean(),
         }
     )
-    found["size"] = np.hypot(found["response_sd"], mean)
+    # Of a single image there is no spread over images; its units have a size.
+    spread = np.sqrt(image_variance.fillna(0.0) + between)
+    found["size"] = np.hypot(spread, mean)
     return found.join(_density_shares(checkpoint.density))
 
 

@@ -30,10 +30,12 @@ from activarium.tasks.similarity.layer_profile import (
     save,
 )
 from activarium.tasks.similarity.similarity_columns import (
+    FEWEST_IMAGES,
     Compared,
     match_columns,
     similarity_columns,
 )
+from activarium.tasks.statistics.comparable_classes import has_lone_classes
 from activarium.tasks.stores.atlas_check import check_atlas
 from activarium.tasks.stores.files import sweep_partial_files
 from activarium.tasks.stores.locking import only_process
@@ -41,7 +43,7 @@ from activarium.tasks.stores.parquet_files import is_current
 from activarium.tasks.stores.table_writing import write_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -135,7 +137,7 @@ def compare(
         files=tuple(file for pair in whole for file in pair.files.values()),
         made=bool(pending),
         seconds=time.perf_counter() - began,
-        notices=tuple(notice for pair in whole if (notice := _notice(pair))),
+        notices=tuple(notice for pair in whole for notice in _notices(pair)),
     )
 
 
@@ -143,11 +145,19 @@ def _is_current(pair: Pair) -> bool:
     return all(is_current(file, pair.inputs) for file in pair.files.values())
 
 
-def _notice(pair: Pair) -> str:
-    left_out = int((~(pair.first.valid & pair.second.valid)).sum())
-    return (
-        f"{pair.name}: {left_out} images that could not be decoded are left out" if left_out else ""
-    )
+def _notices(pair: Pair) -> Iterator[str]:
+    both = pair.first.valid & pair.second.valid
+    left_out, images = int((~both).sum()), int(both.sum())
+    if left_out:
+        one = "1 image that could not be decoded is left out"
+        many = f"{left_out} images that could not be decoded are left out"
+        yield f"{pair.name}: {one if left_out == 1 else many}"
+    if images < FEWEST_IMAGES:
+        have = "1 image" if images == 1 else f"{images} images"
+        yield (
+            f"{pair.name}: {have} in common, of which any two layers are alike: similarities are "
+            f"left out (null), which need {FEWEST_IMAGES}"
+        )
 
 
 def _pair(
@@ -164,6 +174,8 @@ def _pair(
             "settings": _settings(config),
             "columns": FORMAT_VERSION,
             "similarity": SIMILARITY_VERSION,
+            # What was made before of as little said what cannot be told; all else stays as it is.
+            **({"few": True} if _is_little(first, second) else {}),
         }
     )
     by_means = config.features == "means"
@@ -173,6 +185,12 @@ def _pair(
     part = second.name if by_means else f"{config.features}:{second.name}"
     files = {each.name: atlas.table_file(each, first.name, part) for each in tables}
     return Pair(first, second, inputs, files)
+
+
+def _is_little(first: Recording, second: Recording) -> bool:
+    """Return whether images or classes are too few to compare all that there is."""
+    both = first.valid & second.valid
+    return int(both.sum()) < FEWEST_IMAGES or has_lone_classes(first.labels[both])
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:

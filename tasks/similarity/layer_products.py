@@ -11,6 +11,7 @@ from activarium.tasks.similarity.cross_products import panel_products, part_slic
 from activarium.tasks.similarity.layer_profile import save, save_together
 from activarium.tasks.similarity.procrustes import nuclear_norm
 from activarium.tasks.similarity.unit_matching import match_units, unit_correlations
+from activarium.tasks.statistics.comparable_classes import comparable_classes
 from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.units.preference import preferred_classes
 from activarium.tasks.stores.column_reading import read_columns
@@ -105,7 +106,10 @@ def match_layer(first: Subject, second: Subject, places: tuple[int, int], path: 
 
 
 def _preferred(subject: Subject, layer: int) -> NDArray[np.int64]:
-    """Return the class of the largest mean of each unit, as the table `units` has it; -1: none."""
+    """Return the class of the largest mean of each unit, as the table `units` has it; -1: none.
+
+    Of the classes that can be compared, by their images here.
+    """
     recording, row = Recording(subject.place), subject.row
     label, classes = recording.labels[row], len(recording.class_names)
     # In order of the classes, which saves a copy of each block.
@@ -116,5 +120,6 @@ def _preferred(subject: Subject, layer: int) -> NDArray[np.int64]:
         block = slice(start, min(start + BLOCK_UNITS, columns.stop))
         responses = read_columns(recording, "channel_mean", block, row[known])
         moments = class_moments(responses, label[known], classes)
-        found.append(preferred_classes(moments.mean, moments.count).preferred)
+        compared = moments.of_classes(comparable_classes(moments.count))
+        found.append(preferred_classes(compared.mean, compared.count).preferred)
     return np.concatenate(found)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[np.float64]
 
+FEWEST_IMAGES = 3
+"""Over fewer images any two layers, and any two units, that vary are alike."""
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -67,6 +70,8 @@ def similarity_columns(
     """
     undefined = np.full(pair.shape, np.nan)
     measures = dict.fromkeys(("cka", "cka_debiased", "rsa", "procrustes"), undefined)
+    if pair.images < FEWEST_IMAGES:
+        config = config.model_copy(update={"measures": ()})
     if PRODUCTS & {*config.measures}:
         measures |= _product_measures(pair, products, config)
     sampled = 0
@@ -182,7 +187,7 @@ def match_columns(pair: Compared, layers: Sequence[str], matches: Sequence[Path]
             "depth": [depth[layer]] * len(channels),
             "other_recording": [other.name] * len(channels),
             "images": [pair.images] * len(channels),
-            **_partners(layer, values),
+            **_partners(layer, values if pair.images >= FEWEST_IMAGES else _unmatched(values)),
             **_classes(values, recording.class_names, other.class_names),
         }
         pieces.append(pa.table(piece))
@@ -190,6 +195,12 @@ def match_columns(pair: Compared, layers: Sequence[str], matches: Sequence[Path]
         return {}
     joined = pa.concat_tables(pieces)
     return {name: joined[name] for name in joined.column_names}
+
+
+def _unmatched(values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return no partner for any unit: over two images any two that vary correlate fully."""
+    unknown = {"best": -1, "assigned": -1, "same_r": np.nan, "best_r": np.nan, "assigned_r": np.nan}
+    return values | {name: np.full_like(values[name], value) for name, value in unknown.items()}
 
 
 def _partners(layer: str, values: dict[str, NDArray[Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,24 @@ class ClassMoments:
     def images(self) -> int:
         """Number of images."""
         return int(self.count.sum())
+
+    def of_classes(self, kept: NDArray[np.bool_]) -> ClassMoments:
+        """Return the moments as if the other classes had no images; `low` and `high` stay.
+
+        Parameters
+        ----------
+        kept
+            Whether each class is kept, shape (class,).
+        """
+        if not (self.count[~kept] > 0).any():
+            return self
+        return replace(
+            self,
+            count=np.where(kept, self.count, 0),
+            mean=np.where(kept, self.mean, np.nan),
+            m2=np.where(kept, self.m2, 0.0),
+            residue=np.where(kept, self.residue, 0.0),
+        )
 
     @cached_property
     def is_constant(self) -> NDArray[np.bool_]:

@@ -407,4 +407,74 @@ def test_record__names_the_images_that_it_skipped(activarium, tmp_path):
     code, out, _ = activarium("record", file, "--root", tmp_path / "atlas", "--no-prefect")
     assert code == 0
     assert "recorded 7 images" in out
-    assert "1 images could not be decoded: test/b/torn.png" in out
+    assert "1 image could not be decoded: test/b/torn.png" in out
+
+
+def small_set(folder, classes, invalid=0):
+    """A folder of images by class, the last ones of the first class no images, and its run."""
+    from PIL import Image
+
+    for code, (name, images) in enumerate(classes.items()):
+        own = folder / "images" / "test" / name
+        own.mkdir(parents=True)
+        for index in range(images):
+            colour = (40 * code, 255 - 20 * index, (70 * index) % 255)
+            Image.new("RGB", (16, 16), colour).save(own / f"{index:02d}.png")
+    for index in range(invalid):
+        (folder / "images" / "test" / next(iter(classes)) / f"{90 + index}.png").write_bytes(b"-")
+    file = folder / "run.yaml"
+    file.write_text(
+        "name: small\ntest_set: {source: imagefolder, path: images}\n"
+        "model: {architecture: two-block-cnn, width: 4, weights: untrained}\n"
+        "controls: [shuffle]\nanalyse: {permutations: 9}\n"
+    )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("classes", "invalid", "said"),
+    [
+        ({"a": 3, "b": 3, "c": 3}, 0, "class preference beyond chance in"),
+        ({"a": 2, "b": 1}, 12, "only a has two images or more: classes cannot be tested"),
+        ({"a": 1, "b": 1}, 0, "1 image per class: classes cannot be tested"),
+        ({"a": 1}, 0, "all images with a class are of one, a"),
+    ],
+    ids=["nine", "few that are valid", "two", "one"],
+)
+def test_run__few_images_have_all_but_maps(classes, invalid, said, activarium, tmp_path):
+    file, atlas = small_set(tmp_path, classes, invalid), tmp_path / "atlas"
+    code, out, err = activarium("run", file, "--root", atlas, "--no-prefect")
+    assert code == 0, err
+    assert (out + err).count(said) == 1
+    assert "maps are left out, which need 10" in err
+    assert "from the rest: AUROC" not in out or said.startswith("class preference")
+    assert (atlas / "reports" / "small.html").exists()
+    for table in ("units", "unit_classes", "layers", "images", "exemplars", "recordings"):
+        assert list((atlas / "tables" / table).glob("*/*.parquet")), table
+    name = next((atlas / "recordings").glob("*.zarr")).stem
+    code, out, err = activarium("embed", name, "--root", atlas, "--no-prefect")
+    assert code == 0
+    assert out == f"no map of {name} was made\n"
+    assert "maps are left out" in err
+
+
+def test_analyse__selection_that_leaves_one_image_per_class_says_so(activarium, tmp_path):
+    file, atlas = small_set(tmp_path, {"a": 3, "b": 3}), tmp_path / "atlas"
+    assert activarium("record", file, "--root", atlas, "--no-prefect")[0] == 0
+    name = next((atlas / "recordings").glob("*.zarr")).stem
+    select = ["--where", "image LIKE '%00.png'", "--name", "first"]
+    code, _, err = activarium("analyse", name, *select, "--root", atlas, "--no-prefect")
+    assert code == 0
+    assert err.count("1 image per class: classes cannot be tested") == 1
+
+
+def test_query__recordings_can_be_named(activarium, atlas):
+    sql = "SELECT DISTINCT recording FROM units"
+    for wanted in ("*untrained*", "two-block-cnn-w4-untrained"):
+        code, out, _ = activarium("query", sql, "--recording", wanted, "--root", atlas, "--json")
+        assert code == 0
+        (row,) = json.loads(out)
+        assert "-untrained-" in row["recording"]
+    code, _, err = activarium("query", sql, "--recording", "no-such", "--root", atlas)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--recording 'no-such'" in err

@@ -300,6 +300,11 @@ class Stored:
         return {code: values[label == code] for code in np.unique(label)}
 
     @cached_property
+    def compared(self):
+        """Responses of each class that can be told from the others: of two images or more."""
+        return {code: group for code, group in self.groups.items() if len(group) > 1}
+
+    @cached_property
     def too_few(self):
         """Whether a unit answers to fewer than five images of a class, as expected: (unit, class)."""
         values, label = self.labelled

@@ -16,7 +16,7 @@ function tickStep(span) {
 function depthChart(holder, { layers, series, text, title, floor = 0, chance = NaN, heights = [210, 290], tipOf }) {
   const known = series.flatMap(({ values }) => values).filter(Number.isFinite);
   if (!known.length) {
-    holder.replaceChildren(el("p", { class: "notice" }, "The tables hold no values of this measure (no labels, or not computed)."));
+    holder.replaceChildren(el("p", { class: "notice" }, "The tables hold no values of this measure (classes that cannot be compared, or not computed)."));
     return false;
   }
   const span = Math.max(Math.max(...known) - floor, 1e-4);

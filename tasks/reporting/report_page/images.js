@@ -21,7 +21,8 @@ function pointColour(recording, image) {
   const { label, predicted } = recording.images;
   const own = code(label, image);
   if (map.colour === "class") return own < 0 ? classColour(-1) : colours[own];
-  return own >= 0 && own !== code(predicted, image) ? WRONG : "#52606f";
+  const said = code(predicted, image);
+  return own >= 0 && said >= 0 && own !== said ? WRONG : "#52606f";
 }
 
 function drawMap(canvas, one, size, radius) {

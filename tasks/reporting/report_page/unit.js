@@ -16,7 +16,7 @@ function openUnit(recording, unit) {
     ...classBars(recording, facts),
     ...exemplarRows(recording, unit),
     el("h3", {}, "Ask further"),
-    el("pre", { tabindex: 0 }, el("code", {}, `activarium query "SELECT * FROM unit_classes\n  WHERE unit = '${facts.name.replaceAll("'", "''")}'"`)),
+    el("pre", { tabindex: 0 }, el("code", {}, `activarium query --recording '${recording.id}' "SELECT * FROM unit_classes\n  WHERE unit = '${facts.name.replaceAll("'", "''")}'"`)),
   );
   panel.setAttribute("aria-label", `Unit ${facts.name}, ${recording.label}`);
   panel.hidden = false;

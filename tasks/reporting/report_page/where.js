@@ -21,7 +21,9 @@ function valueOf(layer, metric) {
 // What the measure would be if the class meant nothing; not known for those without a simple law.
 function chanceOf(metric) {
   const { labelled, filled_classes: filled, chance_purity: purity } = main.images;
-  if (metric === "knn_purity") return purity ?? NaN;
+  // Null where classes cannot be compared.
+  if (purity === null) return NaN;
+  if (metric === "knn_purity") return purity;
   if (metric === "eta2_mean" || metric === "epsilon2_mean") return labelled > 1 ? (filled - 1) / (labelled - 1) : NaN;
   return NaN;
 }

@@ -13,6 +13,8 @@ from activarium.schemas.config import AnalyseConfig
 from activarium.tasks.analysis import analyse as module
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.analysis.unit_block import analyse_block
+from activarium.tasks.reporting.report_data import report_payload
+from activarium.tasks.reporting.summary import summarise
 
 CONFIG = AnalyseConfig(scheduler="synchronous", permutations=49, controls=("shuffle",))
 FIELDS = ("responses", "active", "label", "valid", "logits", "pooled", "thumbnail")
@@ -55,26 +57,107 @@ def test_analyse__few_images_have_defined_tables(
     assert len(units) == 20
     labelled = sum(code >= 0 for code in label)
     assert tables["unit_classes"].num_rows == (100 if labelled else 0)
-    assert tables["units"].column("q_value").null_count == (0 if labelled else 20)
-    if labelled and len(set(label) - {-1}) < 2:
-        assert (units.kruskal_p == 1).all()
-        assert (units.permutation_p == 1).all()
-        assert tables["layers"].column("permanova_p").to_pylist() == [1, 1, 1]
-        assert tables["layers"].column("beyond_chance").to_pylist() == [False] * 3
+    # No two classes of two images in any of them.
+    assert_nothing_is_said_of_classes(tables)
+    assert units.response_sd.isna().all() == (len(rows) == 1)
+    assert tables["layers"].column("redundant_fraction").null_count == (3 if len(rows) < 3 else 0)
 
 
-def test_analyse__two_images_of_two_classes_by_hand(atlas, make_raw, write_recording, stored):
-    raw = few(make_raw(), [0, 1], [0, 1])
+def assert_nothing_is_said_of_classes(tables):
+    """Every column that compares classes is null, in every table."""
+    compare = {
+        "units": (
+            "preferred_class", "preferred_auroc", "runner_up_class", "selectivity",
+            "selectivity_morcos", "ccmas", "auroc", "auroc_class", "top_precision", "top_class",
+            "mutual_information", "anova_f", "anova_p", "eta2", "omega2", "welch_f", "welch_p",
+            "kruskal_h", "kruskal_p", "epsilon2", "permutation_p", "q_value", "q_log10",
+            "by_q_value", "fwer_p",
+        ),
+        "unit_classes": (
+            "z", "auroc", "auroc_low", "auroc_high", "u", "p_value", "log10p", "q_value",
+            "hedges_g", "hedges_g_low", "hedges_g_high",
+        ),
+        "layers": (
+            "selective_fraction", "familywise_fraction", "selectivity_mean", "selectivity_low",
+            "auroc_mean", "eta2_mean", "epsilon2_mean", "within_similarity", "between_similarity",
+            "permanova_f", "permanova_r2", "permanova_p", "anosim_r", "silhouette", "knn_purity",
+            "probe_accuracy", "probe_chance", "eta2_mean_shuffled", "knn_purity_shuffled",
+            "beyond_chance", "beyond_architecture", "architecture_p",
+        ),
+    }  # fmt: skip
+    for name, columns in compare.items():
+        for column in columns:
+            assert tables[name].column(column).null_count == tables[name].num_rows, (name, column)
+    assert tables["class_pairs"].num_rows == 0
+    assert set(tables["depth_trends"].column("measure").to_pylist()) <= {"sparseness"}
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ([0, 1, 2], "1 image per class: classes cannot be tested"),
+        ([0, 0, 1], "only ant has two images or more"),
+        ([2, 2, 2], "all images with a class are of one, cat's"),
+        ([0, 0, -1], "all images with a class are of one, ant"),
+        ([-1, -1, -1], "no image has a class"),
+    ],
+)
+def test_analyse__classes_that_cannot_be_tested_are_said_once(
+    label, said, atlas, make_raw, write_recording
+):
+    recording = write_recording(atlas, few(make_raw(), [0, 1, 2], label))
+    (notice,) = analyse(atlas, recording, config=CONFIG).notices
+    assert notice.startswith(said)
+    summary = summarise(atlas, ["toy"])
+    assert (summary["answer"], summary["strongest"]) == (notice, [])
+    page = report_payload(atlas, ["toy"])
+    assert page["answer"] == [f"{notice[0].upper()}{notice[1:]}."]
+    assert not page["verdicts"]["measured"]
+    (own,) = page["recordings"]
+    assert own["figures"]["significant_share"] is None
+    assert own["images"]["chance_purity"] is None
+    assert page["pairs"] is None
+
+
+def test_analyse__classes_of_one_image_among_others_are_named(atlas, make_raw, write_recording):
+    (notice,) = analyse(atlas, write_recording(atlas, make_raw()), config=CONFIG).notices
+    assert notice == "1 class has one image and cannot be told from the others (null): eel"
+
+
+def test_analyse__strongest_class_has_more_than_one_image(atlas, make_raw, write_recording, stored):
+    raw = make_raw()
+    alone = np.flatnonzero(raw.label == 4)
+    # What is strongest for the one image of its class would be an AUROC of 1.
+    raw.responses[alone, 2] = 99
+    analyse(atlas, write_recording(atlas, raw), config=CONFIG)
+    unit = stored(atlas).frame("units").set_index("unit").loc["conv1/2"]
+    assert unit.preferred_class != "eel"
+    assert unit.auroc_class != "eel"
+    assert unit.auroc < 1
+    assert unit.eta2 > 0, "tests of all classes together take it"
+
+
+def test_units__one_image_cannot_tell_that_a_unit_is_dead(atlas, make_raw, write_recording, stored):
+    analyse(atlas, write_recording(atlas, few(make_raw(), [0], [0])), config=CONFIG)
+    units = stored(atlas).frame("units")
+    # Units 0 and 3 feed a ReLU and are nowhere above zero.
+    assert units.unit[units.is_dead].tolist() == ["conv1/0", "conv1/3"]
+
+
+def test_analyse__two_images_of_each_of_two_classes_by_hand(
+    atlas, make_raw, write_recording, stored
+):
+    raw = few(make_raw(), [0, 1, 2, 3], [0, 1, 0, 1])
     raw.responses[:] = 0
-    raw.responses[1, 2] = 2
-    raw.responses[0, 19] = 1
+    raw.responses[[1, 3], 2] = 2
+    raw.responses[[0, 2], 19] = 1
     analyse(atlas, write_recording(atlas, raw), config=CONFIG)
     units = stored(atlas).frame("units").set_index("unit")
     first, last = units.loc["conv1/2"], units.loc["fc:2/4"]
     assert (first.preferred_class, first.runner_up_class, first.selectivity) == ("bee", "ant", 1)
     assert (last.preferred_class, last.auroc_class, last.auroc) == ("ant", "ant", 1)
-    assert (first.response_mean, first.response_sd) == (1, np.sqrt(2))
-    assert (first.anova_p, first.eta2, first.permutation_p) == (1, 0, 1)
+    assert (first.response_mean, first.response_sd) == (1, np.sqrt(4 / 3))
+    assert (first.anova_p, first.eta2, first.preferred_auroc) == (0, 1, 1)
     assert units.is_dead.sum() == 18
     pairs = stored(atlas).frame("class_pairs").set_index(["layer", "class", "other_class"])
     row = pairs.loc["conv1", "ant", "bee"]
@@ -87,17 +170,11 @@ def test_analyse__one_class_of_many_has_all_images(atlas, make_raw, write_record
     analyse(atlas, write_recording(atlas, one), config=CONFIG)
     tables = stored(atlas).tables()
     assert_numbers_are_defined(tables)
-    layers = tables["layers"].to_pandas()
-    assert (layers.permanova_p == 1).all()
-    assert (layers.familywise_fraction == 0).all()
-    for column in ("between_similarity", "anosim_r", "silhouette", "probe_accuracy"):
-        assert layers[column].isna().all(), column
-    assert layers.within_similarity.notna().all()
-    assert (layers.knn_purity == 1).all()
-    assert (layers.probe_chance == 1).all()
-    assert tables["class_pairs"].column("fisher_ratio").null_count == 30
-    trends = tables["depth_trends"].to_pandas().set_index("measure")
-    assert trends.jonckheere_p["eta2"] == 1
+    assert_nothing_is_said_of_classes(tables)
+    rows = tables["unit_classes"].to_pandas()
+    own = rows[rows["class"] == "cat's"]
+    assert own.response_mean.notna().all()
+    assert own.response_sd.notna().all()
 
 
 def test_analyse__single_class_name_has_no_pairs(atlas, make_raw, write_recording, stored):
@@ -110,7 +187,7 @@ def test_analyse__single_class_name_has_no_pairs(atlas, make_raw, write_recordin
     assert_numbers_are_defined(tables)
     assert tables["class_pairs"].num_rows == 0
     assert tables["unit_classes"].num_rows == 20
-    assert set(tables["units"].column("preferred_class").to_pylist()) <= {"only", None}
+    assert_nothing_is_said_of_classes(tables)
 
 
 def test_analyse__constant_units_have_defined_layers(atlas, make_raw, write_recording, stored):
@@ -122,11 +199,12 @@ def test_analyse__constant_units_have_defined_layers(atlas, make_raw, write_reco
     layers, pairs = tables["layers"].to_pandas(), tables["class_pairs"].to_pandas()
     assert (layers.permanova_p == 1).all()
     assert (layers.permanova_f == 0).all()
-    assert (layers.within_similarity == 0).all()
+    for column in ("within_similarity", "anosim_r", "silhouette", "knn_purity"):
+        assert layers[column].isna().all(), column
     assert (layers.sufficient_dimensions == 0).all()
     assert (layers.redundant_fraction == 0).all()
     assert pairs.best_unit.isna().all()
-    assert (pairs.separating_units == 0).all()
+    assert (pairs.separating_units.dropna() == 0).all()
     assert (tables["units"].to_pandas().fwer_p == 1).all()
     assert (tables["depth_trends"].to_pandas().jonckheere_p == 1).all()
 

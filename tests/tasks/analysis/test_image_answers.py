@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from scipy import special, stats
 
+from activarium.schemas.config import AnalyseConfig
+from activarium.schemas.errors import UserError
+from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.analysis.image_answers import answers
 
+CONFIG = AnalyseConfig(scheduler="synchronous", permutations=0)
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 
 
@@ -63,8 +70,52 @@ def test_answers__huge_logits_overflow_nothing():
     assert found["loss"].tolist() == [0]
 
 
-def test_answers__one_output_has_no_runner_up():
+def test_answers__one_output_says_nothing_of_classes():
     found = answers(np.array([[3.0], [-2.0]], np.float32), np.array([0, -1]))
-    assert found["margin"].tolist() == [0, 0]
-    assert found["confidence"].tolist() == [1, 1]
-    np.testing.assert_array_equal(found["loss"], [0, np.nan])
+    assert found["predicted"].tolist() == [-1, -1]
+    for name in ("confidence", "margin", "entropy", "loss"):
+        assert np.isnan(found[name]).all(), name
+
+
+@pytest.mark.parametrize("classes", [("only",), ("ant", "bee")])
+def test_images__of_one_output_are_null_and_the_accuracy_too(
+    classes, atlas, make_raw, write_recording, stored
+):
+    raw = make_raw()
+    label = np.where(raw.label < 0, -1, raw.label % len(classes)).astype(np.int32)
+    one = replace(raw, logits=raw.logits[:, :1], class_names=classes, label=label)
+    analyse(atlas, write_recording(atlas, one), config=CONFIG)
+    images = stored(atlas).table("images")
+    for name in ("predicted", "correct", "confidence", "margin", "entropy", "loss"):
+        assert images.column(name).null_count == images.num_rows, name
+    assert images.column("class").null_count < images.num_rows
+    assert stored(atlas).table("recordings").column("accuracy").to_pylist() == [None]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"where": "confidence > 0.9"}, "confidence is null for all of them (the model has one"),
+        ({"where": "NOT Entropy < 1"}, "entropy is null for all of them (the model has one output"),
+        ({"where": "correct"}, "correct is null for all of them"),
+        ({"where": "loss > (SELECT median(loss) FROM images)"}, "loss is null for all of them"),
+        ({"target": "margin"}, "margin: is null for all 61 images (the model has one output"),
+    ],
+)
+def test_analyse__condition_on_a_column_without_values_says_why(
+    settings, message, atlas, make_raw, write_recording
+):
+    raw = make_raw()
+    recording = write_recording(atlas, replace(raw, logits=raw.logits[:, :1]))
+    with pytest.raises(UserError) as caught:
+        analyse(atlas, recording, config=CONFIG.model_copy(update=settings))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_analyse__condition_on_labels_that_are_not_there_says_so(atlas, make_raw, write_recording):
+    raw = make_raw()
+    recording = write_recording(atlas, replace(raw, label=np.full_like(raw.label, -1)))
+    config = CONFIG.model_copy(update={"where": "correct AND image <> 'class'"})
+    with pytest.raises(UserError, match=r"correct is null for all of them \(no image has a class"):
+        analyse(atlas, recording, config=config)

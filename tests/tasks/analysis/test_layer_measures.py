@@ -63,6 +63,6 @@ def test_layers__declare_the_neighbours_that_could_be_found(
     labelled = int((raw.label[raw.valid] >= 0).sum())
     analyse(atlas, write_recording(atlas, raw), config=AnalyseConfig(scheduler="synchronous"))
     frame = stored(atlas).frame("layers")
-    assert set(frame.knn_neighbours) == {labelled - 1}
+    assert set(frame.knn_neighbours) == {(labelled - 1) // 2}
     assert set(frame.knn_queries) == set(frame.knn_images) == {labelled}
     assert frame.knn_purity.between(0, 1).all()

@@ -81,9 +81,9 @@ def test_units__q_is_benjamini_hochberg_over_all_units(toy):
 
 def test_units__preferred_and_runner_up_have_the_largest_class_means(toy):
     table, names = toy.table("units"), toy.array("class")
-    means = np.array([group.mean(axis=0) for group in toy.groups.values()])
+    means = np.array([group.mean(axis=0) for group in toy.compared.values()])
     order = np.argsort(-means, axis=0, kind="stable")
-    codes = np.array(list(toy.groups))
+    codes = np.array(list(toy.compared))
     for rank, column in enumerate(("preferred_class", "runner_up_class")):
         expected = np.where(toy.constant, None, names[codes[order[rank]]])
         assert table.column(column).to_pylist() == expected.tolist()
@@ -93,10 +93,14 @@ def test_units__auroc_is_the_largest_one_against_rest(toy):
     frame, (values, label) = toy.frame("units"), toy.labelled
     names = toy.array("class")
     for unit in range(values.shape[1]):
-        area = {code: roc_auc_score(label == code, values[:, unit]) for code in toy.groups}
+        area = {code: roc_auc_score(label == code, values[:, unit]) for code in toy.compared}
         assert frame.auroc[unit] == pytest.approx(max(area.values()), rel=1e-9)
         if not toy.constant[unit]:
             assert frame.auroc_class[unit] == names[max(area, key=area.get)]
+            preferred = names.tolist().index(frame.preferred_class[unit])
+            assert frame.preferred_auroc[unit] == pytest.approx(area[preferred], rel=1e-9)
+    assert (frame.preferred_class != frame.auroc_class)[~toy.constant].any()
+    assert frame.preferred_auroc[toy.constant].isna().all()
 
 
 def test_units__constant_unit_has_no_preference_and_null_classes(toy):
@@ -113,7 +117,7 @@ def test_units__selectivity_and_sparseness_equal_their_formulas(toy):
     for unit in np.flatnonzero(~toy.constant):
         known = toy.labelled[0][:, unit]
         shift = min(known.min(), 0)
-        means = sorted(group[:, unit].mean() - shift for group in toy.groups.values())
+        means = sorted(group[:, unit].mean() - shift for group in toy.compared.values())
         rest = np.mean(means[:-1])
         expected = (means[-1] - rest) / (means[-1] + rest)
         assert frame.selectivity[unit] == pytest.approx(expected, rel=1e-7)
@@ -149,9 +153,9 @@ def test_unit_classes__moments_equal_numpy(toy):
 
 def test_unit_classes__z_is_across_the_units_class_means(toy):
     frame = toy.frame("unit_classes")
-    means = np.array([group.mean(axis=0) for group in toy.groups.values()])
+    means = np.array([group.mean(axis=0) for group in toy.compared.values()])
     z = stats.zscore(means[:, ~toy.constant])
-    for place, code in enumerate(toy.groups):
+    for place, code in enumerate(toy.compared):
         rows = frame[code :: len(toy.array("class"))][~toy.constant]
         np.testing.assert_allclose(rows.z, z[place], rtol=1e-6, atol=1e-9)
     assert (frame[::5][toy.constant].z == 0).all()
@@ -159,7 +163,7 @@ def test_unit_classes__z_is_across_the_units_class_means(toy):
 
 def test_unit_classes__auroc_u_and_p_equal_scikit_learn_and_scipy(toy):
     frame, (values, label) = toy.frame("unit_classes"), toy.labelled
-    for row in frame[frame.n > 0].itertuples():
+    for row in frame[frame.n > 1].itertuples():
         unit, code = divmod(row.Index, len(toy.array("class")))
         of, rest = values[label == code, unit], values[label != code, unit]
         assert row.auroc == pytest.approx(roc_auc_score(label == code, values[:, unit]), rel=1e-9)
@@ -186,14 +190,16 @@ def test_unit_classes__q_is_benjamini_hochberg_over_all_units_and_classes(toy):
             sides = [stats.fisher_exact(table, side).pvalue for side in ("less", "greater")]
             p[at] = max(p[at], min(2 * min(sides), 1))
     assert (p > frame.p_value).any()
-    q = stats.false_discovery_control(p)
-    np.testing.assert_allclose(frame.q_value, q, **CLOSE)
+    tested = (frame.n > 1).to_numpy()
+    q = stats.false_discovery_control(p[tested])
+    np.testing.assert_allclose(frame.q_value[tested], q, **CLOSE)
+    assert frame.q_value[~tested].isna().all()
 
 
 def test_unit_classes__hedges_g_equals_its_formula(toy):
     frame, (values, label) = toy.frame("unit_classes"), toy.labelled
     n = len(label)
-    for row in frame[frame.n > 0].itertuples():
+    for row in frame[frame.n > 1].itertuples():
         unit, code = divmod(row.Index, len(toy.array("class")))
         of, rest = values[label == code, unit], values[label != code, unit]
         squares = ((of - of.mean()) ** 2).sum() + ((rest - rest.mean()) ** 2).sum()
@@ -204,11 +210,17 @@ def test_unit_classes__hedges_g_equals_its_formula(toy):
         assert row.hedges_g == pytest.approx(g, rel=1e-6)
 
 
-def test_unit_classes__empty_class_is_defined_and_its_moments_are_null(toy):
+@pytest.mark.parametrize("images", [0, 1])
+def test_unit_classes__class_below_two_images_is_not_compared(images, toy):
     table = toy.table("unit_classes")
-    empty = table.filter(np.array(table.column("n")) == 0)
-    assert empty.num_rows == toy.responses.shape[1]
-    for column in ("response_mean", "response_sd", "z"):
-        assert empty.column(column).null_count == empty.num_rows, column
-    assert set(empty.column("auroc").to_pylist()) == {0.5}
-    assert set(empty.column("p_value").to_pylist()) == {1.0}
+    few = table.filter(np.array(table.column("n")) == images)
+    assert few.num_rows == toy.responses.shape[1]
+    null = [
+        "response_sd", "z", "auroc", "auroc_low", "auroc_high", "u", "p_value", "log10p", "q_value",
+        "hedges_g", "hedges_g_low", "hedges_g_high",
+    ]  # fmt: skip
+    for column in (*null, *(["response_mean"] if images == 0 else [])):
+        assert few.column(column).null_count == few.num_rows, column
+    assert set(few.column("class_rank").to_pylist()) == {0}
+    if images:
+        assert few.column("response_mean").null_count == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 
 import numpy as np
 import pytest
@@ -155,3 +156,25 @@ def test_analyse__condition_takes_numbers_of_images_beyond_it_away(recording, ag
     receipt = analyse(atlas, own, config=config)
     kept = [row for row in range(10, 30) if not np.isnan(values[row]) and own.valid[row]]
     assert stored(atlas, receipt.recording).frame("images").image_index.tolist() == kept
+
+
+@pytest.mark.parametrize("images", [3, 4, 6])
+def test_unit_targets__p_of_few_images_is_never_below_what_their_orders_allow(
+    images, atlas, make_raw, write_recording, tmp_path, stored
+):
+    raw = make_raw()
+    raw.responses[:, 2] = np.arange(61)
+    raw.responses[~raw.valid] = np.nan
+    rows = np.flatnonzero(raw.valid)[:images]
+    lines = [f"{raw.image_names[row]},{row}\n" for row in rows]
+    path = tmp_path / "few.csv"
+    path.write_text("image,order\n" + "".join(lines), encoding="utf-8")
+    config = CONFIG.model_copy(update={"target": str(path)})
+    name = analyse(atlas, write_recording(atlas, raw), config=config).recording
+    frame = stored(atlas, name).frame("unit_targets").set_index("unit")
+    unit = frame.loc["conv1/2"]
+    assert unit.spearman_rho == 1
+    # The same order and the opposite one, of all orders.
+    assert unit.spearman_p == pytest.approx(2 / math.factorial(images), rel=1e-9)
+    assert 10**unit.spearman_log10p == pytest.approx(unit.spearman_p, rel=1e-9)
+    assert frame.spearman_p.min() == pytest.approx(unit.spearman_p)

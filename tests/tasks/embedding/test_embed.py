@@ -159,13 +159,37 @@ def test_embed__unlabelled_recording_has_no_purity(atlas, make_raw, write_record
     assert quality.column("source_knn_purity").to_pylist() == [None]
 
 
-def test_embed__too_few_images_is_an_error(atlas, make_raw, write_recording):
+@pytest.mark.parametrize(("images", "has"), [(9, "9 valid images"), (1, "1 valid image")])
+@pytest.mark.parametrize("into", [None, "other"])
+def test_embed__maps_of_too_few_images_are_left_out_with_a_notice(
+    images, has, into, atlas, make_raw, write_recording
+):
     raw = make_raw()
     valid = np.zeros_like(raw.valid)
-    valid[:9] = True
+    valid[:images] = True
     recording = write_recording(atlas, replace(raw, valid=valid))
-    with pytest.raises(UserError, match="expected at least 10 valid images to embed, got 9"):
-        embed(atlas, recording, config=CONFIG)
+    receipt = embed(atlas, recording, config=CONFIG.model_copy(update={"into": into}))
+    assert (receipt.files, receipt.made) == ((), False)
+    assert receipt.notices == (f"toy has {has}: maps are left out, which need 10",)
+    assert not atlas.tables.exists()
+
+
+@pytest.mark.parametrize("label", [range(61), [2] * 61, [0, 0, *range(1, 60)]])
+def test_embed__classes_that_cannot_be_told_apart_have_no_purity(
+    label, atlas, make_raw, write_recording
+):
+    raw = make_raw()
+    names = tuple(f"class {code:02d}" for code in range(61))
+    code = np.array(label, np.int32)
+    bare = replace(raw, label=code, class_names=names, logits=raw.logits[:, :1])
+    update = {"methods": ("pca",), "max_images": 50, **POOLED}
+    receipt = embed(atlas, write_recording(atlas, bare), config=CONFIG.model_copy(update=update))
+    quality = rows(receipt, "embedding_quality")["fc:2", "pca"].iloc[0]
+    for column in (
+        "knn_purity", "source_knn_purity", "placed_knn_purity", "silhouette", "source_silhouette",
+    ):  # fmt: skip
+        assert quality[column] is None or np.isnan(quality[column]), column
+    assert 0 <= quality.trustworthiness <= 1
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne", "umap"])

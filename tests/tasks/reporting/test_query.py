@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from activarium.schemas.atlas import Atlas
+from activarium.schemas.compare_config import CompareConfig
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.reporting.query import query
+from activarium.tasks.similarity.compare import compare
 
 ANALYSE = AnalyseConfig(scheduler="synchronous")
 
@@ -38,6 +40,72 @@ def test_query__joins_tables(analysed):
 def test_query__missing_values_are_null(analysed):
     sql = "SELECT count(*) AS n FROM unit_classes WHERE response_mean IS NULL OR isnan(z)"
     assert query(analysed.atlas, sql).to_pylist() == [{"n": 40}]
+
+
+NAMES = ("net-001-set-ab", "net-002-set-ab", "net-untrained-set-ab")
+TABLES_OF_BOTH = ("recordings", "images", "layers", "units", "unit_classes", "class_pairs")
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("trained", "toy"), ("untrained", "untrained")])
+def test_query__each_kind_of_recording_has_views_of_its_own(kind, expected, analysed):
+    for table in (*TABLES_OF_BOTH, "depth_trends", "exemplars"):
+        found = query(analysed.atlas, f"SELECT DISTINCT recording FROM {kind}_{table}")  # noqa: S608
+        assert found.column("recording").to_pylist() == [expected], table
+
+
+def test_query__views_of_both_kinds_hold_each_row_once(analysed):
+    sql = "SELECT count(*) AS n FROM "
+    for table in TABLES_OF_BOTH:
+        (whole,), (one,), (other,) = (
+            query(analysed.atlas, f"{sql}{name}").column("n").to_pylist()
+            for name in (table, f"trained_{table}", f"untrained_{table}")
+        )
+        assert whole == one + other
+        assert min(one, other) > 0
+
+
+def test_query__comparison_with_a_control_is_no_trained_row(tmp_path, make_raw, write_recording):
+    atlas = Atlas(tmp_path)
+    whole = [write_recording(atlas, make_raw(), name) for name in NAMES]
+    config = CompareConfig(measures=("cka",), scheduler="synchronous")
+    compare(atlas, whole, config=config)
+    # None is analysed: the ids alone tell.
+    pairs = "SELECT DISTINCT recording, other_recording FROM"
+    found = query(atlas, f"{pairs} trained_similarities").to_pylist()
+    assert found == [{"recording": "net-001-set-ab", "other_recording": "net-002-set-ab"}]
+    assert query(atlas, f"{pairs} untrained_similarities").num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (("toy",), ["toy"]),
+        (("un",), ["untrained"]),
+        (("*trained",), ["untrained"]),
+        (("t*", "unt*"), ["toy", "untrained"]),
+        ((), ["toy", "untrained"]),
+    ],
+)
+def test_query__asks_only_the_recordings_that_are_named(wanted, expected, analysed):
+    sql = "SELECT DISTINCT recording FROM units ORDER BY 1"
+    found = query(analysed.atlas, sql, recordings=wanted)
+    assert found.column("recording").to_pylist() == expected
+
+
+def test_query__recording_that_is_not_there_is_one_line(analysed):
+    with pytest.raises(
+        UserError, match=r"--recording 'toys': no recording .* one of toy, untrained"
+    ):
+        query(analysed.atlas, "SELECT 1", recordings=["toys"])
+
+
+def test_query__damaged_table_is_one_line(tmp_path, make_raw, write_recording):
+    atlas = Atlas(tmp_path)
+    files = analyse(atlas, write_recording(atlas, make_raw()), config=ANALYSE).files
+    files[0].write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match="`activarium verify` names what is damaged") as caught:
+        query(atlas, "SELECT * FROM units")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -438,7 +438,7 @@ def test_page__missing_parts_leave_the_rest(tmp_path, scene):
     recording = payload["recordings"][0]
     assert bool(recording["maps"]["maps"]) == bool(scene.maps)
     assert bool(payload["sprites"]) == scene.thumbnails
-    assert ("no class statistics" in payload["answer"][0]) != scene.labelled
+    assert ("No image has a class" in payload["answer"][0]) != scene.labelled
     assert (recording["figures"]["significant_share"] is None) != scene.labelled
     assert payload["verdicts"]["measured"] == scene.labelled == (payload["pairs"] is not None)
     assert payload["verdicts"]["judged"] == (scene.labelled and scene.controlled)

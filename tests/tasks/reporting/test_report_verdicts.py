@@ -86,7 +86,7 @@ def test_verdicts__without_any_control_still_tell_the_effect():
 
 def test_verdicts__without_classes_say_so():
     found = words(tables_of(eta2=(None, None)))
-    assert "no labels" in found["lead"]
+    assert "classes are not compared" in found["lead"]
     assert (found["measured"], found["judged"], found["missing"]) == (False, False, [])
 
 

@@ -35,13 +35,13 @@ def test_summarise__layers_carry_what_the_tables_say_of_controls(analysed):
 
 LAYER = {
     "layer": "conv1", "eta2_mean": 0.5, "eta2_mean_shuffled": 0.01, "eta2_mean_untrained": 0.2,
-    "beyond_chance": True, "beyond_architecture": False,
+    "beyond_chance": True, "beyond_architecture": False, "dead_fraction": 0.0,
 }  # fmt: skip
 
 
 def test_answer__says_beyond_what_and_how_large():
     last = {**LAYER, "layer": "fc", "eta2_mean": 0.75, "beyond_architecture": True}
-    assert answer([LAYER, last], ["ant", "bee"]) == (
+    assert answer([LAYER, last], {"ant": 2, "bee": 3}) == (
         "class preference beyond chance in 2 of 2 layers and beyond architecture in 1 of 2 layers; "
         "strongest in fc, where the class explains 75.0 % of a unit's variance (20.0 % untrained, "
         "1.0 % with permuted labels)"
@@ -49,12 +49,20 @@ def test_answer__says_beyond_what_and_how_large():
 
 
 def test_answer__says_what_was_not_tested():
-    alone = dict.fromkeys(LAYER) | {"layer": "conv1", "eta2_mean": 0.5}
-    assert answer([alone], ["ant", "bee"]) == (
+    alone = dict.fromkeys(LAYER) | {"layer": "conv1", "eta2_mean": 0.5, "dead_fraction": 0.0}
+    assert answer([alone], {"ant": 2, "bee": 3}) == (
         "whether beyond chance was not tested (no permutations); "
         "strongest in conv1, where the class explains 50.0 % of a unit's variance"
     )
-    assert answer([dict.fromkeys(LAYER)], []).startswith("no labels")
+    nothing = dict.fromkeys(LAYER)
+    assert answer([nothing], {}).startswith("no image has a class")
+    assert answer([nothing], {"ant": 1, "bee": 1}).startswith("1 image per class: classes cannot")
+
+
+def test_answer__dead_layers_are_not_the_strongest():
+    dead = {**LAYER, "layer": "fc", "eta2_mean": 0.9, "dead_fraction": 1.0}
+    assert "strongest in conv1" in answer([LAYER, dead], {"ant": 2, "bee": 3})
+    assert answer([dead], {"ant": 2, "bee": 3}).startswith("every unit responds alike")
 
 
 def test_summarise__is_plain_json(analysed):
@@ -67,7 +75,8 @@ def test_strongest_units__are_the_largest_aurocs_in_order(analysed):
     found = strongest_units(analysed.atlas, "toy", 5)
     assert [unit["auroc"] for unit in found] == sorted(table.auroc, reverse=True)[:5]
     assert strongest_units(analysed.atlas, "toy", 0) == []
-    assert len(strongest_units(analysed.atlas, "toy", 999)) == 20
+    # All but the units that never change.
+    assert len(strongest_units(analysed.atlas, "toy", 999)) == 20 - table.auroc_class.isna().sum()
 
 
 def test_summarise__without_tables_says_what_to_run(atlas, make_raw, write_recording):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -72,6 +74,14 @@ def test_layer_changes__kept_classes_are_counted_against_the_last_and_the_one_be
     since = [each["class_kept_since"] for each in layer_changes(steps, "small")]
     np.testing.assert_array_equal(kept, [[0.0, np.nan], [0.5, 1.0], [1.0, 1.0]])
     np.testing.assert_array_equal(since, [[np.nan, np.nan], [0.5, np.nan], [0.5, 1.0]])
+
+
+def test_layer_changes__one_image_has_no_spread_and_says_nothing_of_health():
+    steps = [checkpoint(0), checkpoint(5, scale=2.0)]
+    alone = [replace(each, units=each.units.assign(response_sd=np.nan)) for each in steps]
+    for found in layer_changes(alone, "small"):
+        assert np.isnan(found["image_sd"]).all()
+        assert found["health"] == ["healthy", "healthy"]
 
 
 def test_layer_changes__collapse_is_judged_against_the_first_step():

@@ -154,6 +154,44 @@ def test_compare__preferred_classes_are_those_of_the_table_units(analysed, toy, 
     assert {True, False, None} <= {*kept}
 
 
+def first_images(raw, images, label=None):
+    """Return the recording's first images alone, with other classes where they are given."""
+    fields = ("responses", "active", "label", "valid", "logits", "pooled", "thumbnail")
+    kept = {name: getattr(raw, name)[:images].copy() for name in fields}
+    return replace(raw, **kept | ({} if label is None else {"label": np.array(label, np.int32)}))
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_compare__of_two_images_nothing_is_alike_or_not(images, atlas, raws, write_recording):
+    recordings = [
+        write_recording(atlas, first_images(raw, images), name)
+        for raw, name in zip(raws, ("one", "two"), strict=True)
+    ]
+    receipt = compare(atlas, recordings, config=CONFIG)
+    (notice,) = receipt.notices
+    counted = "1 image" if images == 1 else "2 images"
+    assert notice.startswith(f"one with two: {counted} in common")
+    found = frames(receipt)
+    assert found["similarities", "one", "two"][[*MEASURES, "alignment_r2"]].isna().all(axis=None)
+    matches = found["unit_matches", "one", "two"]
+    columns = ["same_r", "best_unit", "best_r", "assigned_unit", "assigned_r", "preferred_class"]
+    assert matches[columns].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("label", [[0, 1, 2], [0, 0, 0], [0, 0, 1]])
+def test_compare__classes_that_cannot_be_told_apart_are_not_preferred(
+    label, atlas, raws, write_recording
+):
+    recordings = [
+        write_recording(atlas, first_images(raw, 3, label), name)
+        for raw, name in zip(raws, ("one", "two"), strict=True)
+    ]
+    matches = frames(compare(atlas, recordings, config=CONFIG))["unit_matches", "one", "two"]
+    columns = ["preferred_class", "other_preferred_class", "kept_class"]
+    assert matches[columns].isna().all(axis=None)
+    assert matches.same_r.notna().any()
+
+
 def check_equal(found, expected):
     for key, frame in expected.items():
         for name in frame.columns:
