@@ -605,7 +605,7 @@ def test_record__infinite_output_beside_the_recorded_layers_blames_none_of_them(
 
 
 def test_record__wrong_colours_are_one_clear_line(atlas):
-    with pytest.raises(UserError, match=r"forward pass failed .* \(2, 1, 8, 8\)") as error:
+    with pytest.raises(UserError, match=r"forward pass failed .* \(3, 1, 8, 8\)") as error:
         run(atlas, model=make_model(colours=3))
     assert "\n" not in str(error.value)
     assert not Path(atlas.recordings).exists()
