@@ -38,7 +38,7 @@ def settle_format(
     Parameters
     ----------
     model
-        Left on the device, in evaluation mode.
+        Left on the device.
     device
         Where it is to run.
     inputs

@@ -137,5 +137,15 @@ def _module(model: nn.Module, tapped: TappedGraph, precision: Precision) -> fx.G
         # Autocast would convert these weights in every batch.
         for path, part in parts.items():
             if isinstance(part, nn.Conv2d | nn.Linear):
-                parts[path] = copy.deepcopy(part).to(dtype)
+                parts[path] = _in_type(part, dtype)
     return fx.GraphModule(parts, tapped.graph).eval()
+
+
+def _in_type(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return the module with its weights in another type; the module itself keeps its own."""
+    own = copy.copy(module)
+    own._parameters = {  # noqa: SLF001
+        name: None if each is None else nn.Parameter(each.detach().to(dtype), requires_grad=False)
+        for name, each in module._parameters.items()  # noqa: SLF001
+    }
+    return own
