@@ -13,6 +13,7 @@ from torch import nn
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import RecordConfig
+from activarium.tasks.capture import traced_capture
 from activarium.tasks.images.preprocessing import Preprocessing
 from activarium.tasks.images.test_sets import TestSet
 from activarium.tasks.models.model_weights import weights_sha256
@@ -97,6 +98,20 @@ def test_record__the_fastest_batch_that_fits_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(begun, "TRIAL_IMAGES", 8)
     receipt = run(tmp_path, Limited(FAULTS["cuDNN"]).eval(), engine="hooks", batch_size="auto")
     assert zarr.open_group(receipt.path, mode="r").attrs["batch_size"] <= FITS
+
+
+def test_record__the_search_for_a_batch_size_compiles_once_per_size(tmp_path, monkeypatch):
+    compiled = []
+
+    def compile_nothing(module, on_cpu):
+        compiled.append(on_cpu)
+        return module.forward
+
+    monkeypatch.setattr(traced_capture, "_compile", compile_nothing)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    run(tmp_path, model, engine="compiled", batch_size="auto", reductions=("mean",))
+    # For the trial of the engine, for batches of 16, and for the recording.
+    assert compiled == [True] * 3
 
 
 def test_pinned_where_possible__is_ordinary_memory_where_none_is_pinned():
