@@ -12,6 +12,7 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
+from activarium.schemas.errors import UserError
 from activarium.tasks.capture.operations import (
     CallNames,
     function_kind,
@@ -64,6 +65,18 @@ class LayerCalls:
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
+        """Begin to watch.
+
+        Raises
+        ------
+        UserError
+            If the whole model is scripted, so that no layer can be seen from Python.
+        """
+        if isinstance(self._model, torch.jit.ScriptModule):
+            raise UserError(
+                "model.architecture: the model is one TorchScript module, whose layers cannot be "
+                "seen; give the Python model that it was made of, or a torch.export file"
+            )
         for path, module in _callable_modules(self._model):
             if path:
                 self._watch(module_path(path), module)
@@ -150,7 +163,7 @@ def _callable_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if not f"{path}.".startswith(scripted):
             yield path, module
             if isinstance(module, torch.jit.ScriptModule):
-                scripted = (*scripted, f"{path}." if path else "")
+                scripted = (*scripted, f"{path}.")
 
 
 class _FunctionCalls(TorchFunctionMode):

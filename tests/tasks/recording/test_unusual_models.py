@@ -185,6 +185,12 @@ def test_record__a_scripted_part_is_one_layer_without_inner_ones(tmp_path):
     np.testing.assert_allclose(of_layer(receipt, "part"), part, rtol=2e-5, atol=2e-6)
 
 
+def test_record__a_model_that_is_scripted_as_a_whole_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="the model is one TorchScript module") as error:
+        run(tmp_path, made(Scripted).part)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("engine", ["auto", "hooks"])
 def test_record__view_is_taken_when_the_recording_is_resumed(tmp_path, engine):
     whole = run(tmp_path / "whole", made(Viewing), engine=engine)
