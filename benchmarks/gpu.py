@@ -17,6 +17,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,7 +27,7 @@ from subjects import RESNET18, RESNET50, Architecture, place
 from timings import Times, circumstances, table
 
 from activarium.tasks.capture.capture import HookCapture, Wanted
-from activarium.tasks.capture.engines import deviations
+from activarium.tasks.capture.engines import LOW_TOLERANCE, TOLERANCE, deviations
 from activarium.tasks.models.architectures import resnet18
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Settings:
     stored_bytes: int
     """Rows at most that one pass stores."""
 
+    @property
+    def engine(self) -> str:
+        """What is measured beside hooks."""
+        return "compiled" if self.compiled else "traced"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -77,8 +83,9 @@ class Row:
     ratio: float
     """Time to that of the bare forward pass."""
     utilisation: float | None
+    """Of all rounds, in percent."""
     peak_memory: int
-    """Bytes of the device's memory."""
+    """Bytes of the device's memory, beyond what models and images take."""
 
 
 TINY = Architecture("tiny ResNet 32x32", 32, lambda: resnet18(width=4))
@@ -113,7 +120,7 @@ def works_of(
     )
     bare = copy.deepcopy(subject.model)
     model = torch.compile(bare, dynamic=False) if settings.compiled else bare
-    engine = "compiled" if settings.compiled else "traced"
+    engine = settings.engine
     capture = own_capture(subject, case.precision, engine, case.batch_size)
     other = replace(subject, model=copy.deepcopy(subject.model))
     hooks = own_capture(other, case.precision, "hooks", case.batch_size)
@@ -142,17 +149,21 @@ def measure(case: Case, settings: Settings) -> list[Row]:
     batch_seconds = (time.perf_counter() - began) / 4
     count = case.batch_size * max(4, round(settings.seconds / batch_seconds))
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    loads, peaks = {}, {}
+    loads: dict[str, list[float]] = {name: [] for name in works}
+    peaks = dict.fromkeys(works, 0)
     for _ in range(settings.rounds):
         for name, work in works.items():
-            took, loads[name], peaks[name] = _timed(work, count, settings.device)
+            took, load, peak = _timed(work, count, settings.device)
             seconds[name].append(took)
+            loads[name] += [] if load is None else [load]
+            peaks[name] = max(peaks[name], peak)
     times = {name: Times(tuple(each)) for name, each in seconds.items()}
 
     def row(name: str, images: int, took: float, ratio: float) -> Row:
+        busy = fmean(loads[name]) if loads[name] else None
         return Row(
             subject.name, case.precision, case.batch_size, subject.layers.units, name,
-            images / took, ratio, loads[name], peaks[name],
+            images / took, ratio, busy, peaks[name],
         )  # fmt: skip
 
     rows = [row(name, count, each.median, each.ratio(times[BARE])) for name, each in times.items()]
@@ -160,7 +171,8 @@ def measure(case: Case, settings: Settings) -> list[Row]:
     stored_count = min(count, settings.stored_bytes // row_bytes)
     stored_count = max(1, stored_count // case.batch_size) * case.batch_size
     name = f"the same, stored beside ({stored_count * row_bytes / 2**20:,.0f} MiB)"
-    took, loads[name], peaks[name] = _timed(stored, stored_count, settings.device)
+    took, load, peaks[name] = _timed(stored, stored_count, settings.device)
+    loads[name] = [] if load is None else [load]
     rows.append(row(name, stored_count, took, took / stored_count / times[BARE].median * count))
     return rows
 
@@ -168,30 +180,44 @@ def measure(case: Case, settings: Settings) -> list[Row]:
 def _timed(
     work: Callable[[int], None], count: int, device: torch.device
 ) -> tuple[float, float | None, int]:
-    """Return the seconds, the utilisation in percent and the peak memory of a pass."""
+    """Return the seconds, the utilisation in percent and the memory that a pass takes at most.
+
+    What lies on the device already, as models and images do, is not the pass's.
+    """
     on_gpu = device.type == "cuda"
+    before = torch.cuda.memory_allocated(device) if on_gpu else 0
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     with Load(device) as load:
         began = time.perf_counter()
         work(count)
         took = time.perf_counter() - began
-    return took, load.mean, torch.cuda.max_memory_allocated(device) if on_gpu else 0
+    peak = torch.cuda.max_memory_allocated(device) if on_gpu else 0
+    return took, load.mean, peak - before
 
 
 def agreement(case: Case, settings: Settings) -> str:
-    """Say how far the graph's means are from the hooks', of each layer's largest value."""
+    """Say how far the means that are measured are from the hooks', of each layer's largest value.
+
+    Raises
+    ------
+    SystemExit
+        If they differ by more than the engine would be allowed to.
+    """
     subject = place(case.architecture, settings.device)
-    size = subject.size
+    size, engine = subject.size, settings.engine
     batch = torch.randn(case.batch_size, 3, size, size, device=settings.device)
     batch = batch.to(memory_format=torch.channels_last)
     wanted = Wanted(subject.layers, ("mean",), (), case.precision)
     with HookCapture(subject.model, wanted) as hooks:
         expected = hooks.run(batch)
-    found = own_capture(subject, case.precision, "traced", case.batch_size).run(batch)
+    found = own_capture(subject, case.precision, engine, case.batch_size).run(batch)
     off = deviations(wanted, expected, found)
     worst = max(off, key=off.__getitem__)
-    return f"largest difference of traced graph and hooks {off[worst]:.1e}, in {worst}"
+    told = f"largest difference of {engine} graph and hooks {off[worst]:.1e}, in {worst}"
+    if not off[worst] <= LOW_TOLERANCE.get(case.precision, TOLERANCE):
+        raise SystemExit(f"{case.architecture.name}, {case.precision}: {told}, which is too much")
+    return told
 
 
 HEADINGS = (

@@ -39,9 +39,10 @@ ARRAYS = ("channel_mean", "logits")
 
 @dataclass(frozen=True)
 class Images:
-    """Random images: bytes, and how they go through the model."""
+    """Random images: bytes, once on the device, and how they go through the model."""
 
     pixels: NDArray[np.uint8]
+    feed: PixelFeed
     batch_size: int
     device: torch.device
 
@@ -49,7 +50,7 @@ class Images:
     def random(images: int, size: int, *, batch_size: int, device: torch.device) -> Images:
         """Make images (image, row, column, colour)."""
         values = np.random.default_rng(0).integers(0, 256, (images, size, size, 3), np.uint8)
-        return Images(values, batch_size, device)
+        return Images(values, PixelFeed(values, device), batch_size, device)
 
     def ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the images of each batch; the set is gone through again and again."""
@@ -80,7 +81,7 @@ def bare_pass(
     ready
         One batch that is normalised already; otherwise each is normalised from its bytes.
     """
-    feed = PixelFeed(images.pixels, images.device)
+    feed = images.feed
     (first,) = feed.batches([(0, images.batch_size)])
     batch = normalise(first.images, PREPROCESSING)
 
@@ -95,7 +96,7 @@ def bare_pass(
 
 def captured_pass(capture: Capture, images: Images, *, to_host: bool) -> Callable[[int], None]:
     """Return the capture of so many images, left on the device or copied to pinned rows."""
-    feed = PixelFeed(images.pixels, images.device)
+    feed = images.feed
     rows = ShardRows(images.batch_size, capture.columns, (0, 0, 0), images.device)
 
     def run(count: int) -> None:
@@ -112,7 +113,7 @@ def captured_pass(capture: Capture, images: Images, *, to_host: bool) -> Callabl
 
 def stored_pass(capture: Capture, images: Images, folder: Path) -> Callable[[int], None]:
     """Return the recording of so many images into a new Zarr store, shard by shard."""
-    feed = PixelFeed(images.pixels, images.device)
+    feed = images.feed
     widths = {name: each.stop - each.start for name, each in capture.columns.items()}
     units, outputs = (widths[name] for name in ARRAYS)
     most = RecordingLayout.shard_images_for(4 * sum(widths.values()))
@@ -169,7 +170,12 @@ def _create(place: Folder, layout: RecordingLayout) -> None:
 
 
 def own_capture(subject: Subject, precision: Precision, engine: str, batch_size: int) -> Capture:
-    """Return what captures the means of all layers by one engine."""
+    """Return what captures the means of all layers by one engine, as it would be chosen.
+
+    Batch norms are folded in float32 on the CPU alone.
+    """
     wanted = Wanted(subject.layers, ("mean",), (), precision)
-    choice = EngineChoice(engine, None if engine == "hooks" else (), "")
+    on_cpu = next(subject.model.parameters()).device.type == "cpu"
+    folds = engine != "hooks" and on_cpu and precision == "float32"
+    choice = EngineChoice(engine, () if folds else None, "")
     return open_capture(subject.model, wanted, choice, batch_size=batch_size)

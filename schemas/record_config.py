@@ -60,8 +60,9 @@ class RecordConfig(Config):
     """How layers are captured. compiled: in the traced graph of the model, compiled by
     torch.compile where that works; hooks: by forward hooks, which any model allows; auto: in the
     traced graph where a trial on the first images gives what hooks give, compiled in long runs,
-    else by hooks. Both engines record the same to 1e-5 of a layer's largest value; in float32
-    this rules out compiling where active fractions or densities are kept."""
+    else by hooks. Both engines record the same to 1e-5 of a layer's largest value in float32; on
+    the CPU this rules out compiling where active fractions are kept, everywhere where densities
+    are."""
     allow_random: bool = False
     """Record a model although it gives other answers to the same image in another pass or in other
     company, as with dropout that stays on; the recording notes it. Refused by default."""

@@ -8,8 +8,10 @@ hooks here and the traced graph in `traced_capture`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -17,6 +19,7 @@ import torch
 from activarium.schemas.errors import UserError
 from activarium.tasks.capture.forward import forward_precision, run_forward
 from activarium.tasks.capture.layer_calls import LayerCalls
+from activarium.tasks.capture.operations import module_path
 from activarium.tasks.capture.reductions import PooledLayer, Reduce
 
 if TYPE_CHECKING:
@@ -154,8 +157,7 @@ class HookCapture(Capture):
         self._images = torch.empty(0)
         self._reduced: list[list[torch.Tensor] | None] = []
         self._expected_calls: list[str] | None = None
-        paths = {tap.path for tap in wanted.layers.taps}
-        self._calls = LayerCalls(model, self._reduce, paths=paths)
+        self._calls = LayerCalls(model, self._reduce, paths=_paths(model, wanted))
 
     def __enter__(self) -> Self:
         self._calls.__enter__()
@@ -176,23 +178,27 @@ class HookCapture(Capture):
             self._reduced[place] = reducer(output, self._images)
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
-        taps = self.wanted.layers.taps
-        self._reduced, self._images = [None] * len(taps), images
-        self._calls.begin()
-        returned = run_forward(self._model, images)
-        self._calls.end()
-        output = self.wanted.layers.output.matrix(returned, len(images))
-        reduced = []
-        for tap, values in zip(taps, self._reduced, strict=True):
+        self._reduced, self._images = [None] * len(self.wanted.layers.taps), images
+        try:
+            self._calls.begin()
+            returned = run_forward(self._model, images)
+            self._calls.end()
+            output = self.wanted.layers.output.matrix(returned, len(images))
+            self._check_reduced()
+            self._check_calls()
+            return gather([values for values in self._reduced if values is not None], output)
+        finally:
+            # A batch that does not fit the memory must not be held by what could not run it.
+            self._reduced, self._images = [], torch.empty(0)
+
+    def _check_reduced(self) -> None:
+        """Refuse a batch in which a layer was not called."""
+        for tap, values in zip(self.wanted.layers.taps, self._reduced, strict=True):
             if values is None:
                 raise UserError(
                     f"layer {tap.layer.name!r} was called in the trial batch but not in this one; "
                     "leave it out with record.layers"
                 )
-            reduced.append(values)
-        self._check_calls()
-        self._reduced, self._images = [], images[:0]
-        return gather(reduced, output)
 
     def _check_calls(self) -> None:
         """Refuse a model that calls other modules than in the first batch."""
@@ -204,3 +210,23 @@ class HookCapture(Capture):
                 f"the model changed its layers between batches ({', '.join(changed[:3])}): layers "
                 "that depend on the images or on the number of calls cannot be recorded"
             )
+
+
+def _paths(model: nn.Module, wanted: Wanted) -> set[str]:
+    """Return the paths of the modules and functions that are captured.
+
+    Raises
+    ------
+    UserError
+        If a module is called as the second call of another one would be.
+    """
+    names = Counter(tap.layer.name for tap in wanted.layers.taps)
+    name, times = max(names.items(), key=itemgetter(1), default=("", 0))
+    if times > 1:
+        raise UserError(
+            f"two layers are called {name!r}, a module and a later call of another one: give the "
+            "module another name, or leave them out with record.layers"
+        )
+    modules = {module_path(path) for path, _ in model.named_modules()}
+    calls = {tap.call: tap.path for tap in wanted.layers.taps}
+    return {call if call in modules else path for call, path in calls.items()}

@@ -47,7 +47,9 @@ class DensityCounter:
     def __init__(self, layers: int, classes: int, device: torch.device) -> None:
         self.classes: torch.Tensor | None = None
         """Class code per image of the batch that runs; images below 0 are not counted."""
-        self._counts = torch.zeros(layers, classes, BINS, dtype=torch.int64, device=device)
+        # Images that do not count, and values that are no numbers, are counted beside the rest.
+        size = (layers, classes + 1, BINS + 1)
+        self._counts = torch.zeros(size, dtype=torch.int64, device=device)
         self._count = _counting(device)
 
     def add(self, layer: int, maps: torch.Tensor) -> None:
@@ -59,7 +61,7 @@ class DensityCounter:
 
     def take(self) -> NDArray[np.int64]:
         """Return the counts (layer, class, bin) since the last call."""
-        counts = self._counts.cpu().numpy().copy()
+        counts: NDArray[np.int64] = self._counts[:, :-1, :-1].cpu().numpy().copy()
         self._counts.zero_()
         return counts
 
@@ -79,7 +81,21 @@ def _counting(
 
 
 def _count_by_torch(values: torch.Tensor, classes: torch.Tensor, counts: torch.Tensor) -> None:
-    known = classes >= 0
-    bins = bin_of(values[known]) + classes[known, None] * (BINS + 1)
-    size = counts.shape[0] * (BINS + 1)
-    counts += torch.bincount(bins.flatten(), minlength=size).view(-1, BINS + 1)[:, :BINS]
+    """Add the values of each image to the counts of its class; nothing waits for the device.
+
+    Each image is counted by itself first: where one bin holds half of all values, as zero does
+    behind a ReLU, all threads would wait for one number.
+
+    Parameters
+    ----------
+    values
+        (image, value).
+    classes
+        Class code per image; images below 0 go into the last row.
+    counts
+        (class and one more, bin and one more), added to.
+    """
+    bins = bin_of(values)
+    own = counts.new_zeros((len(values), counts.shape[1]))
+    own.scatter_add_(1, bins, counts.new_ones(()).expand(bins.shape))
+    counts.index_add_(0, torch.where(classes < 0, len(counts) - 1, classes), own)

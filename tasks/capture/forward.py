@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.capture.device_errors import first_line, is_device_lost, is_out_of_memory
+from activarium.tasks.capture.tf32 import tf32_products
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +20,10 @@ AUTOCAST: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16":
 """Precisions whose matrix products and convolutions are computed in fewer bits."""
 
 
+class ForwardError(UserError):
+    """The model's own forward pass failed."""
+
+
 @contextmanager
 def forward_precision(precision: Precision, device: torch.device) -> Iterator[None]:
     """Let what runs inside compute in this precision, without gradients.
@@ -25,22 +31,11 @@ def forward_precision(precision: Precision, device: torch.device) -> Iterator[No
     float32 means float32: cuDNN would compute its convolutions in TF32, with a mantissa of 10
     bits, unless it is told not to. tf32 allows it; devices without TF32 compute in float32.
     """
-    tf32 = precision == "tf32"
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
     autocast = torch.autocast(
         device.type, dtype=AUTOCAST.get(precision), enabled=precision in AUTOCAST
     )
-    try:
-        matmul.allow_tf32 = tf32
-        with (
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32),
-            torch.inference_mode(),
-            autocast,
-        ):
-            yield
-    finally:
-        matmul.allow_tf32 = before
+    with tf32_products(allowed=precision == "tf32"), torch.inference_mode(), autocast:
+        yield
 
 
 def run_forward(model: Callable[[torch.Tensor], Any], images: torch.Tensor) -> Any:
@@ -48,34 +43,23 @@ def run_forward(model: Callable[[torch.Tensor], Any], images: torch.Tensor) -> A
 
     Raises
     ------
-    UserError
-        If the forward pass fails for the input's sake.
-    torch.OutOfMemoryError
-        If the batch does not fit the device.
+    ForwardError
+        If the forward pass fails, for whatever reason of the model's own.
+    Exception
+        As it came, if it says that the device is lost or has no memory left.
     """
     try:
         return model(images)
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError) as error:
-        if is_out_of_memory(error) or is_device_lost(error):
+    except Exception as error:
+        if isinstance(error, UserError) or is_out_of_memory(error) or is_device_lost(error):
             raise
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines and isinstance(error, RuntimeError) else repr(error)
-        raise UserError(
+        reason = first_line(error) if isinstance(error, RuntimeError) else _named(error)
+        raise ForwardError(
             f"the model's forward pass failed on an input of shape {tuple(images.shape)} "
             f"({images.dtype}): {reason}; check preprocessing.size and model.architecture"
         ) from error
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that a device or the host has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
-def is_device_lost(error: BaseException) -> bool:
-    """Tell whether an error says that the accelerator failed, and not the model."""
-    lost = getattr(torch, "AcceleratorError", None)
-    if lost is not None and isinstance(error, lost):
-        return True
-    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
+def _named(error: Exception) -> str:
+    """Return an error with its class, in one line."""
+    return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else repr(error)

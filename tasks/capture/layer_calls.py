@@ -5,8 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.overrides import TorchFunctionMode
 
+from activarium.schemas.errors import UserError
 from activarium.tasks.capture.operations import (
     CallNames,
     function_kind,
@@ -16,7 +22,7 @@ from activarium.tasks.capture.operations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from types import TracebackType
 
     from torch import nn
@@ -59,7 +65,19 @@ class LayerCalls:
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
-        for path, module in self._model.named_modules():
+        """Begin to watch.
+
+        Raises
+        ------
+        UserError
+            If the whole model is scripted, so that no layer can be seen from Python.
+        """
+        if isinstance(self._model, torch.jit.ScriptModule):
+            raise UserError(
+                "model.architecture: the model is one TorchScript module, whose layers cannot be "
+                "seen; give the Python model that it was made of, or a torch.export file"
+            )
+        for path, module in _callable_modules(self._model):
             if path:
                 self._watch(module_path(path), module)
         if self._functions:
@@ -106,9 +124,29 @@ class LayerCalls:
                 self._notice(name, module, output)
                 self._is_paused = False
 
+        if isinstance(module, torch.jit.ScriptModule):
+            self._watch_scripted(module, enter, leave)
+            return
         if self._functions:
             self._handles.append(module.register_forward_pre_hook(enter))
         self._handles.append(module.register_forward_hook(leave))
+
+    def _watch_scripted(
+        self, scripted: nn.Module, enter: Callable[..., None], leave: Callable[..., None]
+    ) -> None:
+        """Watch a module that takes no hooks of its own by those of all modules."""
+
+        def enter_it(module: nn.Module, inputs: Any) -> None:
+            if module is scripted:
+                enter(module, inputs)
+
+        def leave_it(module: nn.Module, inputs: Any, output: Any) -> None:
+            if module is scripted:
+                leave(module, inputs, output)
+
+        if self._functions:
+            self._handles.append(register_module_forward_pre_hook(enter_it))
+        self._handles.append(register_module_forward_hook(leave_it))
 
     def _function(self, function: Any, output: Any) -> None:
         owner, leaf = self._stack[-1]
@@ -116,6 +154,16 @@ class LayerCalls:
             return
         path = function_path(owner, function, self._modules)
         self._notice(self._names.next(path), function, output)
+
+
+def _callable_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules that Python calls, with their paths: none that are inside a scripted one."""
+    scripted: tuple[str, ...] = ()
+    for path, module in model.named_modules():
+        if not f"{path}.".startswith(scripted):
+            yield path, module
+            if isinstance(module, torch.jit.ScriptModule):
+                scripted = (*scripted, f"{path}.")
 
 
 class _FunctionCalls(TorchFunctionMode):

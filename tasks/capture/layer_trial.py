@@ -334,4 +334,6 @@ class _Consumers(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if names and func is torch.ops.aten.relu_.default:
                 # From here on the same tensor holds the ReLU's output, not the layer's.
                 del self._names[id(value)]
-        return func(*args, **(kwargs or {}))
+        # What a scripted function does inside is none of the calls that Python makes.
+        with torch._C.DisableTorchFunction():  # noqa: SLF001
+            return func(*args, **(kwargs or {}))

@@ -35,7 +35,9 @@ def map_sd(maps: torch.Tensor) -> torch.Tensor:
 
 def map_active(maps: torch.Tensor) -> torch.Tensor:
     """Return the fraction of positions above zero, from 0 to 1."""
-    return (maps > 0).mean(dim=(2, 3), dtype=torch.float32)
+    # In the map's own type: booleans would be converted before they are added up.
+    positive = torch.gt(maps, 0, out=torch.empty_like(maps))
+    return positive.mean(dim=(2, 3), dtype=torch.float32)
 
 
 REDUCTIONS: dict[Reduction, Callable[[torch.Tensor], torch.Tensor]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -59,24 +60,53 @@ class TracedCapture(Capture):
     ) -> None:
         super().__init__(wanted, density)
         self.engine = "compiled" if compiled else "traced"
+        model = _with_its_own_state(model)
         tapped = tap_graph(model, wanted.reducers(density), wanted.layers.output)
         self.folded = () if unfolded is None else fold(model, tapped, unfolded=unfolded)
         if not compiled and _is_on_cpu(model):
             _use_kernels(model, tapped, wanted.precision)
         module = _module(model, tapped, wanted.precision)
         self._batch_size = batch_size if compiled else None
+        # Called as a module, fx would print the lines of a graph that fails.
         self._module: Callable[[torch.Tensor], Any] = (
-            torch.compile(module, dynamic=False) if compiled else module
+            _compile(module, _is_on_cpu(model)) if compiled else module.forward
         )
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
         count = len(images)
         if self._batch_size is not None and count < self._batch_size:
+            last = images.is_contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last if last else torch.contiguous_format
             fill = images[-1:].expand(self._batch_size - count, -1, -1, -1)
-            layout = torch.channels_last
             images = torch.cat([images, fill]).contiguous(memory_format=layout)
         result: torch.Tensor = run_forward(self._module, images)
         return result[:count]
+
+
+def _with_its_own_state(model: nn.Module) -> nn.Module:
+    """Return a copy that shares all weights, for the tracer.
+
+    A model that keeps what it has computed would keep the tracer's stand-ins, and hand them out in
+    its next forward pass. A model that cannot be copied is traced itself.
+    """
+    tensors = chain(model.parameters(), model.buffers())
+    try:
+        return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    except Exception:  # noqa: BLE001 - whatever the model holds
+        return model
+
+
+def _compile(module: fx.GraphModule, on_cpu: bool) -> Callable[[torch.Tensor], Any]:  # noqa: FBT001
+    """Return the compiled graph, on a GPU without reductions that are chosen by the clock.
+
+    What is fastest differs from run to run, and with it the last bits.
+    """
+    from torch._inductor import config
+
+    settles = not on_cpu and hasattr(config, "deterministic")
+    options: dict[str, Any] | None = {"deterministic": True} if settles else None
+    compiled: Callable[[torch.Tensor], Any] = torch.compile(module, dynamic=False, options=options)
+    return compiled
 
 
 def _is_on_cpu(model: nn.Module) -> bool:
@@ -107,5 +137,15 @@ def _module(model: nn.Module, tapped: TappedGraph, precision: Precision) -> fx.G
         # Autocast would convert these weights in every batch.
         for path, part in parts.items():
             if isinstance(part, nn.Conv2d | nn.Linear):
-                parts[path] = copy.deepcopy(part).to(dtype)
+                parts[path] = _in_type(part, dtype)
     return fx.GraphModule(parts, tapped.graph).eval()
+
+
+def _in_type(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return the module with its weights in another type; the module itself keeps its own."""
+    own = copy.copy(module)
+    own._parameters = {  # noqa: SLF001
+        name: None if each is None else nn.Parameter(each.detach().to(dtype), requires_grad=False)
+        for name, each in module._parameters.items()  # noqa: SLF001
+    }
+    return own

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from activarium.tasks.capture.forward import forward_precision
 from activarium.tasks.capture.layer_calls import LayerCalls
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from activarium.schemas.config import Precision
 
-def first_unsound_call(model: nn.Module, inputs: torch.Tensor) -> str | None:
+
+def first_unsound_call(
+    model: nn.Module, inputs: torch.Tensor, precision: Precision = "float32"
+) -> str | None:
     """Name the first module or function whose output is not finite, recorded or not.
 
     Parameters
@@ -21,6 +26,8 @@ def first_unsound_call(model: nn.Module, inputs: torch.Tensor) -> str | None:
         The model, in evaluation mode.
     inputs
         Normalised images (image, colour, row, column).
+    precision
+        Of the forward pass: what float32 holds may be too large for float16.
 
     Returns
     -------
@@ -35,7 +42,7 @@ def first_unsound_call(model: nn.Module, inputs: torch.Tensor) -> str | None:
         if not found and isinstance(output, torch.Tensor) and not _is_finite(output):
             found.append(name)
 
-    with torch.no_grad(), LayerCalls(model, notice) as calls:
+    with forward_precision(precision, inputs.device), LayerCalls(model, notice) as calls:
         calls.begin()
         model(inputs)
         calls.end()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.memory_format import settle_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,12 +59,13 @@ def accuracy(  # noqa: PLR0913 - the data are two arrays
     images, labels = labelled(images, labels)
     if len(labels) == 0:
         raise UserError("accuracy needs labelled images, all labels are -1")
-    model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    first = torch.from_numpy(images[:2].copy()).to(device)
+    memory_format = settle_format(model.eval(), device, normalise(first))
     right = torch.zeros((), dtype=torch.int64, device=device)
     with torch.inference_mode():
         for start in range(0, len(labels), batch_size):
             raw = torch.from_numpy(images[start : start + batch_size].copy()).to(device)
-            inputs = normalise(raw).contiguous(memory_format=torch.channels_last)
+            inputs = normalise(raw).contiguous(memory_format=memory_format)
             truth = torch.from_numpy(labels[start : start + batch_size].copy()).to(device)
             right += (model(inputs).argmax(dim=1) == truth).sum()
     return int(right) / len(labels)

@@ -179,10 +179,12 @@ def require_size(config: ModelConfig, argument: str, size: tuple[int, int]) -> N
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw weights from a seed, leaving the global random state alone."""
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the CUDA generators too, which fork_rng leaves out here.
-        torch.default_generator.manual_seed(seed)
+    """Draw weights from a seed, also on a GPU, leaving the global random state alone."""
+    # A GPU that nobody has used yet is not woken to keep its state: there is none to lose.
+    is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    used = range(torch.cuda.device_count()) if is_used else ()
+    with torch.random.fork_rng(devices=used):
+        torch.manual_seed(seed)
         yield
 
 

@@ -165,10 +165,11 @@ def draw_anew(model: nn.Module, seed: int) -> None:
     Parameters
     ----------
     model
-        Changed in place.
+        Changed in place, and moved to the CPU: another device would draw other numbers.
     seed
         Seed of the weights; the global random state is left alone.
     """
+    model.cpu()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)
         for module in model.modules():

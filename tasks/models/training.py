@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.capture.forward import run_forward
+from activarium.tasks.memory_format import settle_format
 from activarium.tasks.models.accuracy import labelled
 from activarium.tasks.models.frozen_modules import freeze, frozen_modules, set_training
 from activarium.tasks.models.model_weights import load_weights
@@ -63,7 +65,8 @@ def _check_labels(run: TrainingRun) -> None:
     run.model.eval()
     with torch.inference_mode():
         raw = torch.from_numpy(run.images[:1].copy()).to(run.device)
-        outputs = run.model(run.normalise(raw)).shape[1]
+        inputs = run.normalise(raw).contiguous(memory_format=run.memory_format)
+        outputs = run_forward(run.model, inputs).shape[1]
     if outputs <= int(run.labels.max()):
         raise UserError(
             f"the model has {outputs} outputs, but labels go up to {int(run.labels.max())}; set "
@@ -88,8 +91,8 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
     Parameters
     ----------
     model
-        Trained in place; left on the device in eval mode and channels_last, with the weights of
-        the last epoch, also where the training was finished before.
+        Trained in place; left on the device in eval mode, with the weights of the last epoch, also
+        where the training was finished before; in channels_last where it runs so.
     images
         (image, height, width, colour).
     labels
@@ -126,7 +129,8 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
     images, labels = labelled(images, labels)
     batches = _slices(len(labels), batch_size=config.batch_size, model=model)
     files = TrainingFolder(folder, identity=identity, config=config, epoch_steps=len(batches))
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    first = torch.from_numpy(images[:2].copy()).to(device)
+    memory_format = settle_format(model, device, normalise(first))
     with only_process(folder.with_name(f"{folder.name}.lock"), f"training {folder.name}"):
         log = files.open()
         if len(log) == config.epochs and all(path.exists() for path in files.checkpoints()):
@@ -137,8 +141,9 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
             frozen = frozen_modules(model, config)
             optimiser = _sgd(freeze(model, frozen), config)
             run = TrainingRun(
-                model, optimiser, images, labels, normalise, config, device, batches, files
-            )
+                model, optimiser, images, labels, normalise, config, device, batches, files,
+                memory_format=memory_format,
+            )  # fmt: skip
             _check_labels(run)
             _run_from_state(run, frozen, progress)
         (folder / STATE).unlink(missing_ok=True)

@@ -48,6 +48,8 @@ class TrainingRun:
     batches: list[slice]
     """Places in an epoch's order, per step."""
     files: TrainingFolder
+    memory_format: torch.memory_format = torch.channels_last
+    """Of the model's weights and its inputs."""
     standing: Standing = field(default_factory=Standing)
 
     @property
@@ -117,7 +119,7 @@ class TrainingRun:
             offsets = torch.from_numpy(plan.offsets[part]).to(self.device)
             mirrored = torch.from_numpy(plan.mirrored[part]).to(self.device)
             raw = shifted(raw, offsets, mirrored, padding=self.config.crop)
-        inputs = self.normalise(raw).contiguous(memory_format=torch.channels_last)
+        inputs = self.normalise(raw).contiguous(memory_format=self.memory_format)
         return inputs, torch.from_numpy(self.labels[chosen]).to(self.device, torch.int64)
 
     def _step(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.capture.forward import is_out_of_memory
+from activarium.tasks.capture.device_errors import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 SMALL_SIDE = 64
 """Images of up to SMALL_SIDE x SMALL_SIDE pixels are small."""
@@ -61,7 +62,7 @@ def even_batch_size(size: int, shard_images: int) -> int:
 
 
 def find_batch_size(
-    run: Callable[[int], None],
+    opened: Callable[[int], AbstractContextManager[Callable[[], None]]],
     *,
     first: int,
     most: int,
@@ -73,8 +74,9 @@ def find_batch_size(
 
     Parameters
     ----------
-    run
-        Runs one batch of so many images to its end.
+    opened
+        Opens what runs one batch of so many images to its end; once per size, since a compiled
+        graph is compiled for each.
     first
         The smallest that is tried, halved only where even that does not fit.
     most
@@ -89,7 +91,7 @@ def find_batch_size(
     """
     size, best, best_rate = max(1, min(first, most)), 0, 0.0
     while True:
-        rate = _rate(run, size, clock)
+        rate = _rate(opened, size, clock)
         if rate is None:
             if best:
                 return best
@@ -103,16 +105,21 @@ def find_batch_size(
         size *= 2
 
 
-def _rate(run: Callable[[int], None], size: int, clock: Callable[[], float]) -> float | None:
+def _rate(
+    opened: Callable[[int], AbstractContextManager[Callable[[], None]]],
+    size: int,
+    clock: Callable[[], float],
+) -> float | None:
     """Return images per second; None where the batch does not fit."""
     try:
-        run(size)  # compiles and fills caches
-        times = []
-        for _ in range(TIMED_RUNS):
-            began = clock()
-            run(size)
-            times.append(clock() - began)
-    except (RuntimeError, MemoryError) as error:
+        with opened(size) as run:
+            run()  # compiles and fills caches
+            times = []
+            for _ in range(TIMED_RUNS):
+                began = clock()
+                run()
+                times.append(clock() - began)
+    except Exception as error:
         if not is_out_of_memory(error):
             raise
     else:

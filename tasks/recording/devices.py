@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.capture.forward import is_device_lost, is_out_of_memory
+from activarium.tasks.capture.device_errors import first_line, is_device_lost, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
 def resolve_device(device: str, *, setting: str = "record.device") -> torch.device:
-    """Return the device; `auto` takes CUDA where there is one.
+    """Return the device, a GPU always by its number; `auto` takes CUDA where there is one.
 
     Raises
     ------
@@ -23,19 +23,48 @@ def resolve_device(device: str, *, setting: str = "record.device") -> torch.devi
         If the device does not exist here.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
-    except RuntimeError as error:
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise UserError(f"{setting}: expected auto, cpu, cuda or cuda:<n>, got {device!r}")
+    if found.type == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if (found.index or 0) >= count:
         raise UserError(
-            f"{setting}: expected auto, cpu, cuda or cuda:<n>, got {device!r}"
-        ) from error
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"{setting}: {device!r} is not there ({torch.cuda.device_count()} CUDA devices); "
-            "use auto or cpu"
+            f"{setting}: {device!r} is not there ({count} CUDA devices); use auto or cpu"
         )
-    return found
+    return torch.device("cuda", _current_gpu() if found.index is None else found.index)
+
+
+def _current_gpu() -> int:
+    """Return the number of the GPU that torch takes where none is named."""
+    try:
+        return torch.cuda.current_device()
+    except (RuntimeError, AssertionError):
+        return 0  # a driver that fails is told of where the device is first used
+
+
+def use_device(device: torch.device) -> None:
+    """Let this thread work on the device; a thread that is not told works on the first GPU."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def gpu_model(device: torch.device) -> str:
+    """Return the model of a GPU, such as NVIDIA H200; empty for the CPU.
+
+    Two models of GPU choose other algorithms, and so give other last bits.
+    """
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Return whether the device can round to TF32; others compute in float32 where it is asked."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def device_per_process(devices: Sequence[str]) -> tuple[str, ...]:
@@ -55,7 +84,7 @@ def device_per_process(devices: Sequence[str]) -> tuple[str, ...]:
             each += ["cpu"] * int(count)
         else:
             each.append(str(resolve_device(device.strip(), setting="--devices")))
-    kinds = sorted({device.partition(":")[0] for device in each})
+    kinds = {device.partition(":")[0] for device in each}
     if len(kinds) != 1:
         raise UserError(
             f"--devices: expected devices of one kind, got {', '.join(devices) or 'none'}: "
@@ -75,15 +104,16 @@ def device_faults(device: torch.device) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        if is_device_lost(error):
-            raise UserError(
-                f"{device} does not answer any more ({reason}): nothing that was stored is lost; "
-                "run the same command again, elsewhere with --devices if it stays away"
-            ) from error
+    except Exception as error:
+        if isinstance(error, UserError):
+            raise
         if is_out_of_memory(error):
             raise UserError(
-                f"out of memory on {device} ({reason}): free some, or use another device"
+                f"out of memory on {device} ({first_line(error)}): free some, or use another device"
+            ) from error
+        if is_device_lost(error):
+            raise UserError(
+                f"{device} does not answer any more ({first_line(error)}): nothing that was stored "
+                "is lost; run the same command again, elsewhere with --devices if it stays away"
             ) from error
         raise

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 import torch
 
+from activarium.tasks.recording.pinned_memory import pinned_where_possible
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from concurrent.futures import Future
@@ -119,7 +121,12 @@ class _Slot:
     """Host memory for one batch, and when its copy to the device will have ended."""
 
     def __init__(self, images: int, shape: tuple[int, int, int], *, pinned: bool) -> None:
-        self.bytes = torch.empty((images, *shape), dtype=torch.uint8, pin_memory=pinned)
+        size = (images, *shape)
+        self.bytes = (
+            pinned_where_possible(size, torch.uint8)
+            if pinned
+            else torch.empty(size, dtype=torch.uint8)
+        )
         self.pixels: NDArray[np.uint8] = self.bytes.numpy()
         self.copied: torch.cuda.Event | None = None
 

@@ -13,10 +13,12 @@ import torch
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import RecordingReceipt, ShardReceipt
+from activarium.tasks.capture.forward import ForwardError
 from activarium.tasks.capture.layers import Reading, find_layers
 from activarium.tasks.images.class_names import text_order_note
 from activarium.tasks.images.conversions import describe_conversions
 from activarium.tasks.images.preprocessing import read_images
+from activarium.tasks.memory_format import place_model
 from activarium.tasks.progress import silent
 from activarium.tasks.recording.begun import (
     Begun,
@@ -33,7 +35,12 @@ from activarium.tasks.recording.cores import (
     torch_threads,
     usable_cores,
 )
-from activarium.tasks.recording.devices import device_faults, resolve_device
+from activarium.tasks.recording.devices import (
+    device_faults,
+    has_tf32,
+    resolve_device,
+    use_device,
+)
 from activarium.tasks.recording.feeding import PixelFeed, ReadFeed, fits_device
 from activarium.tasks.recording.free_space import check_room
 from activarium.tasks.recording.record_plan import coordinate_values, plan_recording
@@ -120,17 +127,16 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
     """
     share = share or Share()
     device = resolve_device(config.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     keep_freed_memory()
     threads = threads_per_process(share.processes, threads=config.threads)
     with device_faults(device), torch_threads(threads):
-        model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        use_device(device)
+        config, notices = _possible(config, device)
+        model = place_model(model.eval(), device, torch.channels_last)
         subject = Subject(model, test_set, preprocessing, device)
-        plan = _plan(subject, config, identity, share)
+        subject, plan = _planned(subject, config, identity, share)
         place = place_at(atlas.recording(plan.name))
         place.sweep()
-        notices: list[str] = []
         if repair and place.names() and restore_root(place):
             notices.append("repaired zarr.json")
         was_begun = is_begun(place)
@@ -158,6 +164,28 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
             if not was_begun and share.is_whole and not receipt_keys(place):
                 place.delete_all()
             raise
+
+
+def _possible(config: RecordConfig, device: torch.device) -> tuple[RecordConfig, list[str]]:
+    """Return the precision that the device has, and what there is to say about it.
+
+    Numbers in float32 do not get the name of a recording whose numbers were rounded to TF32.
+    """
+    if config.precision != "tf32" or has_tf32(device):
+        return config, []
+    notice = f"record.precision: {device} has no TF32, so the model is run in float32"
+    return config.model_copy(update={"precision": "float32"}), [notice]
+
+
+def _planned(
+    subject: Subject, config: RecordConfig, identity: ModelIdentity, share: Share
+) -> tuple[Subject, RecordPlan]:
+    """Return the plan, and the subject in the memory format in which its model runs."""
+    try:
+        return subject, _plan(subject, config, identity, share)
+    except ForwardError:
+        subject = subject.contiguous()
+    return subject, _plan(subject, config, identity, share)
 
 
 def _plan(

@@ -14,15 +14,16 @@ import torch
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import ShardReceipt
-from activarium.tasks.capture.forward import is_out_of_memory
+from activarium.tasks.capture.device_errors import is_out_of_memory
 from activarium.tasks.capture.unsound_call import first_unsound_call
 from activarium.tasks.images.decoding import UndecodableImageError
 from activarium.tasks.images.preprocessing import thumbnails
 from activarium.tasks.progress import no_advance
 from activarium.tasks.recording.batch_size import halved, release_memory
 from activarium.tasks.recording.begun import wanted_by
+from activarium.tasks.recording.devices import use_device
 from activarium.tasks.recording.free_space import check_shard_fits
-from activarium.tasks.recording.normalising import normalise
+from activarium.tasks.recording.pinned_memory import pinned_where_possible
 from activarium.tasks.recording.shard_writer import FilledShard, ShardRows, ShardWriter
 from activarium.tasks.recording.soundness import blank_invalid, check_finite
 from activarium.tasks.stores.recording_store import write_receipt, write_shard
@@ -85,7 +86,8 @@ def record_shards(
     layout, device = session.plan.layout, session.subject.device
     columns = wanted_by(session.plan).columns()
     rows = partial(ShardRows, layout.shard_images, columns, layout.thumbnail, device)
-    with ShardWriter(partial(_store, session), rows) as writer:
+    begin = partial(use_device, device)
+    with ShardWriter(partial(_store, session), rows, begin_thread=begin) as writer:
         run = _Run(session, shards, writer, advance)
         while not run.fits_memory():
             run.begin_anew()
@@ -150,7 +152,7 @@ class _Run:
             with self._open, closing(feed.batches(self._upcoming.ranges(self._size))) as batches:
                 for batch in batches:
                     self._take(batch)
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             return False
@@ -191,7 +193,7 @@ class _Run:
         filled.read_seconds += began - self._last
         if session.strict and not batch.valid.all():
             raise _undecodable(session.subject.test_set, batch)
-        inputs = normalise(batch.images, session.subject.preprocessing)
+        inputs = session.subject.inputs(batch.images)
         captured = self._capture_of(filled.batch_size).run(inputs, _classes(session, batch))
         small = thumbnails(batch.pixels, session.thumbnail) if session.thumbnail else batch.pixels
         filled.rows.put(first, captured, batch.valid, small)
@@ -232,7 +234,8 @@ class _Run:
         session = self._session
 
         def origin(row: int) -> str | None:
-            return first_unsound_call(session.subject.model, inputs[row : row + 1])
+            precision = session.plan.attributes["precision"]
+            return first_unsound_call(session.subject.model, inputs[row : row + 1], precision)
 
         filled.rows.wait()
         start = filled.shard.start
@@ -251,7 +254,8 @@ def _classes(session: Session, batch: Batch) -> torch.Tensor | None:
     device = session.subject.device
     if device.type != "cuda":
         return torch.from_numpy(codes).to(device)
-    return torch.from_numpy(codes).pin_memory().to(device, non_blocking=True)
+    pinned = pinned_where_possible(codes.shape, torch.int64)
+    return pinned.copy_(torch.from_numpy(codes)).to(device, non_blocking=True)
 
 
 def _undecodable(test_set: TestSet, batch: Batch) -> UserError:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
+from activarium.tasks.recording.pinned_memory import pinned_where_possible
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
@@ -54,7 +56,8 @@ class ShardRows:
         self._copies = torch.cuda.Stream(device) if is_gpu else None  # type: ignore[no-untyped-call]
         self._in_flight: deque[torch.cuda.Event] = deque()
         width = max((each.stop for each in columns.values()), default=0)
-        self._floats = torch.empty((images, width), pin_memory=self._copies is not None)
+        size = (images, width)
+        self._floats = pinned_where_possible(size, torch.float32) if is_gpu else torch.empty(size)
         self._valid = np.ones(images, bool)
         self._thumbnails = np.zeros((images, *thumbnail), np.uint8) if thumbnail[0] else None
 
@@ -132,16 +135,23 @@ class ShardWriter:
         Stores one shard with its receipt.
     make_rows
         Makes the memory of one shard.
+    begin_thread
+        Called in the thread that stores, before anything else: it waits for a GPU's copies, and
+        would wake the first GPU where it is not told which.
     """
 
     def __init__(
-        self, store: Callable[[FilledShard], None], make_rows: Callable[[], ShardRows]
+        self,
+        store: Callable[[FilledShard], None],
+        make_rows: Callable[[], ShardRows],
+        *,
+        begin_thread: Callable[[], None] | None = None,
     ) -> None:
         self._store = store
         self._make_rows = make_rows
         self._free: list[ShardRows] = []
         self._writing: tuple[Future[None], ShardRows] | None = None
-        self._thread = ThreadPoolExecutor(1, "write")
+        self._thread = ThreadPoolExecutor(1, "write", initializer=begin_thread)
 
     def __enter__(self) -> Self:
         return self

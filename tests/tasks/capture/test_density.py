@@ -61,6 +61,6 @@ def test_density__accelerators_count_what_the_cpu_counts():
     maps = torch.randn(5, 7, 6, 4) * 3
     maps[0, 0, 0, 0] = float("nan")
     classes = torch.tensor([0, 2, 2, -1, 1])
-    counts = torch.zeros(3, BINS, dtype=torch.int64)
+    counts = torch.zeros(4, BINS + 1, dtype=torch.int64)
     _count_by_torch(maps.permute(0, 2, 3, 1).reshape(5, -1), classes, counts)
-    np.testing.assert_array_equal(counts.numpy(), expected_counts(maps, classes, 3))
+    np.testing.assert_array_equal(counts[:3, :BINS], expected_counts(maps, classes, 3))

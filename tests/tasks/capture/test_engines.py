@@ -42,6 +42,14 @@ def wanted_of(model, reductions=("mean",), precision="float32"):
     return Wanted(found, reductions, (), precision)
 
 
+def scaled(model, scale):
+    """Return the model with batch norms whose scales go down to `scale`."""
+    with torch.no_grad():
+        model.bn.weight.copy_(torch.linspace(scale, 1.0, 6))
+        model.bn.bias.fill_(0.5)
+    return model
+
+
 def choose(model, reductions=("mean",), *, engine="auto", images=100, density=False):
     wanted = wanted_of(model, reductions)
     return choose_engine(model, wanted, INPUTS, engine=engine, images=images, density=density)
@@ -86,6 +94,153 @@ def test_choose_engine__a_batch_norm_that_costs_exactness_is_left_unfolded(model
         model.bn.bias.fill_(1.0)
     choice = choose(model)
     assert (choice.engine, choice.unfolded) == ("traced", ("conv",))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "tf32"])
+@pytest.mark.parametrize("scale", [0.05, 1e-3, 1e-6])
+def test_choose_engine__low_precision_is_never_divided_by_a_batch_norms_scale(
+    model, precision, scale
+):
+    scaled(model, scale)
+    exact, wanted = wanted_of(model), wanted_of(model, precision=precision)
+    choice = choose_engine(model, wanted, INPUTS, engine="auto", images=100)
+    assert (choice.engine, choice.unfolded) == ("traced", None)
+    with HookCapture(model, exact) as hooks:
+        expected = hooks.run(INPUTS)
+    with open_capture(model, wanted, choice) as traced:
+        found = traced.run(INPUTS)
+    assert max(deviations(exact, expected, found).values()) < 0.01
+
+
+def to_tf32(values):
+    """Round float32 values to a mantissa of 10 bits, as TF32 does."""
+    bits = values.contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.slow
+def test_choose_engine__tf32_is_compiled_where_it_only_rounds_in_other_places(model, monkeypatch):
+    plain = nn.Conv2d._conv_forward
+
+    def rounded(self, images, weight, bias):
+        return plain(self, to_tf32(images), to_tf32(weight), bias)
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", rounded)
+    scaled(model, 0.05)
+    for reductions in (("mean",), ("mean", "active")):
+        wanted = wanted_of(model, reductions, precision="tf32")
+        choice = choose_engine(model, wanted, INPUTS, engine="compiled", images=100)
+        assert (choice.engine, choice.unfolded) == ("compiled", None)
+
+
+def test_deviations__one_position_that_jumps_is_no_difference_where_that_is_allowed(model):
+    wanted = wanted_of(model, ("mean", "active"))
+    with HookCapture(model, wanted) as hooks:
+        expected = hooks.run(INPUTS)
+    found = expected.clone()
+    found[0, wanted.columns()["channel_active"].start] += 1 / 49
+    assert deviations(wanted, expected, found)["conv"] > 0.02
+    assert deviations(wanted, expected, found, jumps=True)["conv"] < 2e-3
+    with pytest.raises(ValueError, match="expected rows of"):
+        deviations(wanted, expected, found[:1])
+
+
+def test_deviations__tell_of_the_output_where_no_layer_differs(model):
+    wanted = wanted_of(model)
+    with HookCapture(model, wanted) as hooks:
+        expected = hooks.run(INPUTS)
+    found = expected.clone()
+    found[:, wanted.columns()["logits"]] *= 1.5
+    assert max(deviations(wanted, expected, found).values()) == pytest.approx(0.5, rel=1e-3)
+
+
+class Remembering(Small):
+    """Keeps what it has computed once, by device, as position biases are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(6))
+        self.kept = {}
+
+    def forward(self, images):
+        device = str(images.device)
+        if device not in self.kept:
+            self.kept[device] = self.bias * 2
+        return self.fc(self.conv(images).mean((2, 3)) + self.kept[device])
+
+
+class Unpacking(Small):
+    """Unpacks a shape, which a stand-in of a tensor cannot."""
+
+    def forward(self, images):
+        return super().forward(torch.stack([*images]))
+
+
+def test_choose_engine__tracing_leaves_nothing_in_the_model():
+    model = Remembering().eval()
+    first = choose(model)
+    assert {type(each) for each in model.kept.values()} == {torch.Tensor}
+    assert "_tensor_constant0" not in model.__dict__
+    assert choose(model) == first
+    wanted = wanted_of(model)
+    with open_capture(model, wanted, first) as capture, HookCapture(model, wanted) as hooks:
+        found, expected = capture.run(INPUTS), hooks.run(INPUTS)
+    assert max(deviations(wanted, expected, found).values()) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ['a"b', "a'b", "a\nb", "a:2", "a b", "é", "class", "self", "9"])
+def test_choose_engine__whatever_a_module_is_called_it_is_captured(name, capsys):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)
+    )
+    model.add_module(name, nn.Linear(4, 5))
+    model.eval()
+    wanted, choice = wanted_of(model), choose(model)
+    assert choice.engine in ("traced", "hooks")
+    assert "\n" not in choice.reason
+    assert capsys.readouterr().err == ""
+    with open_capture(model, wanted, choice) as capture:
+        found = capture.run(INPUTS)
+    place = [layer.name for layer in wanted.layers.layers].index(name)
+    start = wanted.layers.offsets()[place]
+    torch.testing.assert_close(found[:, start : start + 5], model(INPUTS).detach())
+
+
+def test_open_capture__a_module_called_like_a_second_call_is_refused():
+    class Twice(Small):
+        def __init__(self):
+            super().__init__()
+            self.add_module("fc:2", nn.Linear(4, 4))
+
+        def forward(self, images):
+            rows = self.conv(images).mean((2, 3))
+            return self.get_submodule("fc:2")(self.fc(rows) + self.fc(rows * 2))
+
+    with pytest.raises(UserError, match="two layers are called 'fc:2'"):
+        choose(Twice().eval())
+
+
+@pytest.mark.parametrize("model", [Unpacking, Branching])
+def test_choose_engine__whatever_a_tracer_meets_means_hooks_in_one_line(model, capsys):
+    choice = choose(model().eval())
+    assert (choice.engine, choice.unfolded) == ("hooks", None)
+    assert choice.reason.startswith("hooks: the model cannot be traced (")
+    assert "\n" not in choice.reason
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(UserError, match=r"record\.engine: the model cannot be compiled: .*hooks"):
+        choose(model().eval(), engine="compiled")
+
+
+def test_choose_engine__no_memory_is_not_taken_for_a_model_that_cannot_be_traced(
+    model, monkeypatch
+):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engines, "TracedCapture", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        choose(model)
 
 
 @pytest.mark.slow

@@ -204,6 +204,28 @@ def test_load_weights__whole_programs_say_what_to_do(tmp_path):
         load_weights(build(), program)
 
 
+class Elsewhere(torch.nn.Linear):
+    """Tells of the device that its weights are drawn on; it begins on another one."""
+
+    def __init__(self):
+        super().__init__(2, 2)
+        self.device = "cuda:0"
+
+    def cpu(self):
+        self.device = "cpu"
+        return super().cpu()
+
+    def reset_parameters(self):
+        self.drawn_on = getattr(self, "device", None)
+        super().reset_parameters()
+
+
+def test_draw_anew__draws_on_the_cpu_wherever_the_model_was():
+    model = Elsewhere()
+    draw_anew(model, 1)
+    assert model.drawn_on == "cpu"
+
+
 def test_draw_anew__follows_the_seed_and_changes_every_parameter():
     model, again, other = (build(ModelConfig(width=4, seed=9)) for _ in range(3))
     start = state(model)

@@ -241,9 +241,10 @@ def test_train__damaged_folder_says_so(tmp_path, data, name):
 def test_train__diverging_loss_names_the_step_and_keeps_finished_epochs(tmp_path, data):
     def poisoned(batch):
         poisoned.calls += 1
-        return normalise(batch) * (float("nan") if poisoned.calls == 9 else 1.0)
+        return normalise(batch) * (float("nan") if poisoned.calls == 10 else 1.0)
 
-    poisoned.calls = 0  # the first call looks at the outputs, five steps make an epoch
+    # The first two calls look at the memory format and the outputs; five steps make an epoch.
+    poisoned.calls = 0
     with pytest.raises(UserError, match=r"epoch 2, step 3 of 5, at learning rate 0.0\d+; set"):
         train(
             build(),

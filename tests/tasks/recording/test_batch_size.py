@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import pytest
@@ -30,8 +31,13 @@ class Model:
     def __init__(self, *, fastest, fits=10**9):
         self.fastest, self.fits = fastest, fits
         self.seconds = 0.0
-        self.tried = []
-        self.find = partial(find_batch_size, self.run, clock=lambda: self.seconds)
+        self.tried, self.open = [], []
+        self.find = partial(find_batch_size, self.opened, clock=lambda: self.seconds)
+
+    @contextmanager
+    def opened(self, images):
+        self.open += [images]
+        yield partial(self.run, images)
 
     def run(self, images):
         self.tried.append(images)
@@ -45,11 +51,29 @@ def test_find_batch_size__doubles_while_it_gets_faster():
     model = Model(fastest=64)
     assert model.find(first=8, most=1_000) == 64
     assert max(model.tried) == 128
+    assert model.open == [8, 16, 32, 64, 128]
+
+
+def test_find_batch_size__the_first_pass_of_a_size_compiles_and_is_not_timed():
+    model = Model(fastest=64)
+    run = model.run
+
+    def compiling(images):
+        model.seconds += 0.0 if images in model.tried else 1_000.0
+        run(images)
+
+    model.run = compiling
+    assert model.find(first=8, most=1_000) == 64
 
 
 def test_find_batch_size__the_real_clock_times_the_passes():
     sizes = []
-    assert find_batch_size(sizes.append, first=8, most=8) == 8
+
+    @contextmanager
+    def opened(images):
+        yield partial(sizes.append, images)
+
+    assert find_batch_size(opened, first=8, most=8) == 8
     assert sizes == [8, 8, 8]
 
 
@@ -68,11 +92,11 @@ def test_find_batch_size__is_at_most_a_shard():
 
 
 def test_find_batch_size__other_faults_are_raised():
-    def run(images):
+    def fail():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        find_batch_size(run, first=16, most=10)
+        find_batch_size(lambda _: nullcontext(fail), first=16, most=10)
 
 
 def test_halved__one_image_is_one_clear_line():

@@ -17,7 +17,41 @@ def test_resolve_device__auto_takes_cuda_where_there_is_one():
     assert resolve_device("cpu") == CPU
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", ""])
+@pytest.fixture
+def three_gpus(monkeypatch):
+    """Let torch tell of three GPUs, of which code took the second."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+
+
+@pytest.mark.parametrize(
+    ("device", "found"),
+    [("auto", "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0"), ("cuda:2", "cuda:2")],
+)
+@pytest.mark.usefixtures("three_gpus")
+def test_resolve_device__a_gpu_always_has_its_number(device, found):
+    assert str(resolve_device(device)) == found
+    assert device_per_process([device]) == (found,)
+
+
+@pytest.mark.usefixtures("three_gpus")
+def test_resolve_device__a_driver_that_fails_is_left_to_the_first_use(monkeypatch):
+    def fail():
+        raise RuntimeError("CUDA unknown error")
+
+    monkeypatch.setattr(torch.cuda, "current_device", fail)
+    assert str(resolve_device("auto")) == "cuda:0"
+
+
+@pytest.mark.usefixtures("three_gpus")
+def test_device_per_process__the_cpu_beside_a_gpu_is_refused():
+    assert device_per_process(["cuda:0", "auto", "cuda:2"]) == ("cuda:0", "cuda:1", "cuda:2")
+    with pytest.raises(UserError, match="of one kind"):
+        device_per_process(["cpu", "cuda:2"])
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "meta", "mps", "cuda:-1", "cuda:x"])
 def test_resolve_device__unknown_device_is_refused(device):
     with pytest.raises(UserError, match=r"record\.device"):
         resolve_device(device)
@@ -35,7 +69,7 @@ def test_device_per_process__counts_processes_of_the_cpu():
         (["cpu:x"], "cpu:<processes>"),
         (["cuda:99"], "is not there"),
         (["tpu"], "expected auto, cpu, cuda"),
-        (["cpu", "meta"], "of one kind"),
+        (["cpu", "meta"], "expected auto, cpu, cuda"),
     ],
 )
 def test_device_per_process__what_cannot_be_is_one_clear_line(devices, message):
@@ -46,6 +80,7 @@ def test_device_per_process__what_cannot_be_is_one_clear_line(devices, message):
 
 def test_device_faults__are_one_clear_line_each():
     faults = [
+        (torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel"), "out of memory on cpu"),
         (RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel"), "does not answer"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried\nSee"), "out of memory on cpu"),
         (MemoryError(), "out of memory on cpu"),

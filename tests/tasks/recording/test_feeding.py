@@ -7,6 +7,9 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,6 +158,55 @@ from activarium.tasks.capture import capture, engines, layers
 def test_device_path__needs_torch_torchvision_numpy_and_zarr_alone():
     others = {"pydantic", "prefect", "dask", "distributed", "pyarrow", "PIL", "numba", "scipy"}
     subprocess.run([sys.executable, "-c", ALONE.format(others=others)], check=True)
+
+
+class Streams:
+    """Stands in for a GPU's streams, whose copies end only when the host waits for them."""
+
+    def __init__(self, monkeypatch):
+        self.pending = {}
+        self.order = []
+        monkeypatch.setattr(torch.cuda, "Stream", lambda _: self)
+        monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _: self)
+        monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
+        monkeypatch.setattr(torch.Tensor, "to", lambda host, _, **__: self.copy(host))
+
+    def copy(self, host):
+        """Begin a copy, whose source has to stay as it is until it ends."""
+        self.copied = host
+        return host.clone()
+
+    def record_event(self):
+        source = self.copied
+        self.pending[source.data_ptr()] = source, source.clone()
+        return SimpleNamespace(synchronize=partial(self.end, source.data_ptr()))
+
+    def end(self, memory):
+        source, before = self.pending.pop(memory)
+        self.order.append("ended")
+        assert torch.equal(source, before), "memory was written while a GPU copied from it"
+
+    def wait_stream(self, _):
+        self.order.append("computing waits")
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_read_feed__no_memory_is_written_before_the_gpu_has_copied_it(monkeypatch, ahead):
+    streams = Streams(monkeypatch)
+    gpu = SimpleNamespace(type="cuda")
+    images = []
+    with ReadFeed(Reader(), PIXELS.shape[1:], gpu, threads=3, ahead=ahead) as feed:
+        for batch in feed.batches(ranges()):
+            assert streams.order[-1] == "computing waits"
+            images.append(batch.images)
+    assert streams.order.count("computing waits") == len(ranges())
+    assert streams.order.count("ended") == len(ranges()) - len(streams.pending)
+    assert len(streams.pending) <= ahead + 2
+    for source, before in streams.pending.values():
+        assert torch.equal(source, before)
+    known = np.arange(len(PIXELS)) % 7 != 0
+    np.testing.assert_array_equal(torch.cat(images).numpy()[known], PIXELS[known])
 
 
 @pytest.mark.gpu

@@ -892,3 +892,48 @@ def test_record__begun_with_other_libraries_is_refused_in_one_line(atlas):
     (path / "zarr.json").write_text(json.dumps(root))
     with pytest.raises(UserError, match=r"was begun with torch 1\.0, here is torch "):
         run(atlas)
+
+
+@pytest.mark.parametrize(("begun", "here"), [("NVIDIA A100", "NVIDIA H200"), ("NVIDIA A100", "")])
+def test_record__another_model_of_gpu_is_refused_in_one_line(atlas, monkeypatch, begun, here):
+    interrupt(atlas, shards=1)
+    (path,) = Path(atlas.recordings).glob("*.zarr")
+    root = json.loads((path / "zarr.json").read_text())
+    root["attributes"]["gpu"] = begun
+    (path / "zarr.json").write_text(json.dumps(root))
+    monkeypatch.setattr("activarium.tasks.recording.begun.gpu_model", lambda _: here)
+    named = here or "none"
+    with pytest.raises(UserError, match=rf"begun with gpu {begun}, here is gpu {named}: ") as error:
+        run(atlas)
+    assert "\n" not in str(error.value)
+
+
+def test_record__recordings_that_tell_of_no_gpu_are_gone_on_with(atlas):
+    interrupt(atlas, shards=1)
+    (path,) = Path(atlas.recordings).glob("*.zarr")
+    root = json.loads((path / "zarr.json").read_text())
+    assert root["attributes"].pop("gpu") == ""
+    (path / "zarr.json").write_text(json.dumps(root))
+    assert run(atlas).resumed_shards == 1
+
+
+def test_record__tf32_that_the_cpu_lacks_is_float32_in_name_and_numbers(atlas, whole):
+    receipt = run(atlas, config=changed(precision="tf32"))
+    assert receipt.recording == whole.recording
+    assert "record.precision: cpu has no TF32, so the model is run in float32" in receipt.notices
+    assert stored(receipt.path) == stored(whole.path)
+
+
+class LargeNet(TinyNet):
+    """Returns values that float16 cannot hold."""
+
+    def forward(self, images):
+        maps = self.relu(self.conv2(self.relu(self.conv1(images))))
+        return self.fc((maps * 1e6).mean(dim=(2, 3)) * 1e-6)
+
+
+def test_record__what_only_a_low_precision_cannot_hold_is_named(atlas):
+    model = make_model(LargeNet)
+    config = changed(precision="float16", layers=("fc",))
+    with pytest.raises(UserError, match=r"before it, 'mul' is so.*precision float32"):
+        run(atlas, model=model, config=config)

@@ -89,3 +89,16 @@ def test_shard_writer__what_is_full_is_stored_though_a_later_batch_fails():
         writer.hand_over(FilledShard(shard(0), writer.rows(), 2))
         raise ValueError("the model")
     assert stored == [0]
+
+
+def test_shard_writer__the_thread_that_stores_is_told_of_its_device_first():
+    seen = []
+
+    def note(*_):
+        seen.append(threading.current_thread().name)
+
+    with ShardWriter(note, rows, begin_thread=note) as writer:
+        writer.hand_over(FilledShard(shard(0), writer.rows(), 4))
+    assert len(seen) == 2
+    assert len(set(seen)) == 1
+    assert seen[0] != threading.current_thread().name
