@@ -8,10 +8,8 @@ hooks here and the traced graph in `traced_capture`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -213,20 +211,7 @@ class HookCapture(Capture):
 
 
 def _paths(model: nn.Module, wanted: Wanted) -> set[str]:
-    """Return the paths of the modules and functions that are captured.
-
-    Raises
-    ------
-    UserError
-        If a module is called as the second call of another one would be.
-    """
-    names = Counter(tap.layer.name for tap in wanted.layers.taps)
-    name, times = max(names.items(), key=itemgetter(1), default=("", 0))
-    if times > 1:
-        raise UserError(
-            f"two layers are called {name!r}, a module and a later call of another one: give the "
-            "module another name, or leave them out with record.layers"
-        )
+    """Return the paths of the modules and functions that are captured."""
     modules = {module_path(path) for path, _ in model.named_modules()}
     calls = {tap.call: tap.path for tap in wanted.layers.taps}
     return {call if call in modules else path for call, path in calls.items()}

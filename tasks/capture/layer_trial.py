@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from activarium.tasks.capture.channel_labels import ChannelLabels
-from activarium.tasks.capture.forward import run_forward
 from activarium.tasks.capture.image_rows import (
     COMPANY,
     IMAGES,
@@ -20,45 +15,20 @@ from activarium.tasks.capture.image_rows import (
     RowSums,
     trial_images,
 )
-from activarium.tasks.capture.layer_calls import LayerCalls
-from activarium.tasks.capture.layer_maps import Layout, tensors_of
+from activarium.tasks.capture.layer_maps import Layout
 from activarium.tasks.capture.lively_weights import lively_weights
-from activarium.tasks.capture.model_output import choose_output, tensor_at
-from activarium.tasks.capture.operations import function_kind, module_kind, settled_axis
+from activarium.tasks.capture.trial_pass import OUTPUT, Consumers, LabelledPass, Pass, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping
 
-    from activarium.schemas.layers import Kind
+    from torch import nn
 
-    Note = Callable[["Seen", torch.Tensor], None]
     Passes = tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]
-
-_RELUS = {torch.ops.aten.relu.default, torch.ops.aten.relu_.default}
-
-OUTPUT = ""
-"""Name of the model's output among the layers: no module has it."""
 
 MIXED = "its rows change with other images, or from pass to pass"
 UNORDERED = "which of its rows belong to which image cannot be told"
 UNLABELLED = "the axis of its channels cannot be told"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One tensor that a call returned."""
-
-    name: str
-    """Name of the layer: of the call, and the tensor's place in the output where it has several."""
-    call: str
-    leaf: int
-    """Place among all that the call's output holds."""
-    kind: Kind
-    shape: tuple[int, ...]
-    is_module: bool
-    memory: tuple[Any, ...]
-    """The same for two outputs that are one and the same memory, unchanged between them."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +59,8 @@ class Trial:
     """The model's output."""
     output_key: str
     output_note: str
+    doubled: frozenset[str]
+    """Names that two layers have: a module, and a later call of another one."""
 
 
 @dataclass
@@ -133,67 +105,6 @@ class _Sums:
         return RowsSeen(self.base[name], changed, self.company[name][axis])
 
 
-class _Pass:
-    """Notes the outputs of one forward pass."""
-
-    def __init__(self, note: Note, output: str | None) -> None:
-        self._note = note
-        self._output = output
-        self.chosen: tuple[str, str] = ("", "")
-        """Key of the model's output, and a line about it."""
-
-    def run(
-        self, model: nn.Module, images: torch.Tensor, *modes: AbstractContextManager[Any]
-    ) -> None:
-        """Run the model once."""
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            calls = stack.enter_context(LayerCalls(model, self._called))
-            for mode in modes:
-                stack.enter_context(mode)
-            calls.begin()
-            returned = run_forward(model, images)
-            calls.end()
-            self.chosen = choose_output(returned, self._output)
-            output = tensor_at(returned, self.chosen[0])
-            output = output.unsqueeze(1) if output.dim() == 1 else output
-            shape = tuple(output.shape)
-            seen = Seen(OUTPUT, OUTPUT, 0, "other", shape, is_module=False, memory=())
-            with _disable_current_modes():
-                self._note(seen, output)
-
-    def _called(self, call: str, origin: Any, output: Any) -> None:
-        is_module = isinstance(origin, nn.Module)
-        kind = module_kind(origin) if is_module else function_kind(origin)
-        if kind is None:
-            return
-        leaves = tensors_of(output)
-        if kind in ("recurrent", "attention"):
-            leaves = leaves[:1]  # what follows are states and weights of the attention
-        for path, place, tensor in leaves:
-            name = call if len(leaves) == 1 else f"{call}{path}"
-            memory = (tensor.data_ptr(), tensor._version, tensor.numel(), tensor.dtype)  # noqa: SLF001
-            shape = tuple(tensor.shape)
-            seen = Seen(name, call, place, kind, shape, is_module=is_module, memory=memory)
-            with _disable_current_modes():  # what is looked at here, the model does not do
-                self._settle(origin, tensor)
-                self._note(seen, tensor)
-
-    def _settle(self, origin: Any, tensor: torch.Tensor) -> None:
-        """Let a module say where its channels are."""
-
-
-class _LabelledPass(_Pass):
-    """Follows the channels too."""
-
-    labels: ChannelLabels
-
-    def _settle(self, origin: Any, tensor: torch.Tensor) -> None:
-        axis = settled_axis(origin) if isinstance(origin, nn.Module) else None
-        if axis is not None:
-            self.labels.anchor(tensor, axis)
-
-
 def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = None) -> Trial:
     """Run the model on a few distinct images and return what its layers and itself returned.
 
@@ -212,11 +123,14 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
         If the forward pass fails, or the model returns no such tensor.
     """
     passes = trial_images(example)
-    sums, consumers = _Sums(output), _Consumers()
-    _Pass(sums.note_company, output).run(model, passes[2])
+    sums, consumers = _Sums(output), Consumers()
+    Pass(sums.note_company, output).run(model, passes[2])
     seen: dict[str, tuple[Seen, int | None, tuple[int, ...] | None]] = {}
+    doubled: set[str] = set()
 
     def note(each: Seen, tensor: torch.Tensor) -> None:
+        if each.name in seen:
+            doubled.add(each.name)
         image = sums.image_axis(each.name, each.shape)
         axes = None if image is None else labels.axes(tensor, images=(image,))
         seen[each.name] = each, image, axes
@@ -224,7 +138,7 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
         if image is not None:
             sums.base[each.name] = sums.rows.of(tensor, image)
 
-    base = _LabelledPass(note, output)
+    base = LabelledPass(note, output)
     base.labels = labels = ChannelLabels(passes[0])
     base.run(model, passes[0], labels, consumers)
     sums.changed = list(_changed(model, passes, sums))
@@ -235,7 +149,7 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
     whole = found.pop(OUTPUT, None) or Found(seen[OUTPUT][0], None, UNORDERED)
     taken = consumers.taken_by_relu
     rectified = frozenset(name for name, only in taken.items() if only)
-    return Trial(tuple(found.values()), rectified, whole, *base.chosen)
+    return Trial(tuple(found.values()), rectified, whole, *base.chosen, frozenset(doubled))
 
 
 def is_random(model: nn.Module, example: torch.Tensor) -> bool:
@@ -249,7 +163,7 @@ def is_random(model: nn.Module, example: torch.Tensor) -> bool:
         def note(each: Seen, tensor: torch.Tensor, rows: dict[str, torch.Tensor] = rows) -> None:
             rows[each.name] = sums.of(tensor, 0)
 
-        _Pass(note, None).run(model, base)
+        Pass(note, None).run(model, base)
         found.append(rows)
     first, second = found
     return first.keys() != second.keys() or any(
@@ -267,7 +181,7 @@ def _changed(model: nn.Module, passes: Passes, sums: _Sums) -> Iterator[dict[str
             if image is not None:
                 rows[each.name] = sums.rows.of(tensor, image)
 
-        _Pass(note, sums.output).run(model, images)
+        Pass(note, sums.output).run(model, images)
         yield rows
 
 
@@ -303,37 +217,7 @@ def _livelier(
             sums.base[each.name] = sums.rows.of(tensor, image)
 
     with lively_weights(model):
-        _Pass(sums.note_company, output).run(model, passes[2])
-        _Pass(note, output).run(model, passes[0])
+        Pass(sums.note_company, output).run(model, passes[2])
+        Pass(note, output).run(model, passes[0])
         sums.changed = list(_changed(model, passes, sums))
     return {name: _found(sums, *each) for name, each in silent.items() if name in sums.base}
-
-
-class _Consumers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes which operations take the outputs of layers."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._names: dict[int, list[str]] = {}
-        self._alive: list[torch.Tensor] = []
-        self.taken_by_relu: dict[str, bool] = {}
-
-    def watch(self, tensor: torch.Tensor, name: str) -> None:
-        """Note from now on what takes this tensor."""
-        self._names.setdefault(id(tensor), []).append(name)
-        self._alive.append(tensor)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        flat, _ = pytree.tree_flatten((args, kwargs))
-        for value in flat:
-            names = self._names.get(id(value), ()) if isinstance(value, torch.Tensor) else ()
-            for name in names:
-                self.taken_by_relu[name] = self.taken_by_relu.get(name, True) and func in _RELUS
-            if names and func is torch.ops.aten.relu_.default:
-                # From here on the same tensor holds the ReLU's output, not the layer's.
-                del self._names[id(value)]
-        # What a scripted function does inside is none of the calls that Python makes.
-        with torch._C.DisableTorchFunction():  # noqa: SLF001
-            return func(*args, **(kwargs or {}))

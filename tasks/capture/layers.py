@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from activarium.schemas.layers import Kind, Tokens
     from activarium.tasks.capture.layer_maps import Layout
-    from activarium.tasks.capture.layer_trial import Found, Seen, Trial
+    from activarium.tasks.capture.layer_trial import Found, Trial
+    from activarium.tasks.capture.trial_pass import Seen
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ def find_layers(
     reading = reading or Reading()
     trial = run_trial(model, example[:1], output=reading.output)
     chosen = _chosen(trial.found, patterns, kinds)
+    _check_names(chosen, trial)
     mixed = tuple(each.seen.name for each in (*chosen, trial.output) if each.is_mixed)
     if mixed and not reading.allow_random:
         raise _mixed(mixed, random=is_random(model, example[:1]))
@@ -154,6 +156,16 @@ def find_layers(
         {each.seen.name: each.fault for each in chosen if each.layout is None},
         tuple(name or OUTPUT_WORDS for name in mixed),
     )
+
+
+def _check_names(chosen: Sequence[Found], trial: Trial) -> None:
+    """Refuse a module that is called as the second call of another one would be."""
+    twice = [each.seen.name for each in chosen if each.seen.name in trial.doubled]
+    if twice:
+        raise UserError(
+            f"two layers are called {twice[0]!r}, a module and a later call of another one: give the "
+            "module another name, or leave them out with record.layers"
+        )
 
 
 @dataclass(frozen=True)

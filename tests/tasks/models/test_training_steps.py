@@ -314,7 +314,7 @@ def test_start__model_without_a_linear_layer_has_no_head():
 
 
 def poisoned(at):
-    """Return a normalisation whose call of that number, from 1, gives NaN; the first looks ahead."""
+    """Return a normalisation whose call of that number, from 1, gives NaN; the first two look ahead."""
     calls = []
 
     def norm(batch):
@@ -326,14 +326,14 @@ def poisoned(at):
 
 def test_train__divergence_keeps_the_steps_before_it(tmp_path, data):
     with pytest.raises(UserError, match=r"epoch 2, step 3 of 5, .*, or training\.on_divergence to"):
-        run(tmp_path, data, norm=poisoned(9))
+        run(tmp_path, data, norm=poisoned(10))
     kept = sorted(path.stem for path in tmp_path.glob("*-0*.safetensors"))
     assert kept == ["epoch-001", "step-000000", "step-000003", "step-000006"]
 
 
 def test_train__divergence_can_be_gone_through(tmp_path, data):
     config = changed(on_divergence="continue")
-    paths = run(tmp_path, data, config=config, norm=poisoned(9))[1]
+    paths = run(tmp_path, data, config=config, norm=poisoned(10))[1]
     assert all(path.exists() for path in paths)
     assert metadata(paths[-1])["loss"] == "nan"
     assert not torch.isfinite(load_file(paths[-1])["fc3.weight"]).all()
@@ -343,7 +343,7 @@ def test_train__divergence_can_be_gone_through(tmp_path, data):
 
 def test_train__stopped_by_divergence_goes_on_when_it_may(tmp_path, data):
     with pytest.raises(UserError, match="not finite"):
-        run(tmp_path, data, norm=poisoned(9))
+        run(tmp_path, data, norm=poisoned(10))
     run(tmp_path, data, config=changed(on_divergence="continue"))
     assert (tmp_path / "epoch-002.safetensors").exists()
 
