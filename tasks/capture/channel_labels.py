@@ -9,6 +9,7 @@ called by, because all of them are a few operations of aten underneath.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,8 +21,6 @@ from activarium.tasks.capture.label_rules import BLANKS, rule_of
 from activarium.tasks.capture.labels import UNKNOWN, anchored, compact, count, varies
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from activarium.tasks.capture.labels import Labels
 
 
@@ -74,43 +73,67 @@ class ChannelLabels(TorchDispatchMode):  # type: ignore[no-untyped-call]
             *(self._of(tensor) or ()),
         )
 
-    def axes(self, tensor: torch.Tensor, *, images: Collection[int]) -> tuple[int, ...] | None:
+    def axes(self, tensor: torch.Tensor, *, image: int, rows: int) -> ChannelAxes | None:
         """Return the axes that hold the channels; None where they cannot be told.
 
         Parameters
         ----------
         tensor
             What a call returned.
-        images
-            Axes that hold the images: a label may follow from the image too.
+        image
+            Axis that holds the images: a label may follow from the image too.
+        rows
+            Rows of each image along that axis.
         """
         for labels in self._of(tensor) or ():
-            axes = varying_axes(labels, images)
+            axes = varying_axes(labels, image)
             if axes:
-                return axes
-        others = [axis for axis, size in enumerate(tensor.shape) if axis not in images and size > 1]
-        if len(others) == 1 and tensor.dim() == 2:
-            return (others[0],)
-        if not others:  # one value per image, of one channel
-            rest = [axis for axis in range(tensor.dim()) if axis not in images]
-            return tuple(rest[:1]) or None
-        return self._single(tensor, images)
-
-    def _single(self, tensor: torch.Tensor, images: Collection[int]) -> tuple[int, ...] | None:
-        """Return an axis of size one where all values are of one channel: which one is all the same."""
+                return ChannelAxes(axes, _along(labels, image))
+        rest = [axis for axis in range(tensor.dim()) if axis != image]
+        if rows > 1 or not rest:
+            return None
+        longer = [axis for axis in rest if tensor.shape[axis] > 1]
+        if len(longer) == 1 and tensor.dim() == 2:
+            return ChannelAxes((longer[0],))
+        if not longer:  # one value per image, of one channel
+            return ChannelAxes((rest[0],))
+        # Of one channel: the axis of size one is that of the channels, where there is only one.
+        ones = [axis for axis in rest if tensor.shape[axis] == 1]
         is_one = any(count(labels) == 1 for labels in self._of(tensor) or ())
-        ones = [a for a, size in enumerate(tensor.shape) if size == 1 and a not in images]
-        return (ones[0],) if is_one and ones else None
+        return ChannelAxes((ones[0],)) if is_one and len(ones) == 1 else None
 
 
-def varying_axes(labels: torch.Tensor, images: Collection[int]) -> tuple[int, ...] | None:
-    """Return the axes along which labels differ, beside those of images; None where mixed.
+@dataclass(frozen=True)
+class ChannelAxes:
+    """Axes that hold channels."""
+
+    axes: tuple[int, ...]
+    along_images: torch.Tensor | None = None
+    """A label for each row along the axis of the images, where labels differ along it."""
+
+    def differ_within(self, outer: int, inner: int) -> bool:
+        """Tell whether rows of one image are of other channels: then the axes are not all."""
+        if self.along_images is None:
+            return False
+        rows = self.along_images.view(outer, -1, inner)
+        return bool((rows != rows[:1, :, :1]).any())
+
+
+def _along(labels: torch.Tensor, image: int) -> torch.Tensor | None:
+    small = compact(labels)
+    if small.shape[image] == 1:
+        return None
+    return small.movedim(image, 0).flatten(1).amax(1)
+
+
+def varying_axes(labels: torch.Tensor, image: int) -> tuple[int, ...] | None:
+    """Return the axes along which labels differ, beside that of images; None where mixed.
 
     Several axes hold the channels together, as heads and features do, only where each combination
     is another channel.
     """
     labels = compact(labels)
-    axes = [axis for axis in range(labels.dim()) if axis not in images and varies(labels, axis)]
+    axes = [axis for axis in range(labels.dim()) if axis != image and varies(labels, axis)]
     if len(axes) > 1:
         for axis in sorted({*range(labels.dim())}.difference(axes), reverse=True):
             labels = labels.amax(axis)

@@ -91,6 +91,13 @@ class RowsSeen:
                     found.append(order)
         return found
 
+    def are_irregular(self) -> bool:
+        """Tell whether rows move as if each were one image's, though in no regular order."""
+        scale = float(self.base.abs().nan_to_num().max())
+        first, second = (_differs(self.base, each, MOVED * scale) for each in self.changed)
+        kinds = (first & ~second, second & ~first, first & second)
+        return self.per_image > 1 and all(int(kind.sum()) <= self.per_image for kind in kinds)
+
     def _agrees(self, order: RowOrder, moved: Sequence[torch.Tensor]) -> bool:
         """Tell whether only rows of changed images moved, and each with all changes of its image."""
         owner = torch.arange(len(self.base)) // order.inner % IMAGES
@@ -119,7 +126,7 @@ def trial_images(example: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor
     """Return distinct images: the batch, the same with some changed, and others of its company.
 
     They are made of the example's own values, in another order and with less contrast, so that
-    none is out of the range that a model takes; a little noise tells apart those of blank examples.
+    none is out of the range that a model takes; noise tells apart those of blank examples.
 
     Parameters
     ----------
@@ -145,7 +152,11 @@ def _scrambled(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     centre = mixed.mean()
     contrast = 0.4 + 0.6 * float(torch.rand((), generator=generator))
     noise = torch.randn(mixed.shape, generator=generator) * max(0.1, float(mixed.std()) / 10)
-    return (centre + (mixed - centre) * contrast + noise).view(image.shape).to(image.device)
+    made = centre + (mixed - centre) * contrast + noise
+    low, high = float(mixed.min()), float(mixed.max())
+    if high > low:  # what a model takes may end at its images' darkest and brightest values
+        made = made.clamp(low, high)
+    return made.view(image.shape).to(image.device)
 
 
 def _like(example: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:

@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree as pytree
 
-from activarium.tasks.capture.label_products import PRODUCTS, attended, convolved, multiplied
-from activarium.tasks.capture.labels import (
-    MOST,
-    UNKNOWN,
-    agree,
-    anchored,
-    compact,
-    count,
-    varies,
+from activarium.tasks.capture.label_moves import (
+    MOVES,
+    RESHAPES,
+    joined,
+    moved,
+    placed,
+    reshaped,
+    unfolded,
 )
+from activarium.tasks.capture.label_products import (
+    PRODUCTS,
+    attended,
+    convolved,
+    deconvolved,
+    looked_up,
+    multiplied,
+)
+from activarium.tasks.capture.labels import MOST, UNKNOWN, agree, anchored, count, varies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,27 +39,19 @@ def _named(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
-RESHAPES = frozenset({"view", "_unsafe_view", "reshape", "_reshape_alias"})
-
-MOVES = _named(
-    "permute transpose t expand squeeze unsqueeze slice select split split_with_sizes unbind "
-    "unfold diagonal narrow flip roll repeat index index_select gather constant_pad_nd "
-    "reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d im2col "
-    "pixel_shuffle pixel_unshuffle channel_shuffle rot90 swapaxes movedim chunk tile "
-    "unsafe_split unsafe_split_with_sizes"
-)
-"""Operations that only move values, done to labels as to values."""
-
 SAME_SHAPE = _named(
-    "_softmax _log_softmax _safe_softmax native_layer_norm native_group_norm native_dropout "
-    "_fused_rms_norm cumsum cumprod logcumsumexp _to_copy clone alias detach contiguous "
+    "_softmax _log_softmax _safe_softmax native_group_norm native_dropout "
+    "cumsum cumprod logcumsumexp _to_copy clone alias detach contiguous "
     "lift_fresh as_strided hardswish rrelu_with_noise log_sigmoid_forward bernoulli tril triu "
-    "index_put masked_scatter scatter scatter_add select_scatter slice_scatter fill zero "
-    "fake_quantize_per_tensor_affine"
+    "masked_scatter scatter scatter_add select_scatter slice_scatter fill zero "
+    "fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask "
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams"
 )
 """Operations whose output keeps its input's shape, each value in its place."""
 
-UNTAGGED = _named("prelu _prelu_kernel rsub floor_divide")
+SUMS = frozenset({"add", "sub", "rsub"})
+
+UNTAGGED = _named("_conj conj resolve_conj complex prelu _prelu_kernel rsub floor_divide")
 """Operations value by value that torch does not mark as such."""
 
 BATCH_NORMS = _named(
@@ -70,7 +70,7 @@ REDUCTIONS = _named(
     "all nansum nanmean median argmax argmin std_mean"
 )
 
-SPATIAL = re.compile(r"(max|avg)_pool([123])d|upsample_\w*?([123])d|grid_sampler_([23])d")
+SPATIAL = re.compile(r"(max|avg)_(?:un)?pool([123])d|upsample_\w*?([123])d|grid_sampler_([23])d")
 """Operations on the last one to three axes, which leave those before them."""
 
 
@@ -89,94 +89,18 @@ def rule_of(function: Any) -> Rule | None:
     return _by_value if is_pointwise else None
 
 
-def _moved(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
-    """Do to the labels what is done to the values; what is filled in is of no channel."""
-    name = function.overloadpacket.__name__
-    if name == "constant_pad_nd":
-        args = (args[0], args[1], UNKNOWN)
-    results = [function(labels, *args[1:], **kwargs) for labels in of(args[0]) or ()]
-    if isinstance(output, torch.Tensor):
-        return tuple(results)
-    return [tuple(each) for each in zip(*results, strict=True)] if results else None
-
-
-def _reshaped(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
-    """Lay the labels out anew, which may need a copy where that of the values does not."""
-    del function, kwargs
-    if output.dtype != args[0].dtype:
-        return None
-    return tuple(labels.reshape(output.shape) for labels in of(args[0]) or ())
-
-
-def _joined(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
-    """Follow `cat` and `stack`: along the axis of the channels, each part has channels of its own."""
-    name = function.overloadpacket.__name__
-    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % output.dim()
-    parts = [part for part in args[0] if part.dim() == output.dim() or name == "stack"]
-    labelled = [labels for labels in map(of, parts) if labels]
-    if not labelled:
-        return None
-    if name == "cat" and any(varies(labels[0], dim) for labels in labelled):
-        return (_counted(parts, of, dim, output.shape),)
-    depth = range(min(map(len, labelled)))
-    if name == "stack":
-        filled = [[(of(part) or labelled[0])[at] for part in parts] for at in depth]
-        return tuple(function(each, dim) for each in filled)
-    return tuple(
-        _side_by_side(
-            [
-                _part(part, (of(part) or (None,) * len(depth))[at], labelled[0][at], dim)
-                for part in parts
-            ],
-            dim,
-            output.shape,
-        )
-        for at in depth
-    )
-
-
-def _part(
-    part: torch.Tensor, labels: torch.Tensor | None, filling: torch.Tensor, dim: int
-) -> torch.Tensor:
-    """Return the labels of one part; those of its neighbours where it has none, as a class token."""
-    if labels is not None:
-        return labels
-    shape = [-1 if axis != dim else part.shape[dim] for axis in range(part.dim())]
-    return filling.narrow(dim, 0, 1).expand(shape)
-
-
-def _side_by_side(parts: Sequence[torch.Tensor], dim: int, shape: Sequence[int]) -> torch.Tensor:
-    """Return labels one after the other, stored once along the axes along which all of them are."""
-    axes = range(len(shape))
-    small = [compact(part) for part in parts]
-    sizes = [max(part.shape[axis] for part in small) for axis in axes]
-    widened = [
-        part.expand([own.shape[dim] if axis == dim else sizes[axis] for axis in axes])
-        for part, own in zip(small, parts, strict=True)
-    ]
-    return torch.cat(widened, dim).expand(tuple(shape))
-
-
-def _counted(
-    parts: Sequence[torch.Tensor], of: Lookup, dim: int, shape: Sequence[int]
-) -> torch.Tensor:
-    """Number the channels of all parts one after the other."""
-    numbered, start = [], 0
-    for part in parts:
-        own = next((labels for labels in of(part) or () if varies(labels, dim)), None)
-        base = anchored(part.shape, dim, part.device) if own is None else own
-        numbered.append((compact(base) + start).expand(base.shape))
-        start += int(compact(base).max()) + 1
-    return _side_by_side(numbered, dim, shape)
-
-
 def _by_value(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
     """Keep the labels on which all operands that have any agree."""
-    del function
     if not isinstance(output, torch.Tensor):
         return None
     operands = [each for each in pytree.tree_leaves((args, kwargs)) if of(each)]
     # A single channel that is spread over many says nothing of theirs.
+    if function.overloadpacket.__name__.rstrip("_") in SUMS and any(
+        of(each) == () and each.shape == output.shape
+        for each in pytree.tree_leaves((args, kwargs))
+        if isinstance(each, torch.Tensor)
+    ):
+        return None  # half of a sum is of channels that are not known
     telling = [each for each in operands if count((of(each) or ())[0]) > 1] or operands
     first, *others = [
         [labels.expand(output.shape) for labels in of(each) or ()] for each in telling
@@ -192,16 +116,7 @@ def _by_value(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) ->
 def _blank(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
     """Give labels to be filled, in memory of their own, to a tensor that is to be filled."""
     del function, args, kwargs, of
-    return (torch.full(output.shape, UNKNOWN, device=output.device),)
-
-
-def _copied(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
-    """Copy labels with values, into those of the whole where this is a part of it."""
-    del function, kwargs
-    into, source = of(args[0]) or (), of(args[1]) or ()
-    if into and source and 0 not in into[0].stride():
-        into[0].copy_(source[0].expand(output.shape))
-    return into or tuple(labels.expand(output.shape) for labels in source)
+    return (torch.full(output.shape, UNKNOWN, dtype=torch.float64, device=output.device),)
 
 
 def _in_place_of(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
@@ -214,10 +129,15 @@ def _in_place_of(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup)
 
 
 def _normalised(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
-    """Keep the labels of a batch norm's input; where it has none, the norm itself settles them."""
+    """Keep the labels of a norm's input; where it has none, the norm itself settles them."""
+    kept = _in_place_of(function, args, kwargs, output, of)
     if of(args[0]):
-        return _in_place_of(function, args, kwargs, output, of)
-    return [(anchored(args[0].shape, 1, args[0].device),), *[None] * (len(output) - 1)]
+        return kept
+    is_batch = function.overloadpacket.__name__.rstrip("_") in BATCH_NORMS
+    if not is_batch and len(args[1]) != 1:
+        return kept
+    settled = (anchored(args[0].shape, 1 if is_batch else -1, args[0].device),)
+    return settled if isinstance(output, torch.Tensor) else [settled, *[None] * (len(output) - 1)]
 
 
 def _reduced(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
@@ -234,13 +154,17 @@ def _reduced_axes(
     function: Any, args: Any, kwargs: Any, source: torch.Tensor
 ) -> tuple[list[int] | None, bool]:
     """Return which axes a reduction takes together, and whether they stay with size one."""
-    names = [argument.name for argument in function._schema.arguments]  # noqa: SLF001
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    given = _given(function, args, kwargs)
     dims = given.get("dim")
     if dims is None or dims == []:
         return None, False
     axes = [dims] if isinstance(dims, int) else [*dims]
     return [axis % source.dim() for axis in axes], bool(given.get("keepdim", False))
+
+
+def _given(function: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    names = [argument.name for argument in function._schema.arguments]  # noqa: SLF001
+    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def _pooled(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
@@ -264,6 +188,39 @@ def _first_of(labels: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
     return labels
 
 
+def _transformed(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
+    """Follow Fourier transforms, which mix along some axes."""
+    del function, kwargs
+    axes = [axis % output.dim() for axis in args[1]]
+    return tuple(
+        _first_of(labels, axes).expand(output.shape)
+        for labels in of(args[0]) or ()
+        if not any(varies(labels, axis) for axis in axes)
+    )
+
+
+def _paired(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
+    """Follow complex numbers to pairs and back."""
+    del kwargs
+    to_pairs = function.overloadpacket.__name__ == "view_as_real"
+    return tuple(
+        labels.unsqueeze(-1).expand(output.shape) if to_pairs else labels[..., 0]
+        for labels in of(args[0]) or ()
+    )
+
+
+def _ordered(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
+    """Keep labels that do not change along the axis that is sorted."""
+    given = _given(function, args, kwargs)
+    axis = int(given.get("dim", -1)) % args[0].dim()
+    kept = tuple(
+        labels.narrow(axis, 0, 1).expand(output[0].shape)
+        for labels in of(args[0]) or ()
+        if not varies(labels, axis)
+    )
+    return [kept] * len(output)
+
+
 def _halved(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> Any:
     """Follow `glu`, which multiplies one half of an axis by gates made of the other."""
     del function
@@ -272,15 +229,22 @@ def _halved(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) -> A
 
 
 _RULES: tuple[tuple[frozenset[str], Rule], ...] = (
-    (RESHAPES, _reshaped),
-    (MOVES, _moved),
-    (frozenset({"cat", "stack"}), _joined),
+    (RESHAPES, reshaped),
+    (MOVES, moved),
+    (frozenset({"cat", "stack"}), joined),
+    (frozenset({"im2col"}), unfolded),
+    (frozenset({"copy", "index_put"}), placed),
     (SAME_SHAPE, _in_place_of),
     (BLANKS, _blank),
     (frozenset({"glu"}), _halved),
-    (frozenset({"copy"}), _copied),
-    (BATCH_NORMS, _normalised),
+    (frozenset({"sort", "topk", "cummax", "cummin"}), _ordered),
+    (frozenset({"_fft_c2c", "_fft_r2c", "_fft_c2r"}), _transformed),
+    (frozenset({"view_as_real", "view_as_complex"}), _paired),
+    (BATCH_NORMS | {"native_layer_norm", "_fused_rms_norm"}, _normalised),
     (REDUCTIONS, _reduced),
     (frozenset({"convolution", "_convolution", "convolution_overrideable"}), convolved),
+    (frozenset({"deform_conv2d"}), convolved),
+    (frozenset({"col2im", "pixel_shuffle"}), deconvolved),
+    (frozenset({"embedding"}), looked_up),
     (frozenset(PRODUCTS), multiplied),
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from activarium.schemas.errors import UserError
 from activarium.tasks.capture.channel_labels import ChannelLabels
 from activarium.tasks.capture.image_rows import (
     COMPANY,
@@ -16,16 +17,20 @@ from activarium.tasks.capture.image_rows import (
     trial_images,
 )
 from activarium.tasks.capture.layer_maps import Layout
-from activarium.tasks.capture.lively_weights import lively_weights
+from activarium.tasks.capture.lively_weights import kept_buffers, lively_weights
 from activarium.tasks.capture.trial_pass import OUTPUT, Consumers, LabelledPass, Pass, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
+    from activarium.tasks.capture.channel_labels import ChannelAxes
+
     Passes = tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]
 
+NO_RESPONSES = "it has no row for each image"
+UNEVEN = "it is not called alike for all images"
 MIXED = "its rows change with other images, or from pass to pass"
 UNORDERED = "which of its rows belong to which image cannot be told"
 UNLABELLED = "the axis of its channels cannot be told"
@@ -40,6 +45,11 @@ class Found:
     """None where it cannot be told."""
     fault: str = ""
     """Why it cannot be told, or cannot be trusted."""
+
+    @property
+    def path(self) -> str:
+        """Path of the module."""
+        return self.seen.call.partition(":")[0]
 
     @property
     def is_mixed(self) -> bool:
@@ -61,6 +71,19 @@ class Trial:
     output_note: str
     doubled: frozenset[str]
     """Names that two layers have: a module, and a later call of another one."""
+    fixed: Mapping[int, torch.Tensor]
+    """For each length of sequences, which of its positions are the same for every image in the first
+    of them, (position)."""
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A tensor that a call returned, and what its shape and its labels say."""
+
+    seen: Seen
+    image: int | None
+    """The only axis that grows with the images; None where there is none."""
+    axes: ChannelAxes | None
 
 
 @dataclass
@@ -75,6 +98,7 @@ class _Sums:
     """In company."""
     base: dict[str, torch.Tensor] = field(default_factory=dict)
     changed: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    changed_shapes: list[dict[str, tuple[int, ...]]] = field(default_factory=list)
     rows: RowSums = field(default_factory=RowSums)
 
     def image_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
@@ -97,11 +121,42 @@ class _Sums:
             if size % few == 0 and size
         }
 
-    def seen(self, name: str, axis: int) -> RowsSeen | None:
-        """Return what was seen of a layer; None where a pass lacks it."""
-        changed = [each[name] for each in self.changed if name in each]
-        if len(changed) != len(self.changed):
-            return None
+    def note_base(self, seen: Seen, tensor: torch.Tensor) -> int | None:
+        """Sum up the rows along the axis of the images, and return it."""
+        image = self.image_axis(seen.name, seen.shape)
+        if image is not None:
+            self.base[seen.name] = self.rows.of(tensor, image)
+        return image
+
+    def change(self, model: nn.Module, batches: Sequence[torch.Tensor]) -> None:
+        """Run the passes in which some images are changed."""
+        for images in batches:
+            rows: dict[str, torch.Tensor] = {}
+            shapes: dict[str, tuple[int, ...]] = {}
+
+            def note(
+                each: Seen,
+                tensor: torch.Tensor,
+                rows: dict[str, torch.Tensor] = rows,
+                shapes: dict[str, tuple[int, ...]] = shapes,
+            ) -> None:
+                shapes[each.name] = each.shape
+                image = self.image_axis(each.name, each.shape)
+                if image is not None:
+                    rows[each.name] = self.rows.of(tensor, image)
+
+            Pass(note, self.output).run(model, images)
+            self.changed.append(rows)
+            self.changed_shapes.append(shapes)
+
+    def is_even(self, seen: Seen) -> bool:
+        """Tell whether a layer is called alike in every pass."""
+        same = all(shapes.get(seen.name) == seen.shape for shapes in self.changed_shapes)
+        return same and seen.name in self.shapes
+
+    def seen(self, name: str, axis: int) -> RowsSeen:
+        """Return what was seen of a layer."""
+        changed = [each[name] for each in self.changed]
         return RowsSeen(self.base[name], changed, self.company[name][axis])
 
 
@@ -124,32 +179,57 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
     """
     passes = trial_images(example)
     sums, consumers = _Sums(output), Consumers()
-    Pass(sums.note_company, output).run(model, passes[2])
-    seen: dict[str, tuple[Seen, int | None, tuple[int, ...] | None]] = {}
+    looked: dict[str, _Looked] = {}
     doubled: set[str] = set()
+    fixed: dict[int, torch.Tensor] = {}
 
     def note(each: Seen, tensor: torch.Tensor) -> None:
-        if each.name in seen:
+        if each.name in looked:
             doubled.add(each.name)
-        image = sums.image_axis(each.name, each.shape)
-        axes = None if image is None else labels.axes(tensor, images=(image,))
-        seen[each.name] = each, image, axes
-        consumers.watch(tensor, each.name)
+        image, axes = sums.note_base(each, tensor), None
         if image is not None:
-            sums.base[each.name] = sums.rows.of(tensor, image)
+            axes = labels.axes(tensor, image=image, rows=each.shape[image] // IMAGES)
+            # What is written past torch's count of changes shows in the sums.
+            total = float(sums.base[each.name].sum())
+            each = replace(each, memory=(*each.memory, total))
+            _note_fixed(fixed, tensor, image, axes)
+        looked[each.name] = _Looked(each, image, axes)
+        consumers.watch(tensor, each.name)
 
-    base = LabelledPass(note, output)
-    base.labels = labels = ChannelLabels(passes[0])
-    base.run(model, passes[0], labels, consumers)
-    sums.changed = list(_changed(model, passes, sums))
-    found = {name: _found(sums, *each) for name, each in seen.items() if each[1] is not None}
-    silent = [name for name, each in found.items() if each.fault == UNORDERED]
-    if silent:
-        found |= _livelier(model, passes, {name: seen[name] for name in silent}, output)
-    whole = found.pop(OUTPUT, None) or Found(seen[OUTPUT][0], None, UNORDERED)
+    with kept_buffers(model):
+        Pass(sums.note_company, output).run(model, passes[2])
+        base = LabelledPass(note, output)
+        base.labels = labels = ChannelLabels(passes[0])
+        base.run(model, passes[0], labels, consumers)
+        sums.change(model, passes[1])
+        found = {each.seen.name: _found(sums, each) for each in looked.values()}
+        silent = [looked[name] for name, each in found.items() if each.fault == UNORDERED]
+        if silent:
+            found |= _livelier(model, passes, silent, output)
+    whole = found.pop(OUTPUT)
     taken = consumers.taken_by_relu
-    rectified = frozenset(name for name, only in taken.items() if only)
-    return Trial(tuple(found.values()), rectified, whole, *base.chosen, frozenset(doubled))
+    return Trial(
+        tuple(each for each in found.values() if each.fault != NO_RESPONSES),
+        frozenset(name for name, only in taken.items() if only),
+        whole,
+        *base.chosen,
+        frozenset(doubled),
+        fixed,
+    )
+
+
+def _note_fixed(
+    fixed: dict[int, torch.Tensor], tensor: torch.Tensor, image: int, axes: ChannelAxes | None
+) -> None:
+    """Note which positions of the first sequence of a length are the same for every image."""
+    taken = {image, *(axes.axes if axes else ())}
+    rest = [axis for axis in range(tensor.dim()) if axis not in taken]
+    if axes is None or len(rest) != 1 or tensor.shape[image] != IMAGES:
+        return
+    length = tensor.shape[rest[0]]
+    if length > 1 and length not in fixed:
+        rows = tensor.movedim((image, rest[0]), (0, 1)).flatten(2)
+        fixed[length] = (rows == rows[:1]).all(0).all(1).cpu()
 
 
 def is_random(model: nn.Module, example: torch.Tensor) -> bool:
@@ -171,53 +251,40 @@ def is_random(model: nn.Module, example: torch.Tensor) -> bool:
     )
 
 
-def _changed(model: nn.Module, passes: Passes, sums: _Sums) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield the sums of the passes in which some images are changed."""
-    for images in passes[1]:
-        rows: dict[str, torch.Tensor] = {}
-
-        def note(each: Seen, tensor: torch.Tensor, rows: dict[str, torch.Tensor] = rows) -> None:
-            image = sums.image_axis(each.name, each.shape)
-            if image is not None:
-                rows[each.name] = sums.rows.of(tensor, image)
-
-        Pass(note, sums.output).run(model, images)
-        yield rows
-
-
-def _found(sums: _Sums, seen: Seen, image: int | None, axes: tuple[int, ...] | None) -> Found:
+def _found(sums: _Sums, looked: _Looked) -> Found:
     """Return how a tensor is laid out, or why that cannot be told."""
-    rows = None if image is None else sums.seen(seen.name, image)
-    if image is None or rows is None:
-        return Found(seen, None, MIXED)
+    seen, image = looked.seen, looked.image
+    if not sums.is_even(seen):
+        return Found(seen, None, UNEVEN)
+    if image is None:
+        return Found(seen, None, NO_RESPONSES)
+    rows, axes = sums.seen(seen.name, image), looked.axes
     orders = rows.orders()
-    usual = Layout(axes or (), image)
-    if not orders:
-        one = rows.per_image == 1 and axes
-        return Found(seen, usual if one else None, MIXED)
-    if len(orders) > 1:
+    if len(orders) > 1 or (not orders and rows.are_irregular()):
         return Found(seen, None, UNORDERED)
-    if axes is None:
+    usual = None if axes is None else Layout(axes.axes, image)
+    if not orders:
+        return Found(seen, usual if rows.per_image == 1 else None, MIXED)
+    outer, inner = orders[0].outer, orders[0].inner
+    if usual is None or axes is None or axes.differ_within(outer, inner):
         return Found(seen, None, UNLABELLED)
-    return Found(seen, replace(usual, outer=orders[0].outer, inner=orders[0].inner))
+    return Found(seen, replace(usual, outer=outer, inner=inner))
 
 
 def _livelier(
-    model: nn.Module,
-    passes: Passes,
-    silent: Mapping[str, tuple[Seen, int | None, tuple[int, ...] | None]],
-    output: str | None,
+    model: nn.Module, passes: Passes, silent: Sequence[_Looked], output: str | None
 ) -> dict[str, Found]:
     """Look again at layers that answered nothing, with other weights: zeros hide whose rows are whose."""
     sums = _Sums(output)
 
     def note(each: Seen, tensor: torch.Tensor) -> None:
-        image = sums.image_axis(each.name, each.shape)
-        if image is not None:
-            sums.base[each.name] = sums.rows.of(tensor, image)
+        sums.note_base(each, tensor)
 
-    with lively_weights(model):
-        Pass(sums.note_company, output).run(model, passes[2])
-        Pass(note, output).run(model, passes[0])
-        sums.changed = list(_changed(model, passes, sums))
-    return {name: _found(sums, *each) for name, each in silent.items() if name in sums.base}
+    try:
+        with lively_weights(model):
+            Pass(sums.note_company, output).run(model, passes[2])
+            Pass(note, output).run(model, passes[0])
+            sums.change(model, passes[1])
+    except UserError:  # some models take no other weights; their layers stay as they are
+        return {}
+    return {each.seen.name: _found(sums, each) for each in silent if each.seen.name in sums.base}

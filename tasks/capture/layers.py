@@ -7,7 +7,7 @@ by when they finish, which is the order in which data flows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ import torch
 from activarium.schemas.errors import UserError
 from activarium.schemas.layers import Layer
 from activarium.tasks.capture.image_rows import IMAGES
-from activarium.tasks.capture.layer_maps import Tap
-from activarium.tasks.capture.layer_trial import is_random, run_trial
+from activarium.tasks.capture.layer_maps import Layout, Tap
+from activarium.tasks.capture.layer_trial import UNEVEN, UNLABELLED, is_random, run_trial
 from activarium.tasks.capture.model_output import ModelOutput
 from activarium.tasks.capture.tokens import TokenChoice
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from activarium.schemas.layers import Kind, Tokens
-    from activarium.tasks.capture.layer_maps import Layout
     from activarium.tasks.capture.layer_trial import Found, Trial
     from activarium.tasks.capture.trial_pass import Seen
 
@@ -43,6 +42,8 @@ class ModelLayers:
     """Chosen layers whose output is another's for every image, and which: not recorded twice."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Chosen layers that are not recorded, and why."""
+    uneven: frozenset[str] = frozenset()
+    """Paths of modules, chosen or not, that are not called alike for all images."""
     mixed: tuple[str, ...] = ()
     """Recorded layers, and the model's output, that are no functions of the image alone."""
 
@@ -154,6 +155,7 @@ def find_layers(
         output,
         {name: of for name, of in originals.items() if name != of},
         {each.seen.name: each.fault for each in chosen if each.layout is None},
+        frozenset(each.path for each in trial.found if each.fault == UNEVEN),
         tuple(name or OUTPUT_WORDS for name in mixed),
     )
 
@@ -197,15 +199,22 @@ def _tap(call: _Call, depth: int, trial: Trial) -> Tap:
 
 
 def _output(trial: Trial, tokens: TokenChoice) -> ModelOutput:
-    found = trial.output
+    found, notes = trial.output, [trial.output_note] if trial.output_note else []
+    shape = found.seen.shape
+    if found.fault == UNLABELLED and len(shape) > 1 and shape[0] == IMAGES:
+        axis = len(shape) - 1 if len(shape) == 3 else 1
+        found = replace(found, layout=Layout((axis,)))
+        notes.append(
+            f"the axis of the outputs cannot be told in {shape[1:]} for each image: axis {axis} is "
+            "taken, and all others are averaged"
+        )
     if found.layout is None:
         raise UserError(
             f"expected the model to return a tensor with one row per image; of its output of shape "
-            f"{found.seen.shape} for {IMAGES} images {found.fault}"
+            f"{shape} for {IMAGES} images: {found.fault}"
         )
     layout = tokens.narrowed(found)
-    notes = (trial.output_note,) if trial.output_note else ()
-    return ModelOutput(trial.output_key, layout, layout.units(found.seen.shape), notes)
+    return ModelOutput(trial.output_key, layout, layout.units(shape), tuple(notes))
 
 
 def _mixed(names: Sequence[str], *, random: bool) -> UserError:

@@ -17,6 +17,19 @@ LEAST_SPREAD = 0.05
 
 
 @contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Put back all buffers at the end, such as statistics that a forward pass moves."""
+    before = [(each, each.detach().clone()) for each in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, kept in before:
+                if not torch.equal(buffer, kept):
+                    buffer.copy_(kept)
+
+
+@contextmanager
 def lively_weights(model: nn.Module) -> Iterator[None]:
     """Add noise to all weights of a model, and put back what was there at the end.
 

@@ -19,8 +19,9 @@ MOST_PREFIXED = 16
 class TokenChoice:
     """Narrows sequences of tokens to the chosen ones.
 
-    The tokens of patches are as many as the positions of the map that they were made of; a sequence
-    that is longer by a few begins with a class token, and perhaps others.
+    The tokens of patches are as many as the positions of the map that they were made of. A sequence
+    that is longer by a few begins with a class token, and perhaps others, where these are the same
+    for every image before the model mixes them with the rest.
 
     Parameters
     ----------
@@ -33,6 +34,7 @@ class TokenChoice:
     def __init__(self, tokens: Tokens, trial: Trial) -> None:
         self._tokens = tokens
         self._patches = _patches(trial)
+        self._fixed = trial.fixed
         self._is_used = tokens == "mean"
 
     def narrowed(self, found: Found) -> Layout:
@@ -71,8 +73,11 @@ class TokenChoice:
         if len(others) != 1 or not self._patches:
             return None, 0
         length = found.seen.shape[others[0]]
-        extra = length - self._patches
-        return (others[0], length) if 0 < extra <= MOST_PREFIXED else (None, length)
+        extra, fixed = length - self._patches, self._fixed.get(length)
+        if fixed is None or not 0 < extra <= MOST_PREFIXED:
+            return None, length
+        begins = bool(fixed[:extra].all()) and not bool(fixed[extra:].any())
+        return (others[0], length) if begins else (None, length)
 
 
 def _patches(trial: Trial) -> int:
@@ -83,7 +88,7 @@ def _patches(trial: Trial) -> int:
         if layout is None:
             continue
         rest = [size for axis, size in enumerate(shape) if axis not in {0, *layout.channels}]
-        if len(rest) == 2:
+        if len(rest) == 2 and rest[0] * rest[1] > 1:
             positions = rest[0] * rest[1]
         elif len(rest) == 1 and positions:
             break

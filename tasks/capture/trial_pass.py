@@ -15,7 +15,12 @@ from activarium.tasks.capture.forward import run_forward
 from activarium.tasks.capture.layer_calls import LayerCalls
 from activarium.tasks.capture.layer_maps import tensors_of
 from activarium.tasks.capture.model_output import choose_output, tensor_at
-from activarium.tasks.capture.operations import function_kind, module_kind, settled_axis
+from activarium.tasks.capture.operations import (
+    function_kind,
+    module_kind,
+    operation,
+    settled_axis,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +92,10 @@ class Pass:
             leaves = leaves[:1]  # what follows are states and weights of the attention
         for path, place, tensor in leaves:
             name = call if len(leaves) == 1 else f"{call}{path}"
-            memory = (tensor.data_ptr(), tensor._version, tensor.numel(), tensor.dtype)  # noqa: SLF001
+            try:
+                memory = (tensor.data_ptr(), tensor._version, tensor.numel(), tensor.dtype)  # noqa: SLF001
+            except RuntimeError:  # inside of vmap a tensor stands for many, and is no layer's
+                continue
             shape = tuple(tensor.shape)
             seen = Seen(name, call, place, kind, shape, is_module=is_module, memory=memory)
             with _disable_current_modes():  # what is looked at here, the model does not do
@@ -104,7 +112,10 @@ class LabelledPass(Pass):
     labels: ChannelLabels
 
     def _settle(self, origin: Any, tensor: torch.Tensor) -> None:
-        axis = settled_axis(origin) if isinstance(origin, nn.Module) else None
+        if isinstance(origin, nn.Module):
+            axis = settled_axis(origin)
+        else:
+            axis = -1 if operation(origin) == "linear" else None
         if axis is not None:
             self.labels.anchor(tensor, axis)
 
