@@ -100,6 +100,8 @@ class _Sums:
     changed: list[dict[str, torch.Tensor]] = field(default_factory=list)
     changed_shapes: list[dict[str, tuple[int, ...]]] = field(default_factory=list)
     rows: RowSums = field(default_factory=RowSums)
+    others: dict[str, Seen] = field(default_factory=dict)
+    """What was called in any pass but the first batch's."""
 
     def image_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
         """Return the only axis that grows with the images, None where there is none."""
@@ -114,6 +116,7 @@ class _Sums:
     def note_company(self, seen: Seen, tensor: torch.Tensor) -> None:
         """Sum up the rows of every axis that may hold the images."""
         self.shapes[seen.name] = seen.shape
+        self.others[seen.name] = seen
         few = len(COMPANY)
         self.company[seen.name] = {
             axis: self.rows.of(tensor, axis)
@@ -141,6 +144,7 @@ class _Sums:
                 shapes: dict[str, tuple[int, ...]] = shapes,
             ) -> None:
                 shapes[each.name] = each.shape
+                self.others[each.name] = each
                 image = self.image_axis(each.name, each.shape)
                 if image is not None:
                     rows[each.name] = self.rows.of(tensor, image)
@@ -203,6 +207,8 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
         base.run(model, passes[0], labels, consumers)
         sums.change(model, passes[1])
         found = {each.seen.name: _found(sums, each) for each in looked.values()}
+        rare = {name: each for name, each in sums.others.items() if name not in looked}
+        found |= {name: Found(each, None, UNEVEN) for name, each in rare.items()}
         silent = [looked[name] for name, each in found.items() if each.fault == UNORDERED]
         if silent:
             found |= _livelier(model, passes, silent, output)

@@ -194,7 +194,9 @@ class _Run:
         if session.strict and not batch.valid.all():
             raise _undecodable(session.subject.test_set, batch)
         inputs = session.subject.inputs(batch.images)
-        captured = self._capture_of(filled.batch_size).run(inputs, _classes(session, batch))
+        captured = _captured(
+            self._capture_of(filled.batch_size), inputs, _classes(session, batch), filled.batch_size
+        )
         small = thumbnails(batch.pixels, session.thumbnail) if session.thumbnail else batch.pixels
         filled.rows.put(first, captured, batch.valid, small)
         filled.conversions.update(batch.conversions)
@@ -243,6 +245,21 @@ class _Run:
         test_set = session.subject.test_set
         check_finite(session.plan, test_set, values, first=batch.start, origin=origin)
         self._is_checked = True
+
+
+def _captured(
+    capture: Capture, inputs: torch.Tensor, classes: torch.Tensor | None, batch_size: int
+) -> torch.Tensor:
+    """Capture a batch; one image that is left at the end runs in company of itself.
+
+    Some models treat a batch of one otherwise, as by a bare `squeeze`.
+    """
+    if len(inputs) > 1 or batch_size == 1:
+        return capture.run(inputs, classes)
+    twice = torch.cat([inputs, inputs])  # which keeps the memory format
+    if classes is not None:
+        classes = torch.cat([classes, torch.full_like(classes, -1)])
+    return capture.run(twice, classes)[:1]
 
 
 def _classes(session: Session, batch: Batch) -> torch.Tensor | None:

@@ -372,7 +372,79 @@ class Folded(Subject):
         }
 
 
+class Resized(Subject):
+    """A matrix of weights that mixes tokens, before channels are mixed: channels stay what they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.rand(SIDE * SIDE, SIDE * SIDE))
+        self.norm = nn.LayerNorm(CHANNELS)
+
+    def parts(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the layers return, channels last."""
+        tokens = self.norm(self.matrix @ self.conv(images).flatten(2).mT)
+        return tokens, self.act(torch.einsum("kt,ntc->nkc", self.matrix[:3], tokens))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.parts(images)[1].mean(1))
+
+    def expected(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the means over tokens."""
+        return dict(
+            zip(("norm", "act"), (each.mean(1) for each in self.parts(images)), strict=True)
+        )
+
+
+class OwnMatrices(Subject):
+    """Heads that have a matrix each, and heads of several tasks stacked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrices = nn.Parameter(torch.randn(4, CHANNELS // 4, 3))
+        self.tasks = nn.ModuleList(nn.Linear(CHANNELS, 2) for _ in range(3))
+
+    def parts(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (image, token, head, feature) and (image, task, class)."""
+        tokens = self.conv(images).flatten(2).mT
+        heads = torch.einsum("nthd,hde->nthe", tokens.unflatten(2, (4, -1)), self.matrices)
+        stacked = torch.stack([task(tokens.mean(1)) for task in self.tasks], 1)
+        return self.act(heads), stacked + 1
+
+    def expected(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the means; heads and features, tasks and classes are channels together."""
+        heads, stacked = self.parts(images)
+        return {"act": heads.mean(1).flatten(1), "add": stacked.flatten(1)}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        heads, stacked = self.parts(images)
+        return stacked.flatten(1) + heads.mean((1, 2, 3))[:, None]
+
+
+class Shuffled(Subject):
+    """Channels spread over positions, maps of one channel joined, patches put together."""
+
+    def parts(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what the layers return."""
+        maps = self.conv(images)
+        large = self.act(functional.pixel_shuffle(maps, 2))
+        joined = torch.cat([maps[:, :1] * 2, maps[:, 3:4] + 1, maps[:, :1]], 1)
+        patches = functional.unfold(maps, 3, padding=1)
+        folded = functional.fold(patches, (SIDE, SIDE), 3, padding=1) * 0.5
+        return {"act": large, "cat": joined, "mul:2": folded}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        parts = self.parts(images)
+        return self.fc(parts["mul:2"].mean((2, 3)))
+
+    def expected(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the means over positions."""
+        return {name: maps.mean((2, 3)) for name, maps in self.parts(images).items()}
+
+
 AXES = {
+    "matrix on the left": Resized,
+    "heads with matrices": OwnMatrices,
+    "pixels shuffled": Shuffled,
     **{name: lambda name=name: Turned(name) for name in TURNS},
     "heads": Attention,
     "heads by hand": ByHand,
@@ -398,6 +470,134 @@ def test_axes__units_are_the_channels_wherever_they_lie(name, engine):
     with torch.no_grad():
         for layer, expected in model.expected(inputs).items():
             torch.testing.assert_close(means[layer], expected, msg=layer)
+
+
+class Gates(Subject):
+    """Gates of each channel by a convolution over the channels, which has one channel itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over = nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(images)
+        gates = self.over(maps.mean((2, 3))[:, None])[:, 0, :, None, None]
+        return self.fc((maps * self.act(gates)).mean((2, 3)))
+
+
+class Grouped(Subject):
+    """Channels that are folded into the batch."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(images)
+        parts = self.act(maps.reshape(-1, CHANNELS // 2, SIDE, SIDE))
+        return self.fc(parts.view_as(maps).mean((2, 3)))
+
+
+class Written(Subject):
+    """A module whose output is written past torch's count of changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = Overwriting()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.act(self.conv(images)).mean((2, 3)))
+
+
+class Overwriting(nn.Module):
+    """Sets negative values to zero in memory."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        maps.data[maps.data < 0] = 0
+        return maps
+
+
+def test_axes__what_a_shape_alone_would_suggest_is_left_out():
+    for model in (Gates(), Grouped()):
+        found = find_layers(model.eval(), torch.randn(1, 3, 4, 4), patterns=["*"], kinds=KINDS)
+        assert found.left_out == {"act": "the axis of its channels cannot be told"}
+        names = {layer.name for layer in found.layers}
+        assert {"conv", "mean", "fc"} <= names
+
+
+def test_axes__memory_that_was_written_past_the_count_is_another_layer():
+    found = find_layers(Written().eval(), torch.randn(1, 3, 4, 4), patterns=["*"], kinds=KINDS)
+    assert {"conv", "act"} <= {layer.name for layer in found.layers}
+    assert found.duplicates == {}
+
+
+class Routed(Subject):
+    """An expert for each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(CHANNELS, 3) for _ in range(2))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = self.conv(images).mean((2, 3))
+        output = rows.new_zeros(len(rows), 3)
+        choice = (rows[:, 0] > rows[:, 1]).long()
+        for place, expert in enumerate(self.experts):
+            if (choice == place).any():
+                output[choice == place] = expert(rows[choice == place])
+        return output
+
+
+def test_rows__parts_that_run_for_some_images_are_left_out_and_the_rest_is_recorded():
+    model = Routed().eval()
+    example = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(3))
+    found = find_layers(model, example, patterns=["*"], kinds=KINDS)
+    assert found.left_out
+    assert set(found.left_out) <= {"experts.0", "experts.1"}
+    assert set(found.left_out.values()) == {"it is not called alike for all images"}
+    images = torch.randn(9, 3, 4, 4)
+    wanted = Wanted(found, ("mean",), ())
+    with HookCapture(model, wanted) as capture:
+        values = capture.run(images)
+        capture.run(images[:4])
+    torch.testing.assert_close(values[:, wanted.columns()["logits"]], model(images).detach())
+
+
+class Colours(Subject):
+    """Looks up the brightness of each pixel, which has to be one of 256."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(256, CHANNELS)
+        self.norm = nn.BatchNorm2d(CHANNELS, momentum=0.5).train()
+
+    def train(self, mode=True) -> nn.Module:  # noqa: FBT002 - as torch has it
+        """Leave the norm's statistics moving, without using them."""
+        super().train(mode)
+        self.norm.train()
+        return self
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.norm(self.conv(images))
+        return self.fc(self.table((images[:, 0] * 255).round().long()).mean((1, 2)))
+
+
+def test_rows__the_trial_stays_within_the_images_range_and_leaves_buffers_as_they_were():
+    model = Colours().eval()
+    found = find_layers(model, torch.rand(1, 3, 4, 4), patterns=["table", "fc"], kinds=KINDS)
+    assert [layer.units for layer in found.layers] == [CHANNELS, 3]
+    assert int(model.norm.num_batches_tracked) == 0
+    assert torch.equal(model.norm.running_mean, torch.zeros(CHANNELS))
+
+
+class Many(Subject):
+    """Calls its parts for each image by vmap, where a tensor stands for many."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(images)
+        return self.fc(torch.vmap(lambda one: self.act(one).mean((1, 2)))(maps))
+
+
+def test_rows__what_vmap_calls_is_no_layer():
+    found = find_layers(Many().eval(), torch.randn(1, 3, 4, 4), patterns=["*"], kinds=KINDS)
+    assert {"conv", "fc"} <= {layer.name for layer in found.layers}
+    assert "act" not in {layer.name for layer in found.layers}
 
 
 class Unknown(Subject):

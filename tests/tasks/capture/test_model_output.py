@@ -139,6 +139,24 @@ def test_output__maps_are_averaged_over_their_positions_wherever_the_channels_ar
     torch.testing.assert_close(output, model(images).detach().mean((1, 2)))
 
 
+class Sorted(Net):
+    """Returns maps whose channels no operation tells."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(images)
+        return maps.flatten(1).sort(1).values.view_as(maps)
+
+
+def test_output__an_axis_that_cannot_be_told_is_taken_and_said():
+    model, images = Sorted(None).eval(), torch.randn(5, 3, 6, 6)
+    output, notes = output_of(model, images)
+    torch.testing.assert_close(output, model(images).detach().mean((2, 3)))
+    assert notes == (
+        "the axis of the outputs cannot be told in (6, 4, 4) for each image: axis 1 is taken, and all "
+        "others are averaged",
+    )
+
+
 class Transformer(nn.Module):
     """Patches, a class token and a register before them, one block, and no head."""
 
@@ -179,6 +197,33 @@ def test_tokens__layers_and_output_are_of_the_chosen_ones(tokens):
     torch.testing.assert_close(values[:, :8], choose(kept["mlp"].detach()))
     torch.testing.assert_close(values[:, 8:], choose(output))
     assert found.layers[0].height == {"mean": 11, "class": 1, "patches": 9}[tokens]
+
+
+class ClassLast(Transformer):
+    """Its class token comes after the patches."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.embed(images).flatten(2).mT
+        tokens = torch.cat([tokens, self.first.expand(len(images), -1, -1)], 1)
+        return tokens + self.mlp(tokens) + tokens.mean(1, keepdim=True)
+
+
+class Decoder(Transformer):
+    """Queries that are as many as patches and a few, which look at the patches."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.embed(images).flatten(2).mT
+        queries = self.first.expand(len(images), -1, -1)
+        return self.mlp(queries + (queries @ tokens.mT).softmax(-1) @ tokens)
+
+
+@pytest.mark.parametrize("model", [ClassLast(2), Decoder(12)])
+def test_tokens__a_sequence_that_does_not_begin_with_a_class_token_has_none(model):
+    reading = Reading(tokens="class")
+    with pytest.raises(UserError, match="expected a layer with a class token"):
+        find_layers(
+            model.eval(), torch.randn(1, 3, 12, 12), patterns=["*"], kinds=KINDS, reading=reading
+        )
 
 
 def test_tokens__without_a_class_token_there_is_no_choice():
