@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
 IMAGES = 4
 CLASSES = 10
-TOLERANCE = 2e-5
-"""Difference of a layer's largest value, between engines and batch sizes, that last bits explain."""
+TOLERANCE = {"alone": 2e-4, "own hooks": 2e-4}
+"""Difference of a layer's largest mean that last bits explain, where images run alone: torch then sums
+in another order, and means are small beside the maps that they are of."""
+
+CLOSE = 2e-5
+"""The same between engines, which run the same batch."""
 
 USUAL = frozenset(RecordConfig().chosen_kinds)
 CHANNELS_FIRST = (
@@ -196,7 +200,7 @@ def _note(
     scale = float(expected.abs().max()) or 1.0
     worst = float((values.double() - expected.double()).abs().max()) / scale
     outcome.worst = max(outcome.worst, worst)
-    if not worst <= TOLERANCE and outcome.result == "right":
+    if not worst <= TOLERANCE.get(kind, CLOSE) and outcome.result == "right":
         outcome.result, outcome.reason = "wrong", f"{layer}: {kind} differs by {worst:.1e}"
 
 

@@ -30,6 +30,7 @@ class ChannelLabels(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, images: torch.Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._labels = WeakTensorKeyDictionary()
+        self._settled = WeakTensorKeyDictionary()
         self._labels[images] = (anchored(images.shape, 1, images.device),)
 
     def __torch_dispatch__(
@@ -68,6 +69,7 @@ class ChannelLabels(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def anchor(self, tensor: torch.Tensor, axis: int) -> None:
         """Say where the channels of a tensor are, because the module that made it settles it."""
+        self._settled[tensor] = axis % tensor.dim()
         self._labels[tensor] = (
             anchored(tensor.shape, axis, tensor.device),
             *(self._of(tensor) or ()),
@@ -85,6 +87,10 @@ class ChannelLabels(TorchDispatchMode):  # type: ignore[no-untyped-call]
         rows
             Rows of each image along that axis.
         """
+        if tensor in self._settled and self._settled[tensor] != image:
+            rows_differ = (_along(labels, image) for labels in self._of(tensor) or ())
+            along = next((each for each in rows_differ if each is not None), None)
+            return ChannelAxes((self._settled[tensor],), along)
         for labels in self._of(tensor) or ():
             axes = varying_axes(labels, image)
             if axes:

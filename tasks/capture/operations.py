@@ -79,7 +79,11 @@ def module_kind(module: nn.Module) -> Kind | None:
 
 
 _SETTLED: dict[int, tuple[type[nn.Module], ...]] = {
-    1: (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
+    1: (
+        *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+        *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+        *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
+    ),
     -1: (nn.Linear, nn.Bilinear, nn.RNN, nn.LSTM, nn.GRU, nn.MultiheadAttention),
 }
 """Classes of torch that say themselves where their channels are."""

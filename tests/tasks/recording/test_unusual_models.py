@@ -259,3 +259,80 @@ def test_train__an_error_of_the_model_is_one_line(tmp_path):
             folder=tmp_path / "training",
             identity={},
         )
+
+
+class Squeezing(nn.Module):
+    """Squeezes its maps whole, which takes the axis of a single image away too."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool, self.fc = nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Linear(6, 3)
+
+    def forward(self, images):
+        return self.fc(self.pool(self.conv(images)).squeeze())
+
+
+@pytest.mark.parametrize("engine", ["auto", "hooks"])
+@pytest.mark.parametrize("density", [False, True])
+def test_record__one_image_that_is_left_over_has_company(tmp_path, engine, density):
+    receipt = run(
+        tmp_path, made(Squeezing), engine=engine, density=density, shard_images=19, batch_size=19
+    )
+    group = zarr.open_group(receipt.path, mode="r")
+    with torch.no_grad():
+        expected = made(Squeezing)(own_inputs())
+    np.testing.assert_allclose(group["logits"][:], expected, rtol=2e-5, atol=2e-6)
+    if density:
+        assert group["density"][:].sum() == 20 * (6 * 100 + 6 + 3)
+
+
+class Dropping(Squeezing):
+    """Drops values whatever it is told."""
+
+    def forward(self, images):
+        return self.fc(functional.dropout(self.conv(images).mean((2, 3))))
+
+
+def test_record__a_random_model_is_refused_or_noted(tmp_path):
+    with pytest.raises(UserError, match="no function of the image alone"):
+        run(tmp_path, made(Dropping))
+    assert not list((tmp_path / "atlas").rglob("*.zarr"))
+    receipt = run(tmp_path, made(Dropping), allow_random=True)
+    attributes = zarr.open_group(receipt.path, mode="r").attrs
+    assert attributes["random"] == ["fc", "the model's output"]
+    assert "2 layers (fc, the model's output) are recorded although not of each image alone" in (
+        receipt.notices
+    )
+
+
+class Both(Squeezing):
+    """Returns features beside logits."""
+
+    def forward(self, images):
+        rows = self.conv(images).mean((2, 3))
+        return {"features": rows, "logits": self.fc(rows)}
+
+
+def test_record__another_output_is_another_recording(tmp_path):
+    def recorded(**reading):
+        model = made(Both)
+        identity = ModelIdentity("m", "start", "m", weights_sha256(model), **reading)
+        test_set = TestSet(
+            "t", "test", ("a", "b", "c"), tuple(map(str, range(20))), LABELS, "x", 3, pixels=PIXELS
+        )
+        receipt = record(
+            Atlas(tmp_path / "atlas"),
+            model,
+            test_set,
+            preprocessing=PREPROCESSING,
+            config=RecordConfig(device="cpu", batch_size=6, threads=1),
+            identity=identity,
+        )
+        return receipt, zarr.open_group(receipt.path, mode="r")
+
+    usual, logits = recorded()
+    other, features = recorded(output="features")
+    assert (logits["logits"].shape, features["logits"].shape) == ((20, 3), (20, 6))
+    assert (logits.attrs["output"], features.attrs["output"]) == ("logits", "features")
+    assert usual.recording != other.recording
+    assert any("'logits' is taken as its output" in notice for notice in usual.notices)
