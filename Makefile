@@ -7,7 +7,7 @@ PEERS := .venv-peers
 PEERS_SETUP := $(PEERS)/.installed
 ROOT ?= atlas
 
-.PHONY: demo test lint docs-check docs benchmark benchmark-peers benchmark-gpu clean
+.PHONY: demo test lint docs-check docs benchmark benchmark-peers benchmark-gpu zoo clean
 
 demo: $(SETUP)
 	$(BIN)/activarium demo --root $(ROOT)
@@ -44,6 +44,10 @@ benchmark: $(SETUP)
 benchmark-peers: $(PEERS_SETUP)
 	PYTHONPATH=.src $(PEERS)/bin/python benchmarks/recording.py
 	PYTHONPATH=.src $(PEERS)/bin/python benchmarks/statistics_peers.py
+
+# Every architecture of torchvision and timm: many hours; goes on where it was stopped.
+zoo: $(SETUP)
+	$(BIN)/python benchmarks/zoo.py --families --table
 
 # Needs torch, torchvision, numpy and zarr alone, of any environment: make benchmark-gpu PYTHON=...
 benchmark-gpu:
