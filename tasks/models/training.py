@@ -66,7 +66,15 @@ def _check_labels(run: TrainingRun) -> None:
     with torch.inference_mode():
         raw = torch.from_numpy(run.images[:1].copy()).to(run.device)
         inputs = run.normalise(raw).contiguous(memory_format=run.memory_format)
-        outputs = run_forward(run.model, inputs).shape[1]
+        returned = run_forward(run.model, inputs)
+    if not isinstance(returned, torch.Tensor) or returned.dim() != 2:
+        shape = getattr(returned, "shape", None)
+        got = type(returned).__name__ if shape is None else f"a tensor of shape {tuple(shape)}"
+        raise UserError(
+            f"training needs a model that returns logits (image, class), got {got}: return those alone "
+            "from model.architecture"
+        )
+    outputs = returned.shape[1]
     if outputs <= int(run.labels.max()):
         raise UserError(
             f"the model has {outputs} outputs, but labels go up to {int(run.labels.max())}; set "

@@ -336,3 +336,22 @@ def test_record__another_output_is_another_recording(tmp_path):
     assert (logits.attrs["output"], features.attrs["output"]) == ("logits", "features")
     assert usual.recording != other.recording
     assert any("'logits' is taken as its output" in notice for notice in usual.notices)
+
+
+@pytest.mark.parametrize(
+    ("build", "got"),
+    [(Both, "got dict"), (lambda: nn.Conv2d(3, 3, 3), r"got a tensor of shape \(1, 3, 10, 10\)")],
+)
+def test_train__a_model_that_returns_no_logits_is_one_line(tmp_path, build, got):
+    with pytest.raises(UserError, match=rf"returns logits \(image, class\), {got}") as caught:
+        train(
+            build(),
+            PIXELS,
+            LABELS,
+            normalise=lambda raw: normalise(raw, PREPROCESSING),
+            config=TrainingConfig(epochs=1, batch_size=8),
+            device=CPU,
+            folder=tmp_path / "training",
+            identity={},
+        )
+    assert "\n" not in str(caught.value)
