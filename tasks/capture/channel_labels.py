@@ -75,6 +75,11 @@ class ChannelLabels(TorchDispatchMode):  # type: ignore[no-untyped-call]
             *(self._of(tensor) or ()),
         )
 
+    def release(self) -> None:
+        """Let go of all labels."""
+        self._labels.clear()
+        self._settled.clear()
+
     def axes(self, tensor: torch.Tensor, *, image: int, rows: int) -> ChannelAxes | None:
         """Return the axes that hold the channels; None where they cannot be told.
 

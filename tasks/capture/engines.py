@@ -264,7 +264,10 @@ def _compiled(
 def _raise_of_device(error: Exception) -> None:
     """Raise what another engine would meet as well: no memory left, or a lost device."""
     if is_out_of_memory(error) or is_device_lost(error):
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # with itself in its own frame it would hold the batch that did not fit
 
 
 def _reason(error: Exception) -> str:

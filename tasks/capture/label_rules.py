@@ -70,7 +70,9 @@ REDUCTIONS = _named(
     "all nansum nanmean median argmax argmin std_mean"
 )
 
-SPATIAL = re.compile(r"(max|avg)_(?:un)?pool([123])d|upsample_\w*?([123])d|grid_sampler_([23])d")
+SPATIAL = re.compile(
+    r"(max|avg)_(?:un)?pool([123])d|upsample_\w*?([123])d|grid_sampler(?:_([23])d)?"
+)
 """Operations on the last one to three axes, which leave those before them."""
 
 

@@ -9,9 +9,11 @@ import torch
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.capture.channel_labels import ChannelLabels
+from activarium.tasks.capture.device_errors import is_out_of_memory
 from activarium.tasks.capture.image_rows import (
-    COMPANY,
+    FEWER,
     IMAGES,
+    MOVED,
     RowsSeen,
     RowSums,
     trial_images,
@@ -92,10 +94,9 @@ class _Sums:
 
     output: str | None
     """Which of several tensors is the model's output."""
-    company: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict)
-    """By name and axis."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """In company."""
+    """In a smaller batch."""
+    company: dict[str, torch.Tensor] = field(default_factory=dict)
     base: dict[str, torch.Tensor] = field(default_factory=dict)
     changed: list[dict[str, torch.Tensor]] = field(default_factory=list)
     changed_shapes: list[dict[str, tuple[int, ...]]] = field(default_factory=list)
@@ -108,21 +109,15 @@ class _Sums:
         other = self.shapes.get(name, ())
         if len(other) != len(shape):
             return None
-        few = len(COMPANY)
         axes = [axis for axis in range(len(shape)) if shape[axis] != other[axis]]
-        grows = len(axes) == 1 and shape[axes[0]] * few == other[axes[0]] * IMAGES
+        grows = len(axes) == 1 and shape[axes[0]] * FEWER == other[axes[0]] * IMAGES
         return axes[0] if grows and shape[axes[0]] % IMAGES == 0 else None
 
-    def note_company(self, seen: Seen, tensor: torch.Tensor) -> None:
-        """Sum up the rows of every axis that may hold the images."""
+    def note_shape(self, seen: Seen, tensor: torch.Tensor) -> None:
+        """Note a shape in a smaller batch."""
+        del tensor
         self.shapes[seen.name] = seen.shape
         self.others[seen.name] = seen
-        few = len(COMPANY)
-        self.company[seen.name] = {
-            axis: self.rows.of(tensor, axis)
-            for axis, size in enumerate(seen.shape)
-            if size % few == 0 and size
-        }
 
     def note_base(self, seen: Seen, tensor: torch.Tensor) -> int | None:
         """Sum up the rows along the axis of the images, and return it."""
@@ -131,9 +126,9 @@ class _Sums:
             self.base[seen.name] = self.rows.of(tensor, image)
         return image
 
-    def change(self, model: nn.Module, batches: Sequence[torch.Tensor]) -> None:
-        """Run the passes in which some images are changed."""
-        for images in batches:
+    def change(self, model: nn.Module, passes: Passes) -> None:
+        """Run the passes in which some images are changed, and the one in other company."""
+        for images in (*passes[1], passes[2]):
             rows: dict[str, torch.Tensor] = {}
             shapes: dict[str, tuple[int, ...]] = {}
 
@@ -152,16 +147,17 @@ class _Sums:
             Pass(note, self.output).run(model, images)
             self.changed.append(rows)
             self.changed_shapes.append(shapes)
+        self.company = self.changed.pop()
 
     def is_even(self, seen: Seen) -> bool:
         """Tell whether a layer is called alike in every pass."""
         same = all(shapes.get(seen.name) == seen.shape for shapes in self.changed_shapes)
         return same and seen.name in self.shapes
 
-    def seen(self, name: str, axis: int) -> RowsSeen:
+    def seen(self, name: str) -> RowsSeen:
         """Return what was seen of a layer."""
         changed = [each[name] for each in self.changed]
-        return RowsSeen(self.base[name], changed, self.company[name][axis])
+        return RowsSeen(self.base[name], changed, self.company[name])
 
 
 def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = None) -> Trial:
@@ -201,11 +197,13 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
         consumers.watch(tensor, each.name)
 
     with kept_buffers(model):
-        Pass(sums.note_company, output).run(model, passes[2])
+        Pass(sums.note_shape, output).run(model, passes[0][:FEWER])
         base = LabelledPass(note, output)
         base.labels = labels = ChannelLabels(passes[0])
         base.run(model, passes[0], labels, consumers)
-        sums.change(model, passes[1])
+        consumers.release()
+        labels.release()
+        sums.change(model, passes)
         found = {each.seen.name: _found(sums, each) for each in looked.values()}
         rare = {name: each for name, each in sums.others.items() if name not in looked}
         found |= {name: Found(each, None, UNEVEN) for name, each in rare.items()}
@@ -253,7 +251,7 @@ def is_random(model: nn.Module, example: torch.Tensor) -> bool:
         found.append(rows)
     first, second = found
     return first.keys() != second.keys() or any(
-        not torch.equal(first[name], second[name]) for name in first
+        not torch.allclose(first[name], second[name], rtol=MOVED) for name in first
     )
 
 
@@ -264,7 +262,7 @@ def _found(sums: _Sums, looked: _Looked) -> Found:
         return Found(seen, None, UNEVEN)
     if image is None:
         return Found(seen, None, NO_RESPONSES)
-    rows, axes = sums.seen(seen.name, image), looked.axes
+    rows, axes = sums.seen(seen.name), looked.axes
     orders = rows.orders()
     if len(orders) > 1 or (not orders and rows.are_irregular()):
         return Found(seen, None, UNORDERED)
@@ -288,9 +286,13 @@ def _livelier(
 
     try:
         with lively_weights(model):
-            Pass(sums.note_company, output).run(model, passes[2])
+            Pass(sums.note_shape, output).run(model, passes[0][:FEWER])
             Pass(note, output).run(model, passes[0])
-            sums.change(model, passes[1])
+            sums.change(model, passes)
     except UserError:  # some models take no other weights; their layers stay as they are
+        return {}
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         return {}
     return {each.seen.name: _found(sums, each) for each in silent if each.seen.name in sums.base}

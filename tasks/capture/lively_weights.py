@@ -36,14 +36,16 @@ def lively_weights(model: nn.Module) -> Iterator[None]:
     Norms whose scale begins at zero, and units that are dead, return the same for every image; how
     a model passes images on does not depend on its weights.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     before = [(each, each.detach().clone()) for each in model.parameters() if each.numel()]
     try:
         with torch.no_grad():
             for weights, _ in before:
                 if weights.is_floating_point():
                     spread = weights.float().std(correction=0).item()
-                    noise = torch.randn(weights.shape, generator=generator).to(weights)
+                    noise = torch.randn(weights.shape, generator=generator, device="cpu").to(
+                        weights
+                    )
                     weights.add_(noise * max(spread, LEAST_SPREAD))
         yield
     finally:

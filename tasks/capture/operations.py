@@ -84,7 +84,10 @@ _SETTLED: dict[int, tuple[type[nn.Module], ...]] = {
         *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
         *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
     ),
-    -1: (nn.Linear, nn.Bilinear, nn.RNN, nn.LSTM, nn.GRU, nn.MultiheadAttention),
+    -1: (
+        *(nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNN, nn.LSTM, nn.GRU),
+        *(nn.RNNCell, nn.LSTMCell, nn.GRUCell),
+    ),
 }
 """Classes of torch that say themselves where their channels are."""
 

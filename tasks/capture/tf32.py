@@ -1,4 +1,4 @@
-"""Whether products of float32 numbers may be rounded to TF32, whatever was set before."""
+"""How a device computes products: whether rounded to TF32, whether the same way every time."""
 
 from __future__ import annotations
 
@@ -33,6 +33,18 @@ def tf32_products(*, allowed: bool) -> Iterator[None]:
             _set_flag(torch.backends.cuda.matmul, allowed, restored)
             _set_flag(torch.backends.cudnn, allowed, restored)
         yield
+
+
+@contextmanager
+def steady_convolutions() -> Iterator[None]:
+    """Let cuDNN compute the same batch in the same way every time; at the end all is as it was."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
 
 
 def _set_backend(backend: str, precision: str, restored: ExitStack) -> None:

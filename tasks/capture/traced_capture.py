@@ -78,7 +78,8 @@ class TracedCapture(Capture):
             last = images.is_contiguous(memory_format=torch.channels_last)
             layout = torch.channels_last if last else torch.contiguous_format
             fill = images[-1:].expand(self._batch_size - count, -1, -1, -1)
-            images = torch.cat([images, fill]).contiguous(memory_format=layout)
+            with torch.inference_mode(mode=False):  # as full batches are, or it compiles once more
+                images = torch.cat([images, fill]).contiguous(memory_format=layout)
         result: torch.Tensor = run_forward(self._module, images)
         return result[:count]
 

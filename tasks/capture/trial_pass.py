@@ -21,6 +21,7 @@ from activarium.tasks.capture.operations import (
     operation,
     settled_axis,
 )
+from activarium.tasks.capture.tf32 import steady_convolutions, tf32_products
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,9 @@ class Pass:
     ) -> None:
         """Run the model once."""
         with ExitStack() as stack:
+            # Rounding that another algorithm does otherwise would pass for an answer to other images.
+            stack.enter_context(tf32_products(allowed=False))
+            stack.enter_context(steady_convolutions())
             stack.enter_context(torch.no_grad())
             calls = stack.enter_context(LayerCalls(model, self._called))
             for mode in modes:
@@ -93,7 +97,7 @@ class Pass:
         for path, place, tensor in leaves:
             name = call if len(leaves) == 1 else f"{call}{path}"
             try:
-                memory = (tensor.data_ptr(), tensor._version, tensor.numel(), tensor.dtype)  # noqa: SLF001
+                memory = (tensor.data_ptr(), _version(tensor), tensor.numel(), tensor.dtype)
             except RuntimeError:  # inside of vmap a tensor stands for many, and is no layer's
                 continue
             shape = tuple(tensor.shape)
@@ -120,6 +124,11 @@ class LabelledPass(Pass):
             self.labels.anchor(tensor, axis)
 
 
+def _version(tensor: torch.Tensor) -> int:
+    """Return how often a tensor's memory was written to; tensors of inference do not count it."""
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001
+
+
 class Consumers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes which operations take the outputs of layers."""
 
@@ -133,6 +142,11 @@ class Consumers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note from now on what takes this tensor."""
         self._names.setdefault(id(tensor), []).append(name)
         self._alive.append(tensor)
+
+    def release(self) -> None:
+        """Let go of what was watched."""
+        self._names.clear()
+        self._alive.clear()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

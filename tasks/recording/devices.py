@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+UNSUITED = ("no kernel image", "driver version is insufficient")
+"""What CUDA says where torch was built for other devices or drivers."""
+
+
 def resolve_device(device: str, *, setting: str = "record.device") -> torch.device:
     """Return the device, a GPU always by its number; `auto` takes CUDA where there is one.
 
@@ -110,6 +114,11 @@ def device_faults(device: torch.device) -> Iterator[None]:
         if is_out_of_memory(error):
             raise UserError(
                 f"out of memory on {device} ({first_line(error)}): free some, or use another device"
+            ) from error
+        if any(words in str(error) for words in UNSUITED):
+            raise UserError(
+                f"this build of torch does not run on {device} ({first_line(error)}): install one that does, "
+                "or use record.device cpu"
             ) from error
         if is_device_lost(error):
             raise UserError(

@@ -13,6 +13,7 @@ import torch
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import RecordingReceipt, ShardReceipt
+from activarium.tasks.capture.device_errors import is_out_of_memory
 from activarium.tasks.capture.forward import ForwardError
 from activarium.tasks.capture.layers import Reading, find_layers
 from activarium.tasks.images.class_names import text_order_note
@@ -20,6 +21,7 @@ from activarium.tasks.images.conversions import describe_conversions
 from activarium.tasks.images.preprocessing import read_images
 from activarium.tasks.memory_format import place_model
 from activarium.tasks.progress import silent
+from activarium.tasks.recording.batch_size import release_memory
 from activarium.tasks.recording.begun import (
     Begun,
     Subject,
@@ -180,7 +182,27 @@ def _possible(config: RecordConfig, device: torch.device) -> tuple[RecordConfig,
 def _planned(
     subject: Subject, config: RecordConfig, identity: ModelIdentity, share: Share
 ) -> tuple[Subject, RecordPlan]:
-    """Return the plan, and the subject in the memory format in which its model runs."""
+    """Return the plan, and the subject in the memory format in which its model runs.
+
+    Where a GPU has no room for the trial, which keeps what the layers return, the CPU makes it.
+    """
+    device = subject.device
+    try:
+        return _planned_here(subject, config, identity, share)
+    except (RuntimeError, MemoryError) as error:
+        if device.type == "cpu" or not is_out_of_memory(error):
+            raise
+    cpu = torch.device("cpu")
+    place_model(subject.model, cpu, subject.memory_format)
+    release_memory()
+    subject, plan = _planned_here(replace(subject, device=cpu), config, identity, share)
+    place_model(subject.model, device, subject.memory_format)
+    return replace(subject, device=device), plan
+
+
+def _planned_here(
+    subject: Subject, config: RecordConfig, identity: ModelIdentity, share: Share
+) -> tuple[Subject, RecordPlan]:
     try:
         return subject, _plan(subject, config, identity, share)
     except ForwardError:
