@@ -68,7 +68,8 @@ def test_run__without_a_server_is_quiet_and_exits_0(tiny_file, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert [line for line in lines if not line.endswith(" ...") and "note: " not in line] == []
-    assert sum(line.startswith("note: ") for line in lines) == 1
+    notes = [line for line in lines if line.startswith("note: ")]
+    assert [note.split()[1] for note in notes] == ["layers", "1"], notes  # captured by; one image
     again = activarium(
         "run", tiny_file, "--root", "atlas", "--json", environment=environment, cwd=tmp_path
     )

@@ -144,6 +144,46 @@ def test_image_alone__other_models_are_not_suspected():
     assert (found.mixed, found.notes) == ((), [])
 
 
+class LastBits(Plain):
+    """Differs in its last bits from pass to pass, as sums of a GPU may."""
+
+    def between(self, maps: torch.Tensor) -> torch.Tensor:
+        """Add what rounding would."""
+        return maps * torch.empty_like(maps).normal_(1, 1e-6)
+
+
+def test_image_alone__last_bits_are_no_other_answer():
+    found = find_layers(LastBits().eval(), EXAMPLE, patterns=["*"], kinds=KINDS)
+    assert (found.mixed, found.left_out) == ((), {})
+
+
+class Switches(Plain):
+    """Notes how products are computed while it runs."""
+
+    def between(self, maps: torch.Tensor) -> torch.Tensor:
+        """Note the switches."""
+        cudnn = torch.backends.cudnn
+        self.seen = (cudnn.benchmark, cudnn.deterministic)
+        return maps
+
+
+def test_image_alone__the_trial_computes_the_same_way_every_time_and_leaves_switches(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    model = Switches().eval()
+    find_layers(model, EXAMPLE, patterns=["*"], kinds=KINDS)
+    assert model.seen == (False, True)
+    cudnn = torch.backends.cudnn
+    assert (cudnn.benchmark, cudnn.deterministic) == (True, False)
+
+
+def test_image_alone__a_forward_without_a_count_of_changes_has_layers():
+    model = Plain().eval()
+    model.forward = torch.inference_mode()(model.forward)
+    found = find_layers(model, EXAMPLE, patterns=["*"], kinds=KINDS)
+    assert {"conv", "fc"} <= {layer.name for layer in found.layers}
+
+
 def test_image_alone__a_blank_example_hides_nothing():
     with pytest.raises(UserError, match=IN_COMPANY):
         find_layers(Centred().eval(), torch.zeros(1, 3, 9, 9), patterns=["*"], kinds=KINDS)

@@ -91,3 +91,18 @@ def test_device_faults__are_one_clear_line_each():
         assert "\n" not in str(error.value)
     with pytest.raises(RuntimeError, match="something else"), device_faults(CPU):
         raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: no kernel image is available for execution on the device",
+        "CUDA driver version is insufficient for CUDA runtime version",
+    ],
+)
+def test_device_faults__a_device_that_torch_was_not_built_for_is_one_line(words):
+    refused = pytest.raises(UserError, match="this build of torch does not run on cpu")
+    with refused as error, device_faults(CPU):
+        raise RuntimeError(f"{words}\nCompile with TORCH_USE_CUDA_DSA")
+    assert "\n" not in str(error.value)
+    assert "record.device cpu" in str(error.value)
