@@ -223,7 +223,8 @@ def _mixed(names: Sequence[str], *, random: bool) -> UserError:
     why = (
         "gives other answers to the same images in every pass, as with dropout that stays on"
         if random
-        else "gives other answers to an image in other company, as with batch statistics"
+        else "gives other answers to an image in other company, as with batch statistics or dynamic "
+        "quantisation"
     )
     return UserError(
         f"the model is no function of the image alone: it {why} ({first}{more}); put it in "
