@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 AUXILIARY = ("aux1", "aux2", "AuxLogits", "aux_classifier")
 """Heads of torchvision's models that only training uses; models are built without them."""
 
-_HEADS = tuple(f"{head}." for head in AUXILIARY)
-
 
 @dataclass(frozen=True)
 class Faults:
@@ -46,6 +44,22 @@ class Target:
     model: nn.Module
     except_module: str = ""
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Beginnings of the names of heads that only training uses; none but torchvision's are."""
+        is_torchvision = type(self.model).__module__.partition(".")[0] == "torchvision"
+        return tuple(f"{head}." for head in AUXILIARY) if is_torchvision else ()
+
+    def is_optional(self, name: str) -> bool:
+        """Return whether a file may lack an entry of the model."""
+        # Files older than batch norm's counter lack it; it plays no part in the forward pass. Files
+        # of safetensors have no place for what is no tensor.
+        return self.is_left_out(name) or name.endswith("num_batches_tracked")
+
+    def is_left_out(self, name: str) -> bool:
+        """Return whether the model need not take an entry of a file."""
+        return name.startswith(self.heads) or is_extra_state(name)
+
     def expected(self) -> dict[str, Any]:
         """Return the model's own state dict."""
         state: dict[str, Any] = self.model.state_dict()
@@ -62,14 +76,14 @@ class Target:
     def least(self) -> int:
         """Return how many entries a state dict has that fits, at least."""
         kept = (f"{self.except_module}.",) if self.except_module else ()
-        return sum(not _is_optional(n) and not n.startswith(kept) for n in self.expected())
+        return sum(not self.is_optional(n) and not n.startswith(kept) for n in self.expected())
 
     def faults(self, state: StateDict) -> Faults:
         """Return what keeps a state dict from fitting by names and shapes."""
         expected, read = self.expected(), self.read(state)
         return Faults(
-            missing=tuple(n for n in expected if n not in read and not _is_optional(n)),
-            unexpected=tuple(n for n in read if n not in expected and not _is_left_out(n)),
+            missing=tuple(n for n in expected if n not in read and not self.is_optional(n)),
+            unexpected=tuple(n for n in read if n not in expected and not self.is_left_out(n)),
             differing=tuple(
                 n for n in expected if n in read and _shape(read[n]) != _shape(expected[n])
             ),
@@ -107,8 +121,8 @@ class Target:
             Of any kind, where the model does not take it.
         """
         expected, read = self.expected(), self.read(state)
-        kept = {n: each for n, each in expected.items() if n not in read and _is_optional(n)}
-        known = {n: v for n, v in read.items() if n in expected or not _is_left_out(n)}
+        kept = {n: each for n, each in expected.items() if n not in read and self.is_optional(n)}
+        known = {n: v for n, v in read.items() if n in expected or not self.is_left_out(n)}
         filled = OrderedDict(
             (n, _plain(value, expected.get(n)))
             for n, value in (known | kept).items()
@@ -122,16 +136,6 @@ class Target:
 
 def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
     return ((name, each) for name, each in state.items() if isinstance(each, torch.Tensor))
-
-
-def _is_optional(name: str) -> bool:
-    # Files older than batch norm's counter lack it; it plays no part in the forward pass. Files
-    # of safetensors have no place for what is no tensor.
-    return name.startswith(_HEADS) or name.endswith("num_batches_tracked") or is_extra_state(name)
-
-
-def _is_left_out(name: str) -> bool:
-    return name.startswith(_HEADS) or is_extra_state(name)
 
 
 def _shape(value: Any) -> Any:
@@ -182,11 +186,14 @@ def loading_notes(target: Target, state: StateDict) -> tuple[str, ...]:
     strange = [
         n for n in state.entries if is_extra_state(n) and not (n in expected and target.sets(n))
     ]
+    without = [n for n in expected if n.startswith(target.heads) and n not in state.entries]
+    heads = [n for n in state.entries if n.startswith(target.heads) and n not in expected]
     lines = {
         "quantised; values used as float32": dense,
         "whole numbers in the file, floats in the model; used as they are, without a scale": whole,
         "floats in the file, whole numbers in the model; rounded": rounded,
-        "not in the file; the model's own kept": extra,
+        "not in the file; the model's own kept": [*extra, *without],
+        "left out; of heads that only training uses": heads,
         "left out; not taken by the model": strange,
     }
     return tuple(f"{counted(names)}: {line}" for line, names in lines.items() if names)

@@ -42,10 +42,31 @@ def test_load_weights__auxiliary_heads_may_be_there_or_not(tmp_path, name):
     torch.save(full, tmp_path / "with.pt")
     torch.save({n: t for n, t in full.items() if n in model.state_dict()}, tmp_path / "without.pt")
     sums = set()
-    for file in ("with.pt", "without.pt"):
-        load_weights(model, tmp_path / file)
+    for file, said in (("with.pt", True), ("without.pt", False)):
+        notes = load_weights(model, tmp_path / file)
+        assert any("of heads that only training uses" in note for note in notes) == said
         sums.add(weights_sha256(model))
     assert len(sums) == 1
+
+
+class OwnHead(nn.Module):
+    """A model of one's own whose head is called as one of torchvision's, and is used."""
+
+    def __init__(self, *, head=True):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        if head:
+            self.aux1 = nn.Linear(4, 3)
+
+
+def test_load_weights__heads_of_other_models_must_be_there_and_have_a_place(tmp_path):
+    full = OwnHead().state_dict()
+    torch.save({n: t for n, t in full.items() if not n.startswith("aux1")}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"2 missing \(aux1.weight, aux1.bias\)"):
+        load_weights(OwnHead(), tmp_path / "a.pt")
+    torch.save(full, tmp_path / "b.pt")
+    with pytest.raises(UserError, match=r"2 unexpected \(aux1.weight, aux1.bias\)"):
+        load_weights(OwnHead(head=False), tmp_path / "b.pt")
 
 
 @pytest.mark.parametrize("nest", ["plain", "state_dict", "model", "module", "compiled"])
