@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.models.inert_pickle import HostilePickleError, InertObject, read_inert
+from activarium.tasks.models.pickle_scan import RefusedPickleError, scan_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +78,11 @@ def read_weights_file(path: Path) -> Any:
             f"{path} asks for {error} when it is opened, which no file of weights needs: nothing "
             "of it was run; do not open it elsewhere, and get the weights from where you trust"
         ) from error
+    except RefusedPickleError as error:
+        raise UserError(
+            f"{path} would take memory or time without bound when it is opened ({error}), as no file of "
+            "weights does: nothing of it was read; get the weights from where you trust"
+        ) from error
     except Exception as error:  # damaged bytes can make the unpickler raise anything
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
@@ -92,6 +98,7 @@ def read_weights_file(path: Path) -> Any:
 
 
 def _unpickled(path: Path) -> Any:
+    scan_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles' protocols, and old kinds of tensors
