@@ -151,15 +151,24 @@ def _plain(value: Any, expected: Any) -> Any:
 
 
 def unread_parts(value: Any) -> Iterator[InertObject]:
-    """Yield the objects within an entry that were not read, since their classes are unknown."""
-    if isinstance(value, InertObject):
-        yield value
-    elif isinstance(value, dict):
-        for pair in dict.items(value):
-            yield from unread_parts(pair)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for each in value:
-            yield from unread_parts(each)
+    """Yield the objects within an entry that were not read, since their classes are unknown.
+
+    Containers may hold themselves, or one another many times or deeply: each is looked into once.
+    """
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        if isinstance(each, InertObject):
+            yield each
+        elif isinstance(each, dict):
+            seen.add(id(each))
+            waiting += [part for pair in dict.items(each) for part in pair]
+        elif isinstance(each, list | tuple | set | frozenset):
+            seen.add(id(each))
+            waiting += each
 
 
 def loading_notes(target: Target, state: StateDict) -> tuple[str, ...]:
