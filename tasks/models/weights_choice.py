@@ -17,7 +17,7 @@ from activarium.tasks.models.state_dicts import (
     part_variants,
     same_state_variants,
 )
-from activarium.tasks.models.weights_fit import counted
+from activarium.tasks.models.weights_notes import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

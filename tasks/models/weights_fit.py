@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from activarium.tasks.models.inert_pickle import InertObject
-from activarium.tasks.models.state_dicts import PACKED, is_extra_state
+from activarium.tasks.models.state_dicts import is_extra_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -100,14 +100,14 @@ class Target:
         Modules may rename old names, or bring older weights up to date, while they load. The
         model's weights are what they were before.
         """
-        before = {n: t.clone() for n, t in _tensors(self.expected())}
+        before = {n: t.clone() for n, t in tensors_in(self.expected())}
         try:
             self.load(state)
         except Exception:  # noqa: BLE001 - hooks of any module run here
             return False
         finally:
             with torch.no_grad():
-                for name, tensor in _tensors(self.expected()):
+                for name, tensor in tensors_in(self.expected()):
                     if name in before and before[name].shape == tensor.shape:
                         tensor.copy_(before[name])
         return True
@@ -134,7 +134,8 @@ class Target:
         self.model.load_state_dict(filled, strict=True)
 
 
-def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+def tensors_in(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield those entries that are tensors."""
     return ((name, each) for name, each in state.items() if isinstance(each, torch.Tensor))
 
 
@@ -169,63 +170,3 @@ def unread_parts(value: Any) -> Iterator[InertObject]:
         elif isinstance(each, list | tuple | set | frozenset):
             seen.add(id(each))
             waiting += each
-
-
-def loading_notes(target: Target, state: StateDict) -> tuple[str, ...]:
-    """Return lines about entries that change as they are loaded, and about those left alone."""
-    expected = target.expected()
-    read = {n: each for n, each in target.read(state).items() if n in expected}
-    pairs = [(n, each, expected[n]) for n, each in _tensors(read)]
-    whole = [
-        n
-        for n, each, own in pairs
-        if isinstance(own, torch.Tensor) and own.is_floating_point() and _is_whole(each)
-    ]
-    rounded = [
-        n
-        for n, each, own in pairs
-        if isinstance(own, torch.Tensor)
-        and each.is_floating_point()
-        and not own.is_floating_point()
-        and not own.is_complex()
-        and bool((each != each.round()).any())
-    ]
-    dense = [n for n, each, own in pairs if each.is_quantized and not own.is_quantized]
-    extra = [n for n in expected if is_extra_state(n) and n not in state.entries]
-    strange = [
-        n for n in state.entries if is_extra_state(n) and not (n in expected and target.sets(n))
-    ]
-    without = [n for n in expected if n.startswith(target.heads) and n not in state.entries]
-    heads = [n for n in state.entries if n.startswith(target.heads) and n not in expected]
-    lines = {
-        "quantised; values used as float32": dense,
-        "whole numbers in the file, floats in the model; used as they are, without a scale": whole,
-        "floats in the file, whole numbers in the model; rounded": rounded,
-        "not in the file; the model's own kept": [*extra, *without],
-        "left out; of heads that only training uses": heads,
-        "left out; not taken by the model": strange,
-    }
-    return tuple(f"{counted(names)}: {line}" for line, names in lines.items() if names)
-
-
-def quantisation_notes(model: nn.Module) -> tuple[str, ...]:
-    """Return a line about the modules whose weights are quantised, where there are any."""
-    entries: dict[str, Any] = model.state_dict()
-    kept = [name.partition(f".{PACKED}")[0] for name in entries if PACKED in name]
-    kept += [name for name, tensor in _tensors(entries) if tensor.is_quantized]
-    names = list(dict.fromkeys(kept))
-    if not names:
-        return ()
-    first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return (f"the model's weights of {first} are quantised; they are used as they are",)
-
-
-def _is_whole(tensor: torch.Tensor) -> bool:
-    kinds = (tensor.is_floating_point(), tensor.is_complex(), tensor.is_quantized)
-    return not any(kinds) and tensor.dtype != torch.bool
-
-
-def counted(names: list[str]) -> str:
-    """Return the number of some entries and the first of them."""
-    first = f"the first {names[0]!r}" if len(names) > 1 else repr(names[0])
-    return f"{len(names)} entr{'ies' if len(names) > 1 else 'y'} of the weights ({first})"

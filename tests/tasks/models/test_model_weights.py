@@ -260,3 +260,26 @@ def test_draw_anew__follows_the_seed_and_changes_every_parameter():
     assert drawn
     for name in drawn:
         assert not torch.equal(model.get_parameter(name), start[name]), name
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (torch.ones(3, 4, dtype=torch.bool), "true and false in the file"),
+        (torch.full((3, 4), float("nan")), "NaN or infinite values in the file"),
+        (torch.full((3, 4), float("-inf"), dtype=torch.float16), "NaN or infinite values"),
+        (torch.full((3, 4), float("nan")).to(torch.float8_e4m3fn), "NaN or infinite values"),
+    ],
+)
+def test_load_weights__truths_and_values_that_are_not_finite_are_said(tmp_path, weight, said):
+    torch.save({"weight": weight, "bias": torch.ones(3)}, tmp_path / "a.pt")
+    notes = load_weights(nn.Linear(4, 3), tmp_path / "a.pt")
+    assert [note for note in notes if said in note and "1 entry of the weights ('weight')" in note]
+
+
+def test_load_weights__complex_numbers_are_refused_where_the_model_is_real(tmp_path):
+    weight = torch.ones(3, 4, dtype=torch.complex64)
+    torch.save({"weight": weight, "bias": torch.ones(3)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"'weight'\): complex in the file, real in the model"):
+        load_weights(nn.Linear(4, 3), tmp_path / "a.pt")
+    load_weights(nn.Linear(4, 3, dtype=torch.complex64), tmp_path / "a.pt")
