@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from activarium.schemas.errors import UserError
+from activarium.schemas.errors import UserError, shown
 from activarium.tasks.models.checkpoint_files import Noted, noted_moment
 from activarium.tasks.recording.step_names import bare_numbers, labelled
 
@@ -120,13 +120,14 @@ def order_series(series: str, candidates: Sequence[Candidate]) -> Ordered:
             found[step] = each
         elif not _are_equal(found[step], each):
             notices.append(
-                f"{each.path.name} is left out: it is of {kind} {step} as {found[step].path.name} is"
+                f"{shown(each.path.name)} is left out: it is of {kind} {step} as "
+                f"{shown(found[step].path.name)} is"
             )
     return Ordered(found, tuple(notices))
 
 
 def _without_step(candidate: Candidate) -> str:
-    return f"{candidate.path.name} is left out: it tells no step"
+    return f"{shown(candidate.path.name)} is left out: it tells no step"
 
 
 def _steps(series: str, base: Sequence[Candidate]) -> tuple[str, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -283,3 +284,38 @@ def test_load_weights__complex_numbers_are_refused_where_the_model_is_real(tmp_p
     with pytest.raises(UserError, match=r"'weight'\): complex in the file, real in the model"):
         load_weights(nn.Linear(4, 3), tmp_path / "a.pt")
     load_weights(nn.Linear(4, 3, dtype=torch.complex64), tmp_path / "a.pt")
+
+
+def test_load_weights__names_in_files_cannot_write_to_the_terminal(tmp_path):
+    odd = "\x1b[2J\nmodel.weights: all is well \u202e"
+    torch.save({"weight": torch.ones(3, 4), odd: torch.ones(3)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match="does not fit") as caught:
+        load_weights(nn.Linear(4, 3), tmp_path / "a.pt")
+    assert str(caught.value).isprintable()
+    assert r"\x1b[2J\nmodel.weights" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"weight": torch.ones(3, 4), "extra": None}, "'extra' among .* no tensor but NoneType"),
+        ({"model": {"weight": torch.ones(3, 4), "n": 3}, "x": 1}, "'n' among .* no tensor but int"),
+        ({"weight": torch.ones(3, 4), "bias": [1.0]}, "'bias' among .* no tensor but list"),
+    ],
+)
+def test_load_weights__entry_that_is_no_tensor_is_named(tmp_path, content, said):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=said):
+        load_weights(nn.Linear(4, 3), tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_load_weights__tar_archives_are_named_as_such(tmp_path, mode):
+    torch.save(nn.Linear(4, 3).state_dict(), tmp_path / "a.pt")
+    with tarfile.open(tmp_path / "a.pth.tar", mode) as archive:
+        archive.add(tmp_path / "a.pt", "pickle")
+    with pytest.raises(UserError, match=r"a.pth.tar is a tar archive, .* unpack it"):
+        load_weights(nn.Linear(4, 3), tmp_path / "a.pth.tar")
+    (tmp_path / "zeros.pt").write_bytes(bytes(4096))
+    with pytest.raises(UserError, match="damaged or no state dict"):
+        load_weights(nn.Linear(4, 3), tmp_path / "zeros.pt")
