@@ -110,6 +110,10 @@ def test_steps__in_the_files_go_before_bare_numbers(tmp_path):
     assert steps(write(tmp_path / "epoch", moments)) == [(3, "a-2"), (9, "b-1")]
     moments = {"best.pt": {"meta": {"iter": 9}}, "latest.pt": {"meta": {"iter": 12}}}
     assert steps(write(tmp_path / "words", moments)) == [(9, "best"), (12, "latest")]
+    moments = {"b.pt": {"global_steps": 90}, "a.pt": {"global_steps": 30}}
+    assert steps(write(tmp_path / "steps", moments)) == [(30, "a"), (90, "b")]
+    moments = {"b.pt": {"current_epoch": 9}, "a.pt": {"current_epoch": 3}}
+    assert steps(write(tmp_path / "current", moments)) == [(3, "a"), (9, "b")]
     moments = {"net-100.pt": {"epoch": 1}, "net-200.pt": {"epoch": 1}}
     assert steps(write(tmp_path / "same", moments)) == [(100, "net-100"), (200, "net-200")]
 
