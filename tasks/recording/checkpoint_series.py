@@ -30,9 +30,10 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".pth.tar", ".bin", ".ckpt")
 """Endings of files of weights; exported programs bring a model of their own and are no checkpoints."""
 
 BESIDE = re.compile(
-    r"(optimizer|scheduler|scaler|rng_state|random_states|training_args)[._\d]|.*optim_states\."
+    r"(optimizer|scheduler|scaler|sampler|rng_state|random_states|training_args)[._\d]"
+    r"|.*(optim_states|[-_]optimizer)\."
 )
-"""Beginnings of files that a trainer writes beside the weights of a checkpoint."""
+"""Names of files that a trainer writes beside the weights of a checkpoint."""
 
 PART = re.compile(r"-\d{5}-of-\d{5}\.")
 """`model-00001-of-00003.safetensors`, which is a third of a checkpoint."""

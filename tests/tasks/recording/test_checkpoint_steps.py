@@ -227,3 +227,16 @@ def test_steps__numbers_that_cannot_be_read_are_none_and_named(tmp_path, unclear
     listed = found(write(tmp_path, named(unclear, clear)))
     assert [each.step for each in listed.checkpoints] == [1]
     assert listed.notices == (f"{unclear} is left out: it tells no step",)
+
+
+def test_steps__states_of_optimisers_and_samplers_are_no_checkpoints(tmp_path):
+    names = [
+        "checkpoint-0/sampler.bin",
+        "checkpoint-0/model.bin",
+        "step_1.pt",
+        "step_1_optimizer.pt",
+    ]
+    write(tmp_path, named(*names[:2]))
+    assert steps(tmp_path) == [(0, "checkpoint-0")]
+    write(tmp_path / "b", named(*names[2:]))
+    assert steps(tmp_path / "b") == [(1, "step_1")]
