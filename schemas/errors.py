@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 
+def shown(text: str) -> str:
+    r"""Return a text as a terminal shows it: what is not printable, as in names of files, escaped.
+
+    >>> shown("layer\x1b[2J\n1")
+    'layer\\x1b[2J\\n1'
+    """
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 class UserError(Exception):
     """Something the user can mend; the command line prints it as one line and exits with 2."""
+
+    def __str__(self) -> str:
+        """Return the message; names in it may come from files that others have made."""
+        return shown(super().__str__())
 
 
 class IncompleteRecordingError(UserError):

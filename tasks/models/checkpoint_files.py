@@ -81,8 +81,17 @@ class Noted:
     epoch: int | None = None
 
 
-STEP_KEYS = ("global_step", "step", "iteration", "iter", "num_updates", "iter_num", "n_iter")
-EPOCH_KEYS = ("epoch", "epochs")
+STEP_KEYS = (
+    "global_step",
+    "global_steps",
+    "step",
+    "iteration",
+    "iter",
+    "num_updates",
+    "iter_num",
+    "n_iter",
+)
+EPOCH_KEYS = ("epoch", "current_epoch", "epochs")
 
 
 def noted_moment(path: Path) -> Noted:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 import torch
 
+from activarium.tasks.models.pickle_scan import scan_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
@@ -234,7 +236,7 @@ class InertUnpickler(pickle.Unpickler):
             return _Builder(_BUILDERS[full])
         if full in ("torch.storage.UntypedStorage", "torch.UntypedStorage"):
             return _Bytes()
-        constant = getattr(torch, name, None) if module == "torch" else None
+        constant = vars(torch).get(name) if module == "torch" else None
         if isinstance(constant, torch.dtype | torch.qscheme | torch.layout):
             return constant
         if full not in self._classes:
@@ -286,6 +288,7 @@ def read_notes(path: Path) -> Any:
     Exception
         Of nearly any kind, if it is damaged or of another kind.
     """
+    scan_file(path)
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             for _ in range(3):  # torch's mark, its version, and the machine's sizes

@@ -15,7 +15,8 @@ from activarium.tasks.models.state_dicts import StateDict, is_extra_state
 from activarium.tasks.models.weights_checksum import entry_bytes
 from activarium.tasks.models.weights_choice import choose_state, closest, state_dicts_in
 from activarium.tasks.models.weights_files import read_weights_file
-from activarium.tasks.models.weights_fit import Faults, Target, loading_notes, unread_parts
+from activarium.tasks.models.weights_fit import Faults, Target, unread_parts
+from activarium.tasks.models.weights_notes import complex_entries, counted, loading_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,6 +78,12 @@ def _fill(target: Target, states: Sequence[StateDict], *, origin: str) -> tuple[
         raise UserError(f"{origin}{under} does not fit the model: {described}{hint}")
     chosen, notes = found
     _refuse_unread(target, chosen, origin)
+    imaginary = complex_entries(target, chosen)
+    if imaginary:
+        raise UserError(
+            f"{origin} does not fit the model: {counted(imaginary)}: complex in the file, real in the "
+            "model; save the real numbers that are meant"
+        )
     said = (*notes, *loading_notes(target, chosen))
     try:
         target.load(chosen)

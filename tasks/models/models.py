@@ -25,7 +25,7 @@ from activarium.tasks.models.torchvision_models import (
     torchvision_name,
     torchvision_names,
 )
-from activarium.tasks.models.weights_fit import quantisation_notes
+from activarium.tasks.models.weights_notes import quantisation_notes
 
 if TYPE_CHECKING:
     from torch import nn

@@ -85,19 +85,32 @@ def as_mapping(value: Any) -> dict[Any, Any] | None:
 
 def find_state_dicts(content: Any) -> list[StateDict]:
     """Return the state dicts in a file's content, by their names as they are, the likeliest first."""
-    return sorted(_within(content, (), 0), key=lambda each: each.rank)
+    return sorted(_within(content), key=lambda each: each.rank)
 
 
-def _within(value: Any, keys: tuple[str, ...], depth: int) -> Iterator[StateDict]:
-    mapping = as_mapping(value)
-    if not mapping or depth > DEEPEST:
-        return
-    if _is_state_dict(mapping):
-        yield StateDict(".".join(keys), mapping, _metadata(value))
-        return
-    for key, inner in mapping.items():
-        if isinstance(key, str) and not _is_no_model(key):
-            yield from _within(inner, (*keys, key), depth + 1)
+def _within(content: Any) -> Iterator[StateDict]:
+    """Yield the state dicts at most `DEEPEST` dicts within, those that lie less deep first.
+
+    A file may hold one dict many times, or within itself: what holds state dicts is looked into once.
+    """
+    level: list[tuple[tuple[str, ...], Any]] = [((), content)]
+    seen: set[int] = set()
+    for _ in range(DEEPEST + 1):
+        within = []
+        for keys, value in level:
+            mapping = as_mapping(value)
+            if not mapping or id(value) in seen:
+                continue
+            if _is_state_dict(mapping):
+                yield StateDict(".".join(keys), mapping, _metadata(value))
+                continue
+            seen.add(id(value))
+            within += [
+                ((*keys, key), inner)
+                for key, inner in mapping.items()
+                if isinstance(key, str) and not _is_no_model(key)
+            ]
+        level = within
 
 
 def _is_state_dict(mapping: Mapping[Any, Any]) -> bool:

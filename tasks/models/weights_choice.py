@@ -17,10 +17,10 @@ from activarium.tasks.models.state_dicts import (
     part_variants,
     same_state_variants,
 )
-from activarium.tasks.models.weights_fit import counted
+from activarium.tasks.models.weights_notes import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from activarium.tasks.models.state_dicts import StateDict
     from activarium.tasks.models.weights_fit import Target
@@ -59,13 +59,26 @@ def _described(content: Any) -> str:
     mapping = as_mapping(content)
     if not mapping:
         return f"a {type(content).__name__}"
-    keys = ", ".join(map(repr, list(mapping)[:8]))
+    keys = ", ".join(repr(key)[:80] for key in list(mapping)[:8])
     has = f"a dict of {keys}{', ...' if len(mapping) > 8 else ''}"
+    odd = _no_tensor(mapping)
+    if odd:
+        return f"{has}; {odd}"
     whole = [key for key, value in mapping.items() if _is_whole_model(value)]
     if not whole:
         return has
     kind = mapping[whole[0]].class_name
     return f"{has}, where {whole[0]!r} is a whole model ({kind}): save its state_dict() instead"
+
+
+def _no_tensor(mapping: Mapping[Any, Any]) -> str:
+    """Return which entry lies among tensors and is none, here or one dict within; else nothing."""
+    for several in (mapping, *filter(None, map(as_mapping, mapping.values()))):
+        others = [key for key, each in several.items() if not isinstance(each, torch.Tensor)]
+        if others and len(others) < len(several):
+            kind = type(several[others[0]]).__name__
+            return f"{repr(others[0])[:80]} among the tensors is no tensor but {kind}: leave it out"
+    return ""
 
 
 def _is_whole_model(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import tarfile
 import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.models.inert_pickle import HostilePickleError, InertObject, read_inert
+from activarium.tasks.models.pickle_scan import RefusedPickleError, scan_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,12 +72,22 @@ def read_weights_file(path: Path) -> Any:
     kind = kind_of_file(path)
     if kind in _FOREIGN:
         raise UserError(f"model.weights: {path} is {_FOREIGN[kind]}")
+    if kind != "safetensors" and _is_tar(path):
+        raise UserError(
+            f"model.weights: {path} is a tar archive, which is not read: unpack it and give the file of "
+            "weights within; one of torch's own from before its version 0.2 has to be saved again"
+        )
     try:
         content = load_file(path) if kind == "safetensors" else _unpickled(path)
     except HostilePickleError as error:
         raise UserError(
             f"{path} asks for {error} when it is opened, which no file of weights needs: nothing "
             "of it was run; do not open it elsewhere, and get the weights from where you trust"
+        ) from error
+    except RefusedPickleError as error:
+        raise UserError(
+            f"{path} would take memory or time without bound when it is opened ({error}), as no file of "
+            "weights does: nothing of it was read; get the weights from where you trust"
         ) from error
     except Exception as error:  # damaged bytes can make the unpickler raise anything
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -85,13 +97,22 @@ def read_weights_file(path: Path) -> Any:
     if isinstance(content, InertObject):
         raise UserError(
             f"{path} is no state dict: it holds objects other than tensors, one of "
-            f"{content.class_name or 'an unknown class'}, as a file of a whole model does; save "
+            f"{content.class_name[:80] or 'an unknown class'}, as a file of a whole model does; save "
             "model.state_dict(), not the model"
         )
     return content
 
 
+def _is_tar(path: Path) -> bool:
+    try:
+        with tarfile.open(path) as archive:
+            return archive.next() is not None
+    except Exception:  # noqa: BLE001 - of any kind, where it is something else
+        return False
+
+
 def _unpickled(path: Path) -> Any:
+    scan_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles' protocols, and old kinds of tensors

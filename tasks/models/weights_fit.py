@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from activarium.tasks.models.inert_pickle import InertObject
-from activarium.tasks.models.state_dicts import PACKED, is_extra_state
+from activarium.tasks.models.state_dicts import is_extra_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from activarium.tasks.models.state_dicts import StateDict
 
 AUXILIARY = ("aux1", "aux2", "AuxLogits", "aux_classifier")
-"""Heads of torchvision's models that only training uses; models are built without them."""
-
-_HEADS = tuple(f"{head}." for head in AUXILIARY)
+"""Heads of torchvision's models that only training uses, and of timm's that were made after them;
+models are built without them."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,23 @@ class Target:
     model: nn.Module
     except_module: str = ""
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Beginnings of the names of heads that only training uses; of published models alone."""
+        package = type(self.model).__module__.partition(".")[0]
+        published = package in ("torchvision", "timm")
+        return tuple(f"{head}." for head in AUXILIARY) if published else ()
+
+    def is_optional(self, name: str) -> bool:
+        """Return whether a file may lack an entry of the model."""
+        # Files older than batch norm's counter lack it; it plays no part in the forward pass. Files
+        # of safetensors have no place for what is no tensor.
+        return self.is_left_out(name) or name.endswith("num_batches_tracked")
+
+    def is_left_out(self, name: str) -> bool:
+        """Return whether the model need not take an entry of a file."""
+        return name.startswith(self.heads) or is_extra_state(name)
+
     def expected(self) -> dict[str, Any]:
         """Return the model's own state dict."""
         state: dict[str, Any] = self.model.state_dict()
@@ -62,14 +78,14 @@ class Target:
     def least(self) -> int:
         """Return how many entries a state dict has that fits, at least."""
         kept = (f"{self.except_module}.",) if self.except_module else ()
-        return sum(not _is_optional(n) and not n.startswith(kept) for n in self.expected())
+        return sum(not self.is_optional(n) and not n.startswith(kept) for n in self.expected())
 
     def faults(self, state: StateDict) -> Faults:
         """Return what keeps a state dict from fitting by names and shapes."""
         expected, read = self.expected(), self.read(state)
         return Faults(
-            missing=tuple(n for n in expected if n not in read and not _is_optional(n)),
-            unexpected=tuple(n for n in read if n not in expected and not _is_left_out(n)),
+            missing=tuple(n for n in expected if n not in read and not self.is_optional(n)),
+            unexpected=tuple(n for n in read if n not in expected and not self.is_left_out(n)),
             differing=tuple(
                 n for n in expected if n in read and _shape(read[n]) != _shape(expected[n])
             ),
@@ -86,14 +102,14 @@ class Target:
         Modules may rename old names, or bring older weights up to date, while they load. The
         model's weights are what they were before.
         """
-        before = {n: t.clone() for n, t in _tensors(self.expected())}
+        before = {n: t.clone() for n, t in tensors_in(self.expected())}
         try:
             self.load(state)
         except Exception:  # noqa: BLE001 - hooks of any module run here
             return False
         finally:
             with torch.no_grad():
-                for name, tensor in _tensors(self.expected()):
+                for name, tensor in tensors_in(self.expected()):
                     if name in before and before[name].shape == tensor.shape:
                         tensor.copy_(before[name])
         return True
@@ -107,8 +123,8 @@ class Target:
             Of any kind, where the model does not take it.
         """
         expected, read = self.expected(), self.read(state)
-        kept = {n: each for n, each in expected.items() if n not in read and _is_optional(n)}
-        known = {n: v for n, v in read.items() if n in expected or not _is_left_out(n)}
+        kept = {n: each for n, each in expected.items() if n not in read and self.is_optional(n)}
+        known = {n: v for n, v in read.items() if n in expected or not self.is_left_out(n)}
         filled = OrderedDict(
             (n, _plain(value, expected.get(n)))
             for n, value in (known | kept).items()
@@ -120,18 +136,9 @@ class Target:
         self.model.load_state_dict(filled, strict=True)
 
 
-def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+def tensors_in(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield those entries that are tensors."""
     return ((name, each) for name, each in state.items() if isinstance(each, torch.Tensor))
-
-
-def _is_optional(name: str) -> bool:
-    # Files older than batch norm's counter lack it; it plays no part in the forward pass. Files
-    # of safetensors have no place for what is no tensor.
-    return name.startswith(_HEADS) or name.endswith("num_batches_tracked") or is_extra_state(name)
-
-
-def _is_left_out(name: str) -> bool:
-    return name.startswith(_HEADS) or is_extra_state(name)
 
 
 def _shape(value: Any) -> Any:
@@ -147,69 +154,21 @@ def _plain(value: Any, expected: Any) -> Any:
 
 
 def unread_parts(value: Any) -> Iterator[InertObject]:
-    """Yield the objects within an entry that were not read, since their classes are unknown."""
-    if isinstance(value, InertObject):
-        yield value
-    elif isinstance(value, dict):
-        for pair in dict.items(value):
-            yield from unread_parts(pair)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for each in value:
-            yield from unread_parts(each)
+    """Yield the objects within an entry that were not read, since their classes are unknown.
 
-
-def loading_notes(target: Target, state: StateDict) -> tuple[str, ...]:
-    """Return lines about entries that change as they are loaded, and about those left alone."""
-    expected = target.expected()
-    read = {n: each for n, each in target.read(state).items() if n in expected}
-    pairs = [(n, each, expected[n]) for n, each in _tensors(read)]
-    whole = [
-        n
-        for n, each, own in pairs
-        if isinstance(own, torch.Tensor) and own.is_floating_point() and _is_whole(each)
-    ]
-    rounded = [
-        n
-        for n, each, own in pairs
-        if isinstance(own, torch.Tensor)
-        and each.is_floating_point()
-        and not own.is_floating_point()
-        and not own.is_complex()
-        and bool((each != each.round()).any())
-    ]
-    dense = [n for n, each, own in pairs if each.is_quantized and not own.is_quantized]
-    extra = [n for n in expected if is_extra_state(n) and n not in state.entries]
-    strange = [
-        n for n in state.entries if is_extra_state(n) and not (n in expected and target.sets(n))
-    ]
-    lines = {
-        "quantised; values used as float32": dense,
-        "whole numbers in the file, floats in the model; used as they are, without a scale": whole,
-        "floats in the file, whole numbers in the model; rounded": rounded,
-        "not in the file; the model's own kept": extra,
-        "left out; not taken by the model": strange,
-    }
-    return tuple(f"{counted(names)}: {line}" for line, names in lines.items() if names)
-
-
-def quantisation_notes(model: nn.Module) -> tuple[str, ...]:
-    """Return a line about the modules whose weights are quantised, where there are any."""
-    entries: dict[str, Any] = model.state_dict()
-    kept = [name.partition(f".{PACKED}")[0] for name in entries if PACKED in name]
-    kept += [name for name, tensor in _tensors(entries) if tensor.is_quantized]
-    names = list(dict.fromkeys(kept))
-    if not names:
-        return ()
-    first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return (f"the model's weights of {first} are quantised; they are used as they are",)
-
-
-def _is_whole(tensor: torch.Tensor) -> bool:
-    kinds = (tensor.is_floating_point(), tensor.is_complex(), tensor.is_quantized)
-    return not any(kinds) and tensor.dtype != torch.bool
-
-
-def counted(names: list[str]) -> str:
-    """Return the number of some entries and the first of them."""
-    first = f"the first {names[0]!r}" if len(names) > 1 else repr(names[0])
-    return f"{len(names)} entr{'ies' if len(names) > 1 else 'y'} of the weights ({first})"
+    Containers may hold themselves, or one another many times or deeply: each is looked into once.
+    """
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        if isinstance(each, InertObject):
+            yield each
+        elif isinstance(each, dict):
+            seen.add(id(each))
+            waiting += [part for pair in dict.items(each) for part in pair]
+        elif isinstance(each, list | tuple | set | frozenset):
+            seen.add(id(each))
+            waiting += each

@@ -30,9 +30,10 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".pth.tar", ".bin", ".ckpt")
 """Endings of files of weights; exported programs bring a model of their own and are no checkpoints."""
 
 BESIDE = re.compile(
-    r"(optimizer|scheduler|scaler|rng_state|random_states|training_args)[._\d]|.*optim_states\."
+    r"(optimizer|scheduler|scaler|sampler|rng_state|random_states|training_args)[._\d]"
+    r"|.*(optim_states|[-_]optimizer)\."
 )
-"""Beginnings of files that a trainer writes beside the weights of a checkpoint."""
+"""Names of files that a trainer writes beside the weights of a checkpoint."""
 
 PART = re.compile(r"-\d{5}-of-\d{5}\.")
 """`model-00001-of-00003.safetensors`, which is a third of a checkpoint."""
@@ -86,9 +87,12 @@ def list_checkpoints(config: ModelConfig, *, trained: Path | None = None) -> Lis
         by_series.setdefault(series, []).append(Candidate(path, checkpoint_stem(path) or path.name))
     ordered = {name: order_series(name, each) for name, each in sorted(by_series.items())}
     if not any(each.by_step for each in ordered.values()):
+        names = [each.path.name for several in by_series.values() for each in several]
+        seen = f" ({names[0]} has none)" if names else ""
         raise UserError(
-            f"model.checkpoints: no file of weights with a step in {source}; expected a folder or a "
-            f"glob of files such as step-000100.safetensors, of {', '.join(SUFFIXES)}"
+            f"model.checkpoints: no file of weights with a step in {source}{seen}; expected a folder "
+            f"or a glob of files such as step-000100.safetensors, of {', '.join(SUFFIXES)}; a number "
+            "after a word that is not of steps, such as acc_61, is none"
         )
     model = model_name(model_source(config))
     notices = [notice for each in ordered.values() for notice in each.notices]

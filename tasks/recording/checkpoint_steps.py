@@ -3,99 +3,26 @@
 from __future__ import annotations
 
 import filecmp
+import itertools
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from activarium.schemas.errors import UserError
+from activarium.schemas.errors import UserError, shown
 from activarium.tasks.models.checkpoint_files import Noted, noted_moment
+from activarium.tasks.recording.step_names import bare_numbers, labelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-_STEP = r"global[-_]?steps?|steps?|iterations?|iters?|it|updates?"
-_EPOCH = r"epochs?|ep"
-_NUMBER = r"\d+(?:\.\d+)?[kKmM](?![A-Za-z\d])|\d+e\+?\d+|\d+(?![\d.]*\.\d|[\d.]*\d*[eE]-)"
-
-_METRICS = [
-    "acc",
-    "accuracy",
-    "loss",
-    "val",
-    "err",
-    "error",
-    "f1",
-    "auc",
-    "map",
-    "miou",
-    "iou",
-    "top",
-    "top1",
-    "top5",
-    "lr",
-    "wd",
-    "bs",
-    "seed",
-    "score",
-    "metric",
-    "psnr",
-    "ssim",
-    "fold",
-    "width",
-    "size",
-    "depth",
-    "dim",
-]
-"""Words before numbers that measure or set something, and count no steps."""
-
-_COUNT = r"\d+(?:\.\d+)?[kKmM]?|\d+e\+?\d+"
-"""A whole number of steps, also as `10k`, `2.5k` or `1e5`."""
-
-_MEASURE = r"\d+(?:\.\d+)?(?:e-?\d+)?"
-_DECIMAL = r"(?<![A-Za-z\d])\d+(?:\.\d+)?e-\d+|\d+\.\d+(?![kKmM\d])"
-_HASH = r"(?<![A-Za-z\d])[A-Za-z]*\d+(?![kKmM](?![A-Za-z\d]))[A-Za-z]"
-"""A word with letters after digits, such as a checksum, which counts nothing."""
-
-_SCALES = {"k": 1_000, "m": 1_000_000}
-
-NUMBERED_FOLDER = re.compile(rf"(?:checkpoint|ckpt|{_STEP}|{_EPOCH})[-_=]?(\d+)", re.IGNORECASE)
+NUMBERED_FOLDER = re.compile(
+    r"(?:checkpoint|ckpt|(?:global[-_]?)?steps?|iterations?|iters?|it|updates?|epochs?|ep)[-_=]?"
+    r"(\d{1,18})",
+    re.IGNORECASE,
+)
 """Folders of one checkpoint each, such as `checkpoint-500`."""
-
-
-def _labelled(stem: str, words: str) -> int | None:
-    """Return the number after one of some words; None where there is none, or several differ."""
-    found = re.findall(rf"(?<![A-Za-z])(?:{words})[=_-]?({_NUMBER})", stem, re.IGNORECASE)
-    numbers = {_value(each) for each in found}
-    return numbers.pop() if len(numbers) == 1 else None
-
-
-def _value(text: str) -> int:
-    scale = _SCALES.get(text[-1].lower(), 1)
-    if scale > 1:
-        return round(float(text[:-1]) * scale)
-    return int(text) if text.isdecimal() else int(float(text))
-
-
-def bare_numbers(stem: str) -> list[int]:
-    """Return the numbers of a name that may count steps.
-
-    Versions (`-v1`), decimals and measures (`acc_61`) are none. Numbers that stand alone go before
-    those that end a word, as in `resnet18-005`.
-
-    >>> bare_numbers("resnet18-005"), bare_numbers("net-61.5-10k-v2"), bare_numbers("x3")
-    ([5], [10000], [3])
-    """
-    text = re.sub(r"(?<=.)[-_]v\d+$", "", stem)
-    text = re.sub(
-        rf"(?<![A-Za-z])(?:{'|'.join(_METRICS)})[=_-]?{_MEASURE}", "", text, flags=re.IGNORECASE
-    )
-    text = re.sub(_DECIMAL, "", text)
-    alone = re.findall(rf"(?<![A-Za-z\d])(?<!\d\.)({_COUNT})(?![A-Za-z\d])", text)
-    if alone or re.search(_HASH, text):
-        return [_value(each) for each in alone]
-    return [_value(each) for each in re.findall(r"[A-Za-z](\d+[kKmM]?)(?![A-Za-z\d])", text)]
 
 
 @dataclass(frozen=True)
@@ -115,12 +42,12 @@ class Candidate:
     def step(self) -> int | None:
         """The step that safetensors' metadata or the name says."""
         noted = self.noted.step if self.path.suffix == ".safetensors" else None
-        return _labelled(self.stem, _STEP) if noted is None else noted
+        return labelled(self.stem, "step") if noted is None else noted
 
     @property
     def epoch(self) -> int | None:
         """The epoch that the name says."""
-        return _labelled(self.stem, _EPOCH)
+        return labelled(self.stem, "epoch")
 
     @property
     def folder(self) -> int | None:
@@ -138,11 +65,7 @@ class Candidate:
     @property
     def is_numbered(self) -> bool:
         """Whether its name or folder tells it from the others of its series by a number."""
-        return self.folder is not None or self.step is not None or bool(_digits(self))
-
-
-def _digits(candidate: Candidate) -> list[int]:
-    return [*bare_numbers(candidate.stem), *filter(None, [candidate.epoch])]
+        return self.folder is not None or self.step is not None or bool(bare_numbers(self.stem))
 
 
 Clock = tuple[str, "Callable[[Candidate], int | None]"]
@@ -197,13 +120,14 @@ def order_series(series: str, candidates: Sequence[Candidate]) -> Ordered:
             found[step] = each
         elif not _are_equal(found[step], each):
             notices.append(
-                f"{each.path.name} is left out: it is of {kind} {step} as {found[step].path.name} is"
+                f"{shown(each.path.name)} is left out: it is of {kind} {step} as "
+                f"{shown(found[step].path.name)} is"
             )
     return Ordered(found, tuple(notices))
 
 
 def _without_step(candidate: Candidate) -> str:
-    return f"{candidate.path.name} is left out: it tells no step"
+    return f"{shown(candidate.path.name)} is left out: it tells no step"
 
 
 def _steps(series: str, base: Sequence[Candidate]) -> tuple[str, list[int]]:
@@ -213,6 +137,7 @@ def _steps(series: str, base: Sequence[Candidate]) -> tuple[str, list[int]]:
         steps = [step for each in base if (step := clock(each)) is not None]
         if len(steps) == len(base):
             if _first_double(base, steps) is None:
+                _refuse_restarts(series, base, steps)
                 return kind, steps
             known.append(steps)
     numbers = [number for each in base if (number := each.number) is not None]
@@ -236,8 +161,24 @@ def _steps(series: str, base: Sequence[Candidate]) -> tuple[str, list[int]]:
     return (kinds or ["step"])[0], known[0]
 
 
+def _refuse_restarts(series: str, base: Sequence[Candidate], steps: Sequence[int]) -> None:
+    """Refuse names whose epochs fall where their steps rise: each epoch may count from 0."""
+    epochs = [each.epoch for each in base]
+    if None in epochs:
+        return
+    order = sorted(range(len(base)), key=lambda place: steps[place])
+    for one, other in itertools.pairwise(order):
+        if (epochs[one] or 0) > (epochs[other] or 0):
+            raise UserError(
+                f"model.checkpoints: the order of series {series} cannot be told: by step, "
+                f"{base[one].path.name} goes before {base[other].path.name}, and by epoch after it; "
+                "where each epoch counts its steps anew, rename them with epoch=N alone or with "
+                "the step of the whole training"
+            )
+
+
 def _refuse_two_kinds(series: str, base: Sequence[Candidate]) -> None:
-    by_step = [each for each in base if _labelled(each.stem, _STEP) is not None]
+    by_step = [each for each in base if labelled(each.stem, "step") is not None]
     by_epoch = [each for each in base if each.epoch is not None and each not in by_step]
     if by_step and by_epoch:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,31 @@ def test_load_weights__auxiliary_heads_may_be_there_or_not(tmp_path, name):
     torch.save(full, tmp_path / "with.pt")
     torch.save({n: t for n, t in full.items() if n in model.state_dict()}, tmp_path / "without.pt")
     sums = set()
-    for file in ("with.pt", "without.pt"):
-        load_weights(model, tmp_path / file)
+    for file, said in (("with.pt", True), ("without.pt", False)):
+        notes = load_weights(model, tmp_path / file)
+        assert any("of heads that only training uses" in note for note in notes) == said
         sums.add(weights_sha256(model))
     assert len(sums) == 1
+
+
+class OwnHead(nn.Module):
+    """A model of one's own whose head is called as one of torchvision's, and is used."""
+
+    def __init__(self, *, head=True):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        if head:
+            self.aux1 = nn.Linear(4, 3)
+
+
+def test_load_weights__heads_of_other_models_must_be_there_and_have_a_place(tmp_path):
+    full = OwnHead().state_dict()
+    torch.save({n: t for n, t in full.items() if not n.startswith("aux1")}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"2 missing \(aux1.weight, aux1.bias\)"):
+        load_weights(OwnHead(), tmp_path / "a.pt")
+    torch.save(full, tmp_path / "b.pt")
+    with pytest.raises(UserError, match=r"2 unexpected \(aux1.weight, aux1.bias\)"):
+        load_weights(OwnHead(head=False), tmp_path / "b.pt")
 
 
 @pytest.mark.parametrize("nest", ["plain", "state_dict", "model", "module", "compiled"])
@@ -239,3 +261,61 @@ def test_draw_anew__follows_the_seed_and_changes_every_parameter():
     assert drawn
     for name in drawn:
         assert not torch.equal(model.get_parameter(name), start[name]), name
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (torch.ones(3, 4, dtype=torch.bool), "true and false in the file"),
+        (torch.full((3, 4), float("nan")), "NaN or infinite values in the file"),
+        (torch.full((3, 4), float("-inf"), dtype=torch.float16), "NaN or infinite values"),
+        (torch.full((3, 4), float("nan")).to(torch.float8_e4m3fn), "NaN or infinite values"),
+    ],
+)
+def test_load_weights__truths_and_values_that_are_not_finite_are_said(tmp_path, weight, said):
+    torch.save({"weight": weight, "bias": torch.ones(3)}, tmp_path / "a.pt")
+    notes = load_weights(nn.Linear(4, 3), tmp_path / "a.pt")
+    assert [note for note in notes if said in note and "1 entry of the weights ('weight')" in note]
+
+
+def test_load_weights__complex_numbers_are_refused_where_the_model_is_real(tmp_path):
+    weight = torch.ones(3, 4, dtype=torch.complex64)
+    torch.save({"weight": weight, "bias": torch.ones(3)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"'weight'\): complex in the file, real in the model"):
+        load_weights(nn.Linear(4, 3), tmp_path / "a.pt")
+    load_weights(nn.Linear(4, 3, dtype=torch.complex64), tmp_path / "a.pt")
+
+
+def test_load_weights__names_in_files_cannot_write_to_the_terminal(tmp_path):
+    odd = "\x1b[2J\nmodel.weights: all is well \u202e"
+    torch.save({"weight": torch.ones(3, 4), odd: torch.ones(3)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match="does not fit") as caught:
+        load_weights(nn.Linear(4, 3), tmp_path / "a.pt")
+    assert str(caught.value).isprintable()
+    assert r"\x1b[2J\nmodel.weights" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"weight": torch.ones(3, 4), "extra": None}, "'extra' among .* no tensor but NoneType"),
+        ({"model": {"weight": torch.ones(3, 4), "n": 3}, "x": 1}, "'n' among .* no tensor but int"),
+        ({"weight": torch.ones(3, 4), "bias": [1.0]}, "'bias' among .* no tensor but list"),
+    ],
+)
+def test_load_weights__entry_that_is_no_tensor_is_named(tmp_path, content, said):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=said):
+        load_weights(nn.Linear(4, 3), tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_load_weights__tar_archives_are_named_as_such(tmp_path, mode):
+    torch.save(nn.Linear(4, 3).state_dict(), tmp_path / "a.pt")
+    with tarfile.open(tmp_path / "a.pth.tar", mode) as archive:
+        archive.add(tmp_path / "a.pt", "pickle")
+    with pytest.raises(UserError, match=r"a.pth.tar is a tar archive, .* unpack it"):
+        load_weights(nn.Linear(4, 3), tmp_path / "a.pth.tar")
+    (tmp_path / "zeros.pt").write_bytes(bytes(4096))
+    with pytest.raises(UserError, match="damaged or no state dict"):
+        load_weights(nn.Linear(4, 3), tmp_path / "zeros.pt")

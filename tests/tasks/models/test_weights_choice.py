@@ -15,8 +15,11 @@ from torch.nn.utils import parametrizations
 
 from activarium.schemas.config import ModelConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.models.inert_pickle import InertObject
 from activarium.tasks.models.model_weights import load_weights, weights_sha256
 from activarium.tasks.models.models import load_own, model_source
+from activarium.tasks.models.state_dicts import find_state_dicts
+from activarium.tasks.models.weights_fit import unread_parts
 
 
 class Net(nn.Module):
@@ -349,3 +352,27 @@ def test_load__outputs_are_named_only_where_they_alone_differ(tmp_path, state, h
         load(tmp_path, state)
     assert ("model.outputs" in str(caught.value)) == (hint is not None)
     assert hint is None or hint in str(caught.value)
+
+
+def test_state_dicts__files_that_hold_themselves_are_read_once():
+    weights = {"weight": torch.ones(2)}
+    content = {"model": weights}
+    content |= {f"own{n}": content for n in range(200)}
+    assert [each.label for each in find_state_dicts(content)] == ["model"]
+    level = {"a": {"b": {}}}
+    for _ in range(6):
+        level = {f"k{n}": level for n in range(60)}
+    assert find_state_dicts(level) == []
+    found = find_state_dicts({"best": weights, "net": weights})
+    assert [each.label for each in found] == ["net", "best"]
+
+
+def test_unread_parts__containers_that_hold_themselves_or_lie_deep_are_looked_into_once():
+    hidden = InertObject(3)
+    own = [hidden]
+    own += [own, own]
+    assert list(unread_parts({"a": own, "b": own})) == [hidden]
+    deep = hidden
+    for _ in range(100_000):
+        deep = [deep]
+    assert list(unread_parts(deep)) == [hidden]

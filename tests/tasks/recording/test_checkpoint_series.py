@@ -147,8 +147,8 @@ def test_list__nothing_there_is_one_clear_line(tmp_path, name):
 
 
 def test_list__two_files_of_one_step_are_refused(tmp_path):
-    touch(tmp_path, "epoch-7.pt", "best-7.pt")
-    with pytest.raises(UserError, match=r"best-7.pt and .*epoch-7.pt are both step 7"):
+    touch(tmp_path, "epoch-7.pt", "ckpt-7.pt")
+    with pytest.raises(UserError, match=r"ckpt-7.pt and .*epoch-7.pt are both step 7"):
         listed(tmp_path)
 
 
