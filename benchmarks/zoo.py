@@ -150,21 +150,19 @@ def _table(outcomes: list[dict[str, Any]], everything: int) -> str:
         f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "timm")
     )
     left = [row for row in outcomes if row["left_out_usual"]]
-    lines = [
+    said = (
         f"{len(outcomes):,} of {everything:,} architectures tried on {datetime.now(UTC):%Y-%m-%d} "
         f"({versions}): {counted['right']:,} right, {counted['refused']} refused in one line, "
         f"{counted['wrong']} wrong; {engines['traced']:,} by the traced graph, "
-        f"{engines['hooks']:,} by hooks. In {len(left)} a convolution or linear layer is left out.",
-        "",
-        "| architecture | what comes |",
-        "|---|---|",
-        *(
-            f"| {row['name']} | {row['result']}: {row['reason'].replace('|', '/')} |"
-            for row in sorted(outcomes, key=lambda row: row["name"])
-            if row["result"] != "right"
-        ),
-        "",
+        f"{engines['hooks']:,} by hooks. A convolution, linear layer or attention is left out in {len(left)}."
+    )
+    rows = [
+        f"| {row['name']} | {row['result']}: {row['reason'].replace('|', '/')} |"
+        for row in sorted(outcomes, key=lambda row: row["name"])
+        if row["result"] != "right"
     ]
+    table = ["", "| architecture | what comes |", "|---|---|", *rows] if rows else []
+    lines = [said, *table, ""]
     return "\n".join(lines)
 
 
