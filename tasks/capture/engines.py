@@ -12,6 +12,7 @@ from activarium.schemas.errors import UserError
 from activarium.tasks.capture.capture import Capture, HookCapture
 from activarium.tasks.capture.device_errors import first_line, is_device_lost, is_out_of_memory
 from activarium.tasks.capture.graph_taps import UntraceableError
+from activarium.tasks.capture.model_output import OUTPUT_NAME
 from activarium.tasks.capture.traced_capture import TracedCapture
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ CONTINUOUS = frozenset({"mean", "sd", "max"})
 LONG_RUN_FLOPS = {"cpu": 2e15, "cuda": 4e15}
 """Operations of a recording from which compiling pays: it takes a minute or two, for some percent
 of the time on the CPU and about half of it on a GPU (half a million images of a ResNet-50)."""
-
-OUTPUT = "the model's output"
-"""What differs where it is no layer."""
 
 MOST_OF_A_REASON = 200
 """Letters of an error that are quoted."""
@@ -172,7 +170,7 @@ def deviations(
         for layer, offset in zip(wanted.layers.layers, wanted.layers.offsets(), strict=True):
             columns = slice(first + offset, first + offset + layer.units)
             compare(layer.name, columns, by_mean=jumps and reduction not in CONTINUOUS)
-    compare(OUTPUT, wanted.columns()["logits"])
+    compare(OUTPUT_NAME, wanted.columns()["logits"])
     return worst
 
 

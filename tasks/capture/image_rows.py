@@ -9,6 +9,7 @@ another image's say that the layer is no function of the image alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,7 +35,6 @@ MOVED = 1e-4
 
 DIFFERENT = 1e-3
 """Difference of a row in other company from which it counts."""
-
 
 PIECE = 2**22
 """Values that are summed up at once."""
@@ -83,40 +83,47 @@ class RowsSeen:
         """Number of rows of each image."""
         return len(self.base) // IMAGES
 
+    @cached_property
+    def _scale(self) -> float:
+        """Size of the largest row."""
+        return float(self.base.abs().nan_to_num().max())
+
+    @cached_property
+    def _moved(self) -> list[torch.Tensor]:
+        """Which rows moved, (row) for each entry of CHANGED."""
+        return [_differs(self.base, each, MOVED * self._scale) for each in self.changed]
+
     def orders(self) -> list[RowOrder]:
         """Return the orders of rows that agree with what moved."""
-        scale = float(self.base.abs().nan_to_num().max())
-        moved = [_differs(self.base, each, MOVED * scale) for each in self.changed]
         found = []
         for inner in range(1, self.per_image + 1):
             if self.per_image % inner == 0:
                 order = RowOrder(self.per_image // inner, inner)
-                if self._agrees(order, moved) and self._is_itself(order, scale):
+                if self._agrees(order) and self._is_itself(order):
                     found.append(order)
         return found
 
     def are_irregular(self) -> bool:
         """Tell whether rows move as if each were one image's, though in no regular order."""
-        scale = float(self.base.abs().nan_to_num().max())
-        first, second = (_differs(self.base, each, MOVED * scale) for each in self.changed)
+        first, second = self._moved
         kinds = (first & ~second, second & ~first, first & second)
         return self.per_image > 1 and all(int(kind.sum()) <= self.per_image for kind in kinds)
 
-    def _agrees(self, order: RowOrder, moved: Sequence[torch.Tensor]) -> bool:
+    def _agrees(self, order: RowOrder) -> bool:
         """Tell whether only rows of changed images moved, and each with all changes of its image."""
         owner = torch.arange(len(self.base)) // order.inner % IMAGES
-        ever = torch.stack([*moved]).any(0)
-        for which, rows in zip(CHANGED, moved, strict=True):
+        ever = torch.stack(self._moved).any(0)
+        for which, rows in zip(CHANGED, self._moved, strict=True):
             expected = torch.isin(owner, torch.tensor(which))
             if bool((rows & ~expected).any()) or bool((expected & ever & ~rows).any()):
                 return False
         return True
 
-    def _is_itself(self, order: RowOrder, scale: float) -> bool:
+    def _is_itself(self, order: RowOrder) -> bool:
         """Tell whether each image has the same rows in other company."""
         shape = (order.outer, -1, order.inner)
         alone = self.base.view(shape)[:, list(COMPANY)]
-        differing = _differs(alone, self.company.view(shape), DIFFERENT * scale)
+        differing = _differs(alone, self.company.view(shape), DIFFERENT * self._scale)
         # A last bit that differs may flip a threshold in one row; a batch's statistics reach most.
         return float(differing.double().mean()) <= 0.5
 

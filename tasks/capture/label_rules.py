@@ -95,14 +95,13 @@ def _by_value(function: Any, args: Any, kwargs: Any, output: Any, of: Lookup) ->
     """Keep the labels on which all operands that have any agree."""
     if not isinstance(output, torch.Tensor):
         return None
-    operands = [each for each in pytree.tree_leaves((args, kwargs)) if of(each)]
-    # A single channel that is spread over many says nothing of theirs.
+    inputs = [each for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
     if function.overloadpacket.__name__.rstrip("_") in SUMS and any(
-        of(each) == () and each.shape == output.shape
-        for each in pytree.tree_leaves((args, kwargs))
-        if isinstance(each, torch.Tensor)
+        of(each) == () and each.shape == output.shape for each in inputs
     ):
         return None  # half of a sum is of channels that are not known
+    operands = [each for each in inputs if of(each)]
+    # A single channel that is spread over many says nothing of theirs.
     telling = [each for each in operands if count((of(each) or ())[0]) > 1] or operands
     first, *others = [
         [labels.expand(output.shape) for labels in of(each) or ()] for each in telling

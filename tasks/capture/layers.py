@@ -19,7 +19,7 @@ from activarium.schemas.layers import Layer
 from activarium.tasks.capture.image_rows import IMAGES
 from activarium.tasks.capture.layer_maps import Layout, Tap
 from activarium.tasks.capture.layer_trial import UNEVEN, UNLABELLED, is_random, run_trial
-from activarium.tasks.capture.model_output import ModelOutput
+from activarium.tasks.capture.model_output import OUTPUT_NAME, ModelOutput
 from activarium.tasks.capture.tokens import TokenChoice
 
 if TYPE_CHECKING:
@@ -80,9 +80,6 @@ class ModelLayers:
             starts.append(start)
             start += layer.units
         return tuple(starts)
-
-
-OUTPUT_WORDS = "the model's output"
 
 
 def _counted(names: Sequence[str]) -> str:
@@ -156,7 +153,7 @@ def find_layers(
         {name: of for name, of in originals.items() if name != of},
         {each.seen.name: each.fault for each in chosen if each.layout is None},
         frozenset(each.path for each in trial.found if each.fault == UNEVEN),
-        tuple(name or OUTPUT_WORDS for name in mixed),
+        tuple(name or OUTPUT_NAME for name in mixed),
     )
 
 

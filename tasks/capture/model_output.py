@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from activarium.tasks.capture.layer_maps import Layout
 
+OUTPUT_NAME = "the model's output"
+"""What the output is called where layers are named."""
+
 USUAL_KEYS = ("logits", "out", "output", "outputs", "pred", "preds", "prediction", "scores")
 """What models call their output beside other tensors, in this order."""
 

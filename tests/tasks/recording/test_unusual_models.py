@@ -147,6 +147,19 @@ def run(tmp_path, model, **settings):
     )
 
 
+def trained(tmp_path, model):
+    return train(
+        model,
+        PIXELS,
+        LABELS,
+        normalise=lambda raw: normalise(raw, PREPROCESSING),
+        config=TrainingConfig(epochs=1, batch_size=8),
+        device=CPU,
+        folder=tmp_path / "training",
+        identity={},
+    )
+
+
 def own_inputs():
     images = torch.from_numpy(PIXELS).permute(0, 3, 1, 2).contiguous() / 255
     return (images - 0.5) / 0.25
@@ -231,16 +244,7 @@ def test_record__a_graph_that_fails_on_a_full_batch_means_hooks(tmp_path, monkey
 def test_train__the_model_is_taken_as_it_is(tmp_path, kind):
     model = made(kind)
     start = copy.deepcopy(model.state_dict())
-    checkpoints = train(
-        model,
-        PIXELS,
-        LABELS,
-        normalise=lambda raw: normalise(raw, PREPROCESSING),
-        config=TrainingConfig(epochs=1, batch_size=8),
-        device=CPU,
-        folder=tmp_path / "training",
-        identity={},
-    )
+    checkpoints = trained(tmp_path, model)
     assert len(checkpoints) == 1
     assert all(not torch.equal(start[name], each) for name, each in model.state_dict().items())
 
@@ -249,16 +253,7 @@ def test_train__an_error_of_the_model_is_one_line(tmp_path):
     model = made(Viewing)
     model.fc1 = nn.Linear(7, 8)
     with pytest.raises(UserError, match=r"forward pass failed .* cannot be multiplied"):
-        train(
-            model,
-            PIXELS,
-            LABELS,
-            normalise=lambda raw: normalise(raw, PREPROCESSING),
-            config=TrainingConfig(epochs=1, batch_size=8),
-            device=CPU,
-            folder=tmp_path / "training",
-            identity={},
-        )
+        trained(tmp_path, model)
 
 
 class Squeezing(nn.Module):
@@ -344,14 +339,5 @@ def test_record__another_output_is_another_recording(tmp_path):
 )
 def test_train__a_model_that_returns_no_logits_is_one_line(tmp_path, build, got):
     with pytest.raises(UserError, match=rf"returns logits \(image, class\), {got}") as caught:
-        train(
-            build(),
-            PIXELS,
-            LABELS,
-            normalise=lambda raw: normalise(raw, PREPROCESSING),
-            config=TrainingConfig(epochs=1, batch_size=8),
-            device=CPU,
-            folder=tmp_path / "training",
-            identity={},
-        )
+        trained(tmp_path, build())
     assert "\n" not in str(caught.value)
