@@ -121,9 +121,14 @@ class _Sums:
 
     def note_base(self, seen: Seen, tensor: torch.Tensor) -> int | None:
         """Sum up the rows along the axis of the images, and return it."""
+        return self._note_rows(self.base, seen, tensor)
+
+    def _note_rows(
+        self, rows: dict[str, torch.Tensor], seen: Seen, tensor: torch.Tensor
+    ) -> int | None:
         image = self.image_axis(seen.name, seen.shape)
         if image is not None:
-            self.base[seen.name] = self.rows.of(tensor, image)
+            rows[seen.name] = self.rows.of(tensor, image)
         return image
 
     def change(self, model: nn.Module, passes: Passes) -> None:
@@ -140,9 +145,7 @@ class _Sums:
             ) -> None:
                 shapes[each.name] = each.shape
                 self.others[each.name] = each
-                image = self.image_axis(each.name, each.shape)
-                if image is not None:
-                    rows[each.name] = self.rows.of(tensor, image)
+                self._note_rows(rows, each, tensor)
 
             Pass(note, self.output).run(model, images)
             self.changed.append(rows)
