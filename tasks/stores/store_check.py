@@ -24,7 +24,7 @@ from activarium.tasks.stores.receipt_files import DamagedReceiptError, unsealed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from activarium.schemas.stored_object import StoredObject
+    from activarium.schemas.stored_object import EarlierObject, StoredObject
     from activarium.tasks.stores.places import Place
 
 R = TypeVar("R", bound=Receipt)
@@ -75,7 +75,7 @@ class _Check:
             return found
         return None
 
-    def objects(self, stored: Iterable[StoredObject], shard: int | None = None) -> None:
+    def objects(self, stored: Iterable[StoredObject | EarlierObject], shard: int | None = None) -> None:
         """Compare objects with what their receipt notes."""
         everything = list(stored)
         self.listed.update(each.key for each in everything)
@@ -184,7 +184,7 @@ def _unlisted(check: _Check, missing: set[int], *, knows_final: bool) -> Iterato
             yield Finding(key, UNLISTED)
 
 
-def _compare(place: Place, stored: StoredObject, shard: int | None) -> Finding:
+def _compare(place: Place, stored: StoredObject | EarlierObject, shard: int | None) -> Finding:
     try:
         content = place.read(stored.key)
     except FileNotFoundError:
