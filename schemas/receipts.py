@@ -68,6 +68,8 @@ class CheckpointReceipt(Receipt):
     """The series of checkpoints that it belongs to; None where it stands alone."""
     step: int | None = None
     """Optimiser steps before it, or what else its file's name counts."""
+    notices: tuple[str, ...] = ()
+    """What the user should know: other checkpoints of its training that are lost."""
 
 
 class RecordingReceipt(Receipt):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from activarium.schemas.atlas import TRAINING_STATE
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import CheckpointReceipt, FailedCheckpoint, SeriesReceipt
 from activarium.tasks.models.models import model_name, model_source
-from activarium.tasks.models.training_folder import STATE
 from activarium.tasks.progress import silent
 from activarium.tasks.recording.checkpoint_steps import NUMBERED_FOLDER, Candidate, order_series
 from activarium.tasks.recording.checkpoints import load_images
@@ -54,7 +54,7 @@ def checkpoint_stem(path: Path) -> str | None:
     >>> checkpoint_stem(Path("run/epoch-003.pth.tar")), checkpoint_stem(Path("training.json"))
     ('epoch-003', None)
     """
-    if path.name == STATE or path.name.startswith(".") or BESIDE.match(path.name):
+    if path.name == TRAINING_STATE or path.name.startswith(".") or BESIDE.match(path.name):
         return None
     endings = [ending for ending in SUFFIXES if path.name.endswith(ending)]
     return path.name.removesuffix(max(endings, key=len)) if endings else None

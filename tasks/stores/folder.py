@@ -37,6 +37,7 @@ class Folder(Place):
 
     path: Path
     threads: ClassVar[int] = max(4, min(16, os.cpu_count() or 1))
+    appears_whole: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return str(self.path)
