@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from activarium.tasks.recording.checkpoint_steps import NUMBERED_FOLDER, Candida
 from activarium.tasks.recording.checkpoints import load_images
 from activarium.tasks.recording.share import parse_part
 from activarium.tasks.recording.spreading import record_spread
+from activarium.tasks.stores.checksum_files import refuse_damaged_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,7 +87,13 @@ def list_checkpoints(config: ModelConfig, *, trained: Path | None = None) -> Lis
     for path in sorted(weight_files(source)):
         series = config.series or _series_folder(path).name
         by_series.setdefault(series, []).append(Candidate(path, checkpoint_stem(path) or path.name))
-    ordered = {name: order_series(name, each) for name, each in sorted(by_series.items())}
+    try:
+        ordered = {name: order_series(name, each) for name, each in sorted(by_series.items())}
+    except UserError:
+        # Files of the same step are equal, but for damage.
+        for each in itertools.chain.from_iterable(by_series.values()):
+            refuse_damaged_model(each.path)
+        raise
     if not any(each.by_step for each in ordered.values()):
         names = [each.path.name for several in by_series.values() for each in several]
         seen = f" ({names[0]} has none)" if names else ""

@@ -16,7 +16,7 @@ from activarium.tasks.stores.files import TEMPORARY_SUFFIX
 from activarium.tasks.stores.store_check import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from activarium.schemas.atlas import Atlas
@@ -51,7 +51,7 @@ def _check_training(atlas: Atlas, folder: Path) -> Iterator[Finding]:
     has_checksums = has_checksums or any(listed)
     for file in sorted({*_files(folder), *listed}):
         if file in listed:
-            problem = _settled_problem(file)
+            problem = _settled(content_problem, file)
         elif file.suffix not in (".safetensors", ".json"):
             continue
         else:
@@ -84,16 +84,16 @@ def _told_by_log(folder: Path) -> tuple[str, bool]:
     return "", has_checksums
 
 
-def _settled_problem(file: Path) -> str:
-    """Return what is wrong with a file that had a checksum, also when it is looked at again."""
-    problem = content_problem(file)
+def _settled(problem_of: Callable[[Path], str], file: Path) -> str:
+    """Return what is wrong with a file, also when it is looked at again."""
+    problem = problem_of(file)
     for _ in range(_LOOKS):
         if not problem:
             break
         time.sleep(_PAUSE_SECONDS)
         if not file.exists() and not checksum_file(file).exists():
             return ""  # Both are gone: it was not needed any more.
-        problem = content_problem(file)
+        problem = problem_of(file)
     return problem
 
 
@@ -122,12 +122,16 @@ def check_reports(atlas: Atlas) -> Iterator[Finding]:
     pages = {file for file in _files(atlas.reports) if file.suffix == ".html"}
     listed = {atlas.reports / path.stem for path in (atlas.checksums / REPORTS).glob("*.sha256")}
     for page in sorted(pages | listed):
-        if page in listed:
-            yield Finding(_key(atlas, page), _settled_problem(page))
-        else:
-            is_new = page.read_bytes().endswith(HAS_CHECKSUM)
-            problem = "its checksum file is missing" if is_new else ""
-            yield Finding(_key(atlas, page), problem, is_checked_less=not is_new)
+        problem = _settled(_page_problem, page)
+        is_less = not problem and not checksum_file(page).exists()
+        yield Finding(_key(atlas, page), problem, is_checked_less=is_less)
+
+
+def _page_problem(page: Path) -> str:
+    if page.exists() and not checksum_file(page).exists():
+        is_new = page.read_bytes().endswith(HAS_CHECKSUM)
+        return "its checksum file is missing" if is_new else ""
+    return content_problem(page)
 
 
 def unknown_files(atlas: Atlas, known: set[Path]) -> Iterator[str]:

@@ -59,12 +59,13 @@ class Bucket(Place):
         UserError
             If it is no such address.
         """
+        expected = "expected a folder or s3://bucket/prefix"
+        if not address.isprintable():
+            raise UserError(f"{expected}, in printable letters")
         try:
             parts = urlsplit(address)
-            if not address.isprintable():  # which are left out without a word
-                raise ValueError(address)
         except ValueError:
-            raise UserError("expected a folder or s3://bucket/prefix") from None
+            raise UserError(expected) from None
         if "@" in parts.netloc or parts.query or parts.fragment:
             # What stands there may be a secret: it is not repeated.
             raise UserError(
@@ -72,7 +73,7 @@ class Bucket(Place):
                 "environment or an AWS profile"
             )
         if parts.scheme != "s3" or not _NAME.fullmatch(parts.netloc):
-            raise UserError(f"expected a folder or s3://bucket/prefix, got {address!r}")
+            raise UserError(f"{expected}, got {address!r}")
         prefix = parts.path.strip("/")
         names = prefix.split("/") if prefix else []
         if any(name in ("", ".", "..") or not name.isprintable() for name in names):
