@@ -66,6 +66,16 @@ def _short(part: str) -> str:
     return f"{part[: PART_LETTERS - 9]}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
 
 
+SHORTER = 150
+"""Names of files that are made of others' are no longer than this."""
+
+
+def _shorter(name: str) -> str:
+    if len(name) <= SHORTER:
+        return name
+    return f"{name[: SHORTER - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 MAPS = "maps"
 """Folder of the maps in an atlas."""
 UNTRAINED = "untrained"
@@ -107,6 +117,19 @@ class Atlas:
     def checksums(self) -> Path:
         """Folder of the checksums of tables and maps, with the same folders inside."""
         return self.root / "checksums"
+
+    @property
+    def sets(self) -> Path:
+        """Folder of the receipts of sets: of files that were made together."""
+        return self.checksums / "sets"
+
+    @property
+    def staged(self) -> Path:
+        """Folder where new sets wait that take the places of old ones as a whole.
+
+        Among the tables, so that files need only be renamed; no pattern of a table matches it.
+        """
+        return self.tables / ".staged"
 
     @property
     def maps(self) -> Path:
@@ -152,6 +175,14 @@ class Atlas:
     def map_file(self, recording: str, part: str) -> Path:
         """File of what places further images in one of a recording's maps."""
         return self.maps / f"recording={recording}" / f"{_unique(part)}.npz"
+
+    def set_receipt(self, owner: str, part: str) -> Path:
+        """Receipt of a set of a recording or series (`recording=<id>`, `series=<name>`)."""
+        return self.sets / owner / f"{_shorter(part)}.json"
+
+    def replacement(self, owner: str, part: str) -> Path:
+        """File that tells of a set that is being replaced, and is there only meanwhile."""
+        return self.staged / owner / f"{_shorter(part)}.json"
 
     def report(self, name: str) -> Path:
         """Report page of a run."""

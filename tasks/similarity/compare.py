@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shlex
 import shutil
 import time
 from contextlib import ExitStack, suppress
@@ -37,9 +38,10 @@ from activarium.tasks.similarity.similarity_columns import (
 )
 from activarium.tasks.statistics.comparable_classes import has_lone_classes
 from activarium.tasks.stores.atlas_check import check_atlas
-from activarium.tasks.stores.files import sweep_partial_files
+from activarium.tasks.stores.files import sweep_partial_files, sweep_work
 from activarium.tasks.stores.locking import only_process
-from activarium.tasks.stores.parquet_files import is_current
+from activarium.tasks.stores.set_replacing import replacing_set, settle_tables
+from activarium.tasks.stores.table_sets import TableSet, pair_set
 from activarium.tasks.stores.table_writing import write_columns
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ SIMILARITY_VERSION = 1
 class Pair:
     """Two recordings to compare, or one with itself."""
 
+    atlas: Atlas
     first: Recording
     second: Recording
     inputs: str
@@ -79,6 +82,16 @@ class Pair:
     def recordings(self) -> tuple[Recording, ...]:
         """The recordings, each once."""
         return (self.first,) if self.is_same else (self.first, self.second)
+
+    @property
+    def set(self) -> TableSet:
+        """Its files as a set."""
+        return pair_set(self.atlas, self.first.name, self.files[SIMILARITIES.name])
+
+    def is_current(self) -> bool:
+        """Return whether its tables are there, made of exactly the same."""
+        files = [*self.files.values()]
+        return self.set.is_current(self.inputs, files)
 
     @property
     def name(self) -> str:
@@ -119,13 +132,14 @@ def compare(
         in both, a recording is damaged, the scheduler cannot be reached, or the disk is full.
     """
     began = time.perf_counter()
+    settle_tables(atlas)
     named = {each.name: each for each in recordings}
     pairs = choose_pairs([each.name for each in recordings], config.against)
     for first, second in pairs:
         check_same_images(named[first], named[second])
     layers = choose_layers(recordings, config.layers, config.features)
     whole = [_pair(atlas, named[one], named[two], layers, config) for one, two in pairs]
-    pending = [each for each in whole if not _is_current(each)]
+    pending = [each for each in whole if not each.is_current()]
     if pending:
         with ExitStack() as locks:
             for name in sorted({each.name for pair in pending for each in pair.recordings}):
@@ -139,10 +153,6 @@ def compare(
         seconds=time.perf_counter() - began,
         notices=tuple(notice for pair in whole for notice in _notices(pair)),
     )
-
-
-def _is_current(pair: Pair) -> bool:
-    return all(is_current(file, pair.inputs) for file in pair.files.values())
 
 
 def _notices(pair: Pair) -> Iterator[str]:
@@ -184,7 +194,7 @@ def _pair(
     # No id holds a colon, so that both kinds of features have files of their own.
     part = second.name if by_means else f"{config.features}:{second.name}"
     files = {each.name: atlas.table_file(each, first.name, part) for each in tables}
-    return Pair(first, second, inputs, files)
+    return Pair(atlas, first, second, inputs, files)
 
 
 def _is_little(first: Recording, second: Recording) -> bool:
@@ -220,6 +230,7 @@ class _Comparison:
 
     def make(self, pairs: Sequence[Pair]) -> None:
         """Write the tables of each pair; profiles are kept as long as a pair needs them."""
+        sweep_work(self.work)
         for place, pair in enumerate(pairs):
             self._make_pair(pair)
             needed = {each.name for later in pairs[place + 1 :] for each in later.recordings}
@@ -295,17 +306,26 @@ class _Comparison:
             self._run(partial(multiply_panels, rotate=rotate), products, advance)
             self._run(match_layer, matches, advance)
         files = [piece[-1] for piece in products]
-        columns = similarity_columns(compared, files, self.config)
-        _write_table(pair, SIMILARITIES, columns)
+        columns = {SIMILARITIES: similarity_columns(compared, files, self.config)}
         if UNIT_MATCHES.name in pair.files:
-            columns = match_columns(compared, [*shared], [piece[-1] for piece in matches])
-            _write_table(pair, UNIT_MATCHES, columns)
+            found = match_columns(compared, [*shared], [piece[-1] for piece in matches])
+            columns[UNIT_MATCHES] = found
+        _write_tables(pair, columns, self.config)
 
 
-def _write_table(pair: Pair, table: Table, columns: dict[str, Any]) -> None:
-    path = pair.files[table.name]
-    sweep_partial_files(path.parent)
-    write_columns(path, table, columns, inputs=pair.inputs)
+def _write_tables(
+    pair: Pair, columns: dict[Table, dict[str, Any]], config: CompareConfig
+) -> None:
+    """Write the tables of a pair, which take the places of those before as one."""
+    words = ["activarium", "compare", *(each.name for each in pair.recordings)]
+    words += [] if config.features == "means" else ["--features", config.features]
+    for file in pair.files.values():
+        # Earlier versions wrote beside the tables.
+        sweep_partial_files(file.parent)
+    with replacing_set(pair.set, inputs=pair.inputs, command=shlex.join(words)) as staged:
+        for table, values in columns.items():
+            path = staged.path(pair.files[table.name])
+            write_columns(path, table, values, inputs=pair.inputs)
 
 
 def _product_pieces(

@@ -27,6 +27,9 @@ TEMPORARY_SUFFIX = ".partial"
 ABANDONED_SECONDS = 24 * 3_600
 """Age at which the temporary file of another machine's process counts as left behind."""
 
+FORGOTTEN_SECONDS = 7 * 24 * 3_600
+"""Age from which on nobody goes on with half-done work."""
+
 _OWNER = re.compile(r"\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.partial$")
 
 
@@ -79,6 +82,19 @@ def sweep(paths: Iterable[Path]) -> int:
 def sweep_partial_files(folder: Path) -> int:
     """Delete the temporary files in a folder that killed writers left; return how many."""
     return sweep(list(folder.rglob(f"*{TEMPORARY_SUFFIX}")))
+
+
+def sweep_work(folder: Path) -> None:
+    """Delete folders of half-done work that nothing has been written to for a week."""
+    oldest = time.time() - FORGOTTEN_SECONDS
+    for path in list(folder.glob("*")):
+        with suppress(OSError):
+            if path.is_dir() and max(each.stat().st_mtime for each in _within(path)) < oldest:
+                shutil.rmtree(path)
+
+
+def _within(folder: Path) -> list[Path]:
+    return [folder, *folder.rglob("*")]
 
 
 @contextmanager
