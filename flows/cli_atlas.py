@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from activarium.flows.cli_options import DEFAULT_ROOT, Json, RecordingsAt, Root, Verbose
-from activarium.flows.output import err, out, print_json, print_result, print_rows
+from activarium.flows.output import err, out, print_json, print_notices, print_result, print_rows
 from activarium.flows.progress_bars import current_progress, progress_bars
 from activarium.schemas.atlas import Atlas
 
@@ -39,6 +39,7 @@ def list_command(
         series = ("series", "step") if any(row.get("series") for row in rows) else ()
         columns = ("recording", *series, "status", "images", "units", "accuracy", "tables")
         print_rows(rows, columns)
+        print_notices([f"{row['recording']}: {row['problem']}" for row in rows if row["problem"]])
     else:
         out.print(f"no recordings in {atlas.recordings}: `activarium demo` makes the first")
 
@@ -73,6 +74,11 @@ def verify(
             out.print(Text.assemble((fault.recording, "red"), what))
         for name in found.tables_only:
             out.print(f"{name}: the recording is gone, its tables were checked")
+        for name in found.older_tables:
+            out.print(
+                f"{name}: its tables are of an earlier version, which notes less: whether they are "
+                "of one analysis is told by their inputs alone"
+            )
         out.print(
             f"{found.objects} objects of {found.recordings} recordings, "
             f"{len(found.faults)} not as their checksum says"

@@ -89,7 +89,7 @@ def recording_of(name: str) -> str:
     return name.partition(SELECTION_MARK)[0]
 
 
-def _unique(part: str) -> str:
+def unique_name(part: str) -> str:
     """Return a safe file name that no other part shares."""
     safe = slug(part)
     return safe if safe == part else f"{safe}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
@@ -170,11 +170,11 @@ class Atlas:
 
     def table_file(self, table: Table, recording: str, part: str | None = None) -> Path:
         """File of one recording's rows of a table; `part` is a layer and method, where split."""
-        return self.partition(table, recording) / f"{_unique(part or table.name)}.parquet"
+        return self.partition(table, recording) / f"{unique_name(part or table.name)}.parquet"
 
     def map_file(self, recording: str, part: str) -> Path:
         """File of what places further images in one of a recording's maps."""
-        return self.maps / f"recording={recording}" / f"{_unique(part)}.npz"
+        return self.maps / f"recording={recording}" / f"{unique_name(part)}.npz"
 
     def set_receipt(self, owner: str, part: str) -> Path:
         """Receipt of a set of a recording or series (`recording=<id>`, `series=<name>`)."""

@@ -183,3 +183,5 @@ class ReportReceipt(Receipt):
     recordings: tuple[str, ...]
     made: bool
     """False where an equal page was there already."""
+    notices: tuple[str, ...] = ()
+    """What the user should know."""

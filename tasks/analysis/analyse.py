@@ -30,6 +30,7 @@ from activarium.schemas.tables import (
     UNIT_TARGETS,
     UNITS,
 )
+from activarium.tasks.analysis.analyse_command import analyse_command
 from activarium.tasks.analysis.density_rows import density_pieces
 from activarium.tasks.analysis.layer_measures import measure_layer
 from activarium.tasks.analysis.layer_summary import (
@@ -39,7 +40,6 @@ from activarium.tasks.analysis.layer_summary import (
     unit_slices,
     untrained_columns,
 )
-from activarium.tasks.analysis.analyse_command import analyse_command
 from activarium.tasks.analysis.merging import (
     Parts,
     columns_of,
@@ -222,7 +222,9 @@ def analyse(
         notices += _findings(recording, tables)
         tables["images"] = selected.images
         tables["recordings"] = recording_row(recording, selected, config)
-        _write(analysis_set(atlas, name), dict(zip(written, files, strict=True)), tables, job, inputs)
+        _write(
+            analysis_set(atlas, name), dict(zip(written, files, strict=True)), tables, job, inputs
+        )
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.perf_counter() - began
     return TablesReceipt(

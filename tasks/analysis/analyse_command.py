@@ -31,4 +31,6 @@ def analyse_command(recording: str, config: AnalyseConfig) -> str:
             given.append((f"--{name.replace('_', '-')}", str(value)))
     if config.partial:
         given.append(("--partial",))
-    return shlex.join(["activarium", "analyse", recording, *(word for each in given for word in each)])
+    return shlex.join(
+        ["activarium", "analyse", recording, *(word for each in given for word in each)]
+    )

@@ -240,9 +240,7 @@ def _keys(piece: Piece) -> dict[str, str | None]:
     }
 
 
-def _write(
-    piece: Piece, kept: KeptMap, drawn: dict[str, Any], quality: dict[str, Any]
-) -> None:
+def _write(piece: Piece, kept: KeptMap, drawn: dict[str, Any], quality: dict[str, Any]) -> None:
     """Write a map, which takes the place of the one before as a whole."""
     command = piece.command()
     with replacing_set(piece.set(), inputs=piece.inputs, command=command) as staged:

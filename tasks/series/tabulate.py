@@ -19,7 +19,8 @@ from activarium.tasks.series.layer_changes import UNIT_COLUMNS, Checkpoint, laye
 from activarium.tasks.stores.locking import only_process
 from activarium.tasks.stores.parquet_files import inputs_of, read_table
 from activarium.tasks.stores.set_replacing import replacing_set, settle_tables
-from activarium.tasks.stores.table_sets import series_set
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import ANALYSIS, PAIR, series_set
 from activarium.tasks.stores.table_writing import write_columns
 
 if TYPE_CHECKING:
@@ -86,7 +87,13 @@ def _inputs(atlas: Atlas, members: Sequence[Recording]) -> str:
 
 def _write(atlas: Atlas, name: str, members: Sequence[Recording], inputs: str) -> None:
     last = members[-1].name
-    checkpoints = [read_checkpoint(atlas, each, last) for each in members]
+    names = [each.name for each in members]
+    checkpoints = read_settled(
+        atlas,
+        names,
+        lambda: [read_checkpoint(atlas, each, last) for each in members],
+        (ANALYSIS, PAIR),
+    )
     # A layer is like itself; its own file of similarities may not be there.
     itself = dict.fromkeys(checkpoints[-1].layers["layer"], 1.0)
     checkpoints[-1] = replace(checkpoints[-1], cka_to_last=itself)

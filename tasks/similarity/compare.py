@@ -313,9 +313,7 @@ class _Comparison:
         _write_tables(pair, columns, self.config)
 
 
-def _write_tables(
-    pair: Pair, columns: dict[Table, dict[str, Any]], config: CompareConfig
-) -> None:
+def _write_tables(pair: Pair, columns: dict[Table, dict[str, Any]], config: CompareConfig) -> None:
     """Write the tables of a pair, which take the places of those before as one."""
     words = ["activarium", "compare", *(each.name for each in pair.recordings)]
     words += [] if config.features == "means" else ["--features", config.features]

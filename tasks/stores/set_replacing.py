@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import shutil
 import time
 from contextlib import contextmanager, suppress
@@ -129,8 +128,8 @@ def _move(found: TableSet, note: Replacement) -> None:
         line = f"{file.sha256}  {destination.name}\n".encode()
         write_bytes(checksum_file(destination), line, settle=False)
         folders |= {destination.parent, checksum_file(destination).parent}
-    for path in note.removed:
-        for each in (root / path, checksum_file(root / path)):
+    for gone in note.removed:
+        for each in (root / gone, checksum_file(root / gone)):
             each.unlink(missing_ok=True)
     for folder in folders:
         sync_file(folder)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import UserError
 from activarium.tasks.stores.set_replacing import settle_tables
 from activarium.tasks.stores.table_sets import (
-    RECORDING,
+    ANALYSIS,
+    CHANGES,
+    MAP,
+    PAIR,
     TableSet,
     file_problem,
-    series_sets,
+    series_set,
     set_of,
     sets_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from activarium.schemas.atlas import Atlas
 
     State = dict[Path, tuple[int, int]]
 
 T = TypeVar("T")
 
+KINDS = (ANALYSIS, MAP, PAIR, CHANGES)
 TRIES = 5
 """How often tables are read again that others replace meanwhile."""
 
@@ -69,29 +75,46 @@ def remedy(found: TableSet | None) -> str:
     return f"`{found.command}`, with the settings that it was made with, makes it anew"
 
 
-def set_problems(atlas: Atlas, names: Iterable[str]) -> dict[str, str]:
+def set_problems(
+    atlas: Atlas, names: Iterable[str], kinds: Sequence[str] = KINDS
+) -> dict[str, str]:
     """Return what is wrong with the tables of recordings or selections, as far as sizes tell.
 
     Sets of two pieces of work, and those that a killed process left and nobody can finish; contents
     are checked as they are read.
+
+    Parameters
+    ----------
+    atlas
+        Where the tables lie.
+    names
+        Ids of recordings or selections, or names of series.
+    kinds
+        Kinds of their sets to look at.
 
     Returns
     -------
     One line by id for those that are not as they should be.
     """
     unfinished = settle_tables(atlas)
-    problems = {}
+    problems: dict[str, str] = {}
     for name in names:
-        left = unfinished.get(f"{RECORDING}{name}")
-        for found in sets_of(atlas, name):
-            problem = left or found.problem()
+        for found in _chosen(atlas, [name], kinds):
+            problem = unfinished.get(found.owner) or found.problem()
             if problem:
-                problems[name] = f"{problem}; {remedy(found)}"
-                break
+                problems.setdefault(name, f"{problem}; {remedy(found)}")
     return problems
 
 
-def read_settled(atlas: Atlas, names: Sequence[str], read: Callable[[], T]) -> T:
+def _chosen(atlas: Atlas, names: Iterable[str], kinds: Sequence[str]) -> list[TableSet]:
+    """Return the sets of some recordings, selections or series that are of some kinds."""
+    found = [each for name in names for each in (*sets_of(atlas, name), series_set(atlas, name))]
+    return [each for each in found if each.kind in kinds]
+
+
+def read_settled(
+    atlas: Atlas, names: Sequence[str], read: Callable[[], T], kinds: Sequence[str] = KINDS
+) -> T:
     """Return what a function reads of the tables of some recordings, all of it of one state.
 
     Parameters
@@ -99,9 +122,11 @@ def read_settled(atlas: Atlas, names: Sequence[str], read: Callable[[], T]) -> T
     atlas
         Where they lie.
     names
-        Ids of the recordings or selections that it reads of.
+        Ids of the recordings or selections that it reads of, or names of series.
     read
         What reads them; it is called again where they were replaced meanwhile.
+    kinds
+        Kinds of sets that it reads.
 
     Raises
     ------
@@ -109,20 +134,20 @@ def read_settled(atlas: Atlas, names: Sequence[str], read: Callable[[], T]) -> T
         If tables are damaged, are of two pieces of work, or are replaced again and again.
     """
     for _ in range(TRIES):
-        problems = set_problems(atlas, names)
-        before = _state(atlas, names)
+        before = _state(atlas, names, kinds)
+        problems = set_problems(atlas, names, kinds)
         failure = None
         found: T
         if problems:
             name, problem = next(iter(problems.items()))
-            failure = UserError(f"the tables of {name} do not belong together: {problem}")
+            failure = UserError(f"the tables of {name} cannot be read: {problem}")
         else:
             try:
                 found = read()
             except UserError as error:
                 failure = error
         settle_tables(atlas)
-        if _state(atlas, names) == before:
+        if _state(atlas, names, kinds) == before:
             if failure is not None:
                 raise failure
             return found
@@ -132,15 +157,11 @@ def read_settled(atlas: Atlas, names: Sequence[str], read: Callable[[], T]) -> T
     )
 
 
-def _state(atlas: Atlas, names: Sequence[str]) -> State:
-    """Return what changes whenever a set of some recordings is replaced."""
-    sets = [each for name in names for each in sets_of(atlas, name)]
-    files = [each.receipt_file for each in (*sets, *series_sets(atlas))]
+def _state(atlas: Atlas, names: Sequence[str], kinds: Sequence[str]) -> State:
+    """Return what changes whenever a set is replaced."""
     state = {}
-    for file in files:
-        try:
-            told = file.stat()
-        except OSError:
-            continue
-        state[file] = (told.st_ino, told.st_mtime_ns)
+    for each in _chosen(atlas, names, kinds):
+        with suppress(OSError):
+            told = each.receipt_file.stat()
+            state[each.receipt_file] = (told.st_ino, told.st_mtime_ns)
     return state

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from activarium.schemas.atlas import MAPS, Atlas, slug
+from activarium.schemas.atlas import MAPS, Atlas, unique_name
 from activarium.schemas.columns import IN_SET_KEY, INPUTS_KEY
 from activarium.schemas.receipts import SetReceipt
 from activarium.schemas.tables import (
@@ -31,13 +30,15 @@ from activarium.tasks.stores.receipt_files import DamagedReceiptError, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from activarium.schemas.receipts import SetFile
 
 RECORDING = "recording="
 SERIES = "series="
-ANALYSIS = "analysis"
-CHANGES = "changes"
+
+ANALYSIS, MAP, PAIR, CHANGES = "analysis", "map", "pair", "changes"
+"""Kinds of sets: what `TableSet.part` begins with."""
 
 _OF_MAPS = {EMBEDDINGS.name, EMBEDDING_QUALITY.name}
 _OF_PAIRS = {SIMILARITIES.name, UNIT_MATCHES.name}
@@ -70,6 +71,11 @@ class TableSet:
     def name(self) -> str:
         """Id of the recording, or name of the series."""
         return self.owner.partition("=")[2]
+
+    @property
+    def kind(self) -> str:
+        """Its kind: analysis, map, pair or changes."""
+        return self.part.partition("-")[0]
 
     @property
     def receipt_file(self) -> Path:
@@ -113,7 +119,7 @@ class TableSet:
             return known.command
         if self.owner.startswith(SERIES):
             return f"activarium compare --series {self.name}"
-        stage = {"map": "embed", "pair": "compare"}.get(self.part.partition("-")[0], "analyse")
+        stage = {MAP: "embed", PAIR: "compare"}.get(self.kind, "analyse")
         return f"activarium {stage} {self.name}"
 
     def listed(self, file: Path) -> SetFile | None:
@@ -136,7 +142,7 @@ class TableSet:
         receipt = self.receipt  # whole, or there would be a problem
         if receipt is None:
             tables = [file for file in files if file.suffix == ".parquet"]
-            known = {_metadata(file).get(INPUTS_KEY, b"").decode() for file in tables}
+            known = {footer_metadata(file).get(INPUTS_KEY, b"").decode() for file in tables}
         else:
             known = {receipt.inputs}
             if {each.path for each in receipt.files} != {self.inside(file) for file in files}:
@@ -172,7 +178,7 @@ class TableSet:
         """Return what is wrong with an analysis without a receipt: each file tells of its inputs."""
         inputs: dict[bytes, str] = {}
         for file in self._found():
-            metadata = _metadata(file)
+            metadata = footer_metadata(file)
             if IN_SET_KEY in metadata:
                 return f"{self.inside(self.receipt_file)}: missing"
             if metadata:
@@ -194,17 +200,17 @@ def analysis_set(atlas: Atlas, name: str) -> TableSet:
 
 def map_set(atlas: Atlas, name: str, coordinates: Path) -> TableSet:
     """Return one map of a recording, by its file of coordinates."""
-    return TableSet(atlas, f"{RECORDING}{name}", f"map-{coordinates.stem}")
+    return TableSet(atlas, f"{RECORDING}{name}", f"{MAP}-{coordinates.stem}")
 
 
 def pair_set(atlas: Atlas, name: str, similarities: Path) -> TableSet:
     """Return the comparison of a recording with another, by its file of similarities."""
-    return TableSet(atlas, f"{RECORDING}{name}", f"pair-{similarities.stem}")
+    return TableSet(atlas, f"{RECORDING}{name}", f"{PAIR}-{similarities.stem}")
 
 
 def series_set(atlas: Atlas, name: str) -> TableSet:
     """Return the changes of layers of a series."""
-    return TableSet(atlas, f"{SERIES}{slug(name)}", CHANGES)
+    return TableSet(atlas, f"{SERIES}{unique_name(name)}", CHANGES)
 
 
 def set_of(file: Path) -> TableSet | None:
@@ -257,26 +263,21 @@ def file_problem(found: TableSet | None, file: Path) -> str:
     """
     if not file.is_file():
         return "missing"
-    is_damaged, receipt, listed = False, None, None
-    try:
-        receipt = found.receipt if found is not None else None
-        listed = found.listed(file) if found is not None else None
-    except DamagedReceiptError:
-        is_damaged = True  # `TableSet.problem` tells it
     try:
         sha256 = sha256_file(file)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     beside = checksum_beside(file)
-    if listed is not None:
-        if sha256 == listed.sha256:
+    try:
+        listed = found.listed(file) if found is not None else None
+        is_unknown = listed is None and IN_SET_KEY in footer_metadata(file)
+    except DamagedReceiptError:
+        listed, is_unknown = None, False  # `TableSet.problem` tells it
+    if sha256 == (listed.sha256 if listed is not None else beside or sha256):
+        if not is_unknown:
             return ""
-        return MIXED if sha256 == beside else DIFFERS
-    if beside is not None and sha256 != beside:
-        return DIFFERS
-    if is_damaged or IN_SET_KEY not in _metadata(file):
-        return ""
-    return UNLISTED if receipt is None else MIXED
+        return UNLISTED if found is None or found.receipt is None else MIXED
+    return MIXED if listed is not None and sha256 == beside else DIFFERS
 
 
 def checksum_beside(file: Path) -> str | None:
@@ -301,7 +302,7 @@ def _moved(atlas: Atlas, listed: SetFile) -> str:
     return "" if size == listed.size else f"expected {listed.size} bytes, found {size}"
 
 
-def _metadata(file: Path) -> dict[bytes, bytes]:
+def footer_metadata(file: Path) -> dict[bytes, bytes]:
     """Return what the footer of a table tells; nothing where it cannot be read."""
     try:
         return dict(pq.read_schema(file).metadata or {})

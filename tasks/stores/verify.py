@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from activarium.schemas.atlas import recording_of
 from activarium.schemas.errors import UserError
 from activarium.tasks.progress import silent
-from activarium.tasks.stores.checksum_files import checksum_file, checksum_line
 from activarium.tasks.stores.places import place_at, recording_names
+from activarium.tasks.stores.receipt_files import DamagedReceiptError
+from activarium.tasks.stores.set_replacing import settle_tables
 from activarium.tasks.stores.store_check import Finding, check_store
+from activarium.tasks.stores.table_check import is_older, table_findings
+from activarium.tasks.stores.table_sets import RECORDING, series_sets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from activarium.schemas.atlas import Atlas
     from activarium.tasks.progress import Progress
@@ -52,6 +55,8 @@ class Verification:
     faults: tuple[Fault, ...]
     tables_only: tuple[str, ...]
     """Recordings that are gone, whose tables are still there."""
+    older_tables: tuple[str, ...] = ()
+    """Recordings and selections whose tables are of an earlier version, which checks them less."""
 
 
 def names_to_verify(atlas: Atlas, prefixes: Sequence[str] = ()) -> list[str]:
@@ -77,6 +82,7 @@ def _names_in_tables(atlas: Atlas) -> set[str]:
     files = {
         *atlas.tables.glob("*/recording=*/*.parquet"),
         *atlas.checksums.glob("*/recording=*/*.sha256"),
+        *atlas.sets.glob("recording=*/*.json"),
     }
     return {file.parent.name.removeprefix("recording=") for file in files}
 
@@ -86,7 +92,10 @@ def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = sile
 
     Every faulty object is reported, in the order of the recordings, shards and keys.
     """
-    faults: list[Fault] = []
+    faults = [
+        Fault(owner.partition("=")[2], "tables", problem)
+        for owner, problem in settle_tables(atlas).items()
+    ]
     objects = 0
     there = set(recording_names(atlas))
     lost = _names_in_tables(atlas) - there
@@ -95,7 +104,7 @@ def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = sile
     with progress("verifying", len(recordings)) as advance:
         for name in recordings:
             found = () if name in lost else check_store(place_at(atlas.recording(name)))
-            files = [Finding(key, problem) for key, problem in _files(atlas, name)]
+            files = [Finding(key, problem) for key, problem in table_findings(atlas, name)]
             objects += len(found) + len(files)
             faults += [
                 Fault(name, each.object, each.problem, each.shard, each.first_byte, each.last_byte)
@@ -103,30 +112,23 @@ def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = sile
                 if each.problem
             ]
             advance(1)
+    of_series = [*_series(atlas, recordings)]
+    objects += len(of_series)
+    faults += [Fault(name, each.object, each.problem) for name, each in of_series if each.problem]
     checked = {recording_of(name) for name in recordings}
-    return Verification(len(checked), objects, tuple(faults), tables_only)
+    older = tuple(name for name in recordings if is_older(atlas, name))
+    return Verification(len(checked), objects, tuple(faults), tables_only, older)
 
 
-def _files(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (file, problem) of each table and map; an empty problem for a sound one."""
-    folder = f"recording={name}"
-    found = {*atlas.tables.glob(f"*/{folder}/*.parquet"), *atlas.maps.glob(f"{folder}/*.npz")}
-    # A checksum without its file tells of a file that is gone.
-    listed = {_checked_by(atlas, file) for file in atlas.checksums.glob(f"*/{folder}/*.sha256")}
-    for file in sorted(found | listed):
-        yield str(file.relative_to(atlas.root)), _problem(file)
-
-
-def _checked_by(atlas: Atlas, checksum: Path) -> Path:
-    """Return the file that a checksum belongs to."""
-    inside = checksum.relative_to(atlas.checksums).with_suffix("")
-    return (atlas.root if inside.parts[0] == atlas.maps.name else atlas.tables) / inside
-
-
-def _problem(file: Path) -> str:
-    if not file.is_file():
-        return "missing"
-    if not checksum_file(file).is_file():
-        return "its checksum file is missing"
-    same = checksum_file(file).read_bytes() == checksum_line(file, file.name)
-    return "" if same else "the content differs from its sha256"
+def _series(atlas: Atlas, names: Sequence[str]) -> Iterator[tuple[str, Finding]]:
+    """Yield (series, finding) of the receipt of each series that has files of the recordings."""
+    folders = {f"{RECORDING}{name}" for name in names}
+    for found in series_sets(atlas):
+        key = found.inside(found.receipt_file)
+        try:
+            receipt = found.receipt
+        except DamagedReceiptError as error:
+            yield found.name, Finding(key, str(error))
+            continue
+        if receipt and folders & {PurePosixPath(each.path).parent.name for each in receipt.files}:
+            yield found.name, Finding(key)
