@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 60.0
 """How long one waits for another process that moves files; that takes a moment."""
 
+READ_SECONDS = 5.0
+"""How long one waits for it where nothing can be locked."""
+
 
 @dataclass
 class StagedSet:
@@ -209,6 +212,8 @@ def settle_tables(atlas: Atlas) -> dict[str, str]:
             # Nobody moves files now: whoever left a note is dead.
             problems = {each.owner: problem for each in _notes(atlas) if (problem := _finish(each))}
             sweep(_left(atlas))
+            for folder in atlas.staged.glob("*=*"):
+                _remove_empty(folder)
             return problems
     except OSError:
         return _unfinished(atlas)
@@ -216,7 +221,7 @@ def settle_tables(atlas: Atlas) -> dict[str, str]:
 
 def _unfinished(atlas: Atlas) -> dict[str, str]:
     """Return what is left to finish where this process may not write."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + READ_SECONDS
     while _notes(atlas) and time.monotonic() < end:
         time.sleep(0.05)
     reason = "they were being replaced when a run was killed, and this user cannot finish that"
@@ -233,12 +238,15 @@ def _notes(atlas: Atlas) -> list[TableSet]:
 
 
 def _left(atlas: Atlas) -> list[Path]:
-    """Return folders of new sets that nobody has noted, whether they are still written or not."""
+    """Return folders of new sets, and notes, that are being written, or were when a process died."""
     noted = set()
     for each in _notes(atlas):
         with suppress(DamagedReceiptError, OSError):
             noted |= {Path(path).parent.name for path in _read(each).staged}
-    found = atlas.staged.glob(f"*{TEMPORARY_SUFFIX}")
+    found = [
+        *atlas.staged.glob(f"*{TEMPORARY_SUFFIX}"),
+        *atlas.staged.glob(f"*=*/*{TEMPORARY_SUFFIX}"),
+    ]
     return [path for path in found if path.name not in noted]
 
 

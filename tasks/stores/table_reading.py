@@ -45,7 +45,7 @@ def table_problems(atlas: Atlas, files: Iterable[Path]) -> dict[Path, str]:
     atlas
         Where they lie.
     files
-        Files of tables, or of maps.
+        Files of tables, or of maps, as they are after `settle_tables`, which may bring and take some.
 
     Returns
     -------
