@@ -58,7 +58,7 @@ from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.progress import silent
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES
-from activarium.tasks.stores.files import replacing, sweep_partial_files, sweep_work
+from activarium.tasks.stores.files import replacing, sweep_partial_files
 from activarium.tasks.stores.locking import only_process
 from activarium.tasks.stores.parquet_files import inputs_of
 from activarium.tasks.stores.recording import open_recording
@@ -215,7 +215,7 @@ def analyse(
             untrained_layers(atlas, untrained, recording, selected, config) if untrained else None
         )
         notices = [*selected.notices, *replaced_tables(atlas, selected, config)]
-        _sweep(atlas, name, work, written)
+        _sweep(atlas, name, work)
         selected.chosen.save(work / CHOICE)
         job = _Job(atlas, recording, selected, work, config, control, progress)
         tables = _class_tables(job) if config.target is None else _target_tables(job)
@@ -232,17 +232,13 @@ def analyse(
     )
 
 
-def _sweep(atlas: Atlas, name: str, work: Path, written: Sequence[Table]) -> None:
+def _sweep(atlas: Atlas, name: str, work: Path) -> None:
     """Delete what killed analyses of this recording left, but for blocks that still count."""
     for folder in atlas.work.glob(f"{glob.escape(name)}-*"):
         # Not that of a recording whose id goes on with a dash.
         if folder != work and folder.name.rpartition("-")[0] == name:
             shutil.rmtree(folder, ignore_errors=True)
-    for table in written:
-        # Earlier versions wrote beside the tables.
-        sweep_partial_files(atlas.partition(table, name))
     sweep_partial_files(work)
-    sweep_work(atlas.work)
     work.mkdir(parents=True, exist_ok=True)
 
 

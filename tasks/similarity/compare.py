@@ -6,12 +6,13 @@ import glob
 import shlex
 import shutil
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.columns import FORMAT_VERSION
+from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import SIMILARITIES, UNIT_MATCHES
 from activarium.tasks.fingerprint import fingerprint
@@ -38,7 +39,6 @@ from activarium.tasks.similarity.similarity_columns import (
 )
 from activarium.tasks.statistics.comparable_classes import has_lone_classes
 from activarium.tasks.stores.atlas_check import check_atlas
-from activarium.tasks.stores.files import sweep_partial_files, sweep_work
 from activarium.tasks.stores.locking import only_process
 from activarium.tasks.stores.set_replacing import replacing_set, settle_tables
 from activarium.tasks.stores.table_sets import TableSet, pair_set
@@ -140,12 +140,14 @@ def compare(
     layers = choose_layers(recordings, config.layers, config.features)
     whole = [_pair(atlas, named[one], named[two], layers, config) for one, two in pairs]
     pending = [each for each in whole if not each.is_current()]
+    comparison = _Comparison(atlas, layers, config, progress)
     if pending:
-        with ExitStack() as locks:
-            for name in sorted({each.name for pair in pending for each in pair.recordings}):
-                lock = atlas.lock(f"{name}.similarity")
-                locks.enter_context(only_process(lock, f"comparing {name}"))
-            _Comparison(atlas, layers, config, progress).make(pending)
+        with _only_comparison(atlas, pending):
+            comparison.make(pending)
+    elif comparison.work.exists():
+        # Others may be comparing them; else it was left by one that was killed at the end.
+        with suppress(UserError), _only_comparison(atlas, whole):
+            comparison.sweep(whole)
     return TablesReceipt(
         recording=", ".join(named),
         files=tuple(file for pair in whole for file in pair.files.values()),
@@ -153,6 +155,15 @@ def compare(
         seconds=time.perf_counter() - began,
         notices=tuple(notice for pair in whole for notice in _notices(pair)),
     )
+
+
+@contextmanager
+def _only_comparison(atlas: Atlas, pairs: Sequence[Pair]) -> Iterator[None]:
+    with ExitStack() as locks:
+        for name in sorted({each.name for pair in pairs for each in pair.recordings}):
+            lock = atlas.lock(f"{name}.similarity")
+            locks.enter_context(only_process(lock, f"comparing {name}"))
+        yield
 
 
 def _notices(pair: Pair) -> Iterator[str]:
@@ -212,6 +223,11 @@ def _settings(config: CompareConfig) -> dict[str, Any]:
     return chosen | {"measures": sorted(config.measures)}
 
 
+def _work_name(pair: Pair) -> str:
+    """Return what the folder of a pair's half-done work is called; no recording's ends so."""
+    return "~".join(each.name for each in pair.recordings) + "~"
+
+
 @dataclass(frozen=True)
 class _Comparison:
     """Comparisons under way."""
@@ -230,13 +246,19 @@ class _Comparison:
 
     def make(self, pairs: Sequence[Pair]) -> None:
         """Write the tables of each pair; profiles are kept as long as a pair needs them."""
-        sweep_work(self.work)
         for place, pair in enumerate(pairs):
             self._make_pair(pair)
             needed = {each.name for later in pairs[place + 1 :] for each in later.recordings}
             for recording in pair.recordings:
                 if recording.name not in needed:
                     self._sweep(recording.name)
+        self.sweep(pairs)
+
+    def sweep(self, pairs: Sequence[Pair]) -> None:
+        """Delete what is left of comparisons that are done."""
+        for pair in pairs:
+            for name in (_work_name(pair), *(each.name for each in pair.recordings)):
+                self._sweep(name)
         with suppress(OSError):  # others still work in it
             self.work.rmdir()
 
@@ -251,9 +273,8 @@ class _Comparison:
                 continue
             with self.progress(f"profiling {recording.name}", len(places)) as advance:
                 self._run(profile_layer, [(subject, each, self.config) for each in places], advance)
-        name = "~".join(each.name for each in pair.recordings)
-        folder = self.work / f"{name}~-{pair.inputs[:12]}"
-        self._sweep(f"{name}~", keep=folder)
+        folder = self.work / f"{_work_name(pair)}-{pair.inputs[:12]}"
+        self._sweep(_work_name(pair), keep=folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._write(pair, Compared(subjects[0], subjects[-1]), folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -317,9 +338,6 @@ def _write_tables(pair: Pair, columns: dict[Table, dict[str, Any]], config: Comp
     """Write the tables of a pair, which take the places of those before as one."""
     words = ["activarium", "compare", *(each.name for each in pair.recordings)]
     words += [] if config.features == "means" else ["--features", config.features]
-    for file in pair.files.values():
-        # Earlier versions wrote beside the tables.
-        sweep_partial_files(file.parent)
     with replacing_set(pair.set, inputs=pair.inputs, command=shlex.join(words)) as staged:
         for table, values in columns.items():
             path = staged.path(pair.files[table.name])

@@ -114,7 +114,7 @@ def main(folder, second_names):
         same = everything(atlas) == everything(new)
         out.append([number, mixed, found, said, left, same])
         number += 1
-    print(json.dumps(out))
+    sys.stdout.write(json.dumps(out))
 
 
 if __name__ == "__main__":

@@ -254,7 +254,7 @@ def test_read_table__any_damaged_byte_is_named_with_the_command(file):
         damaged = bytearray(content)
         damaged[offset] ^= 0xFF
         file.write_bytes(damaged)
-        with pytest.raises(UserError, match="is damaged .*`activarium analyse a` makes it anew"):
+        with pytest.raises(UserError, match=r"is damaged .*`activarium analyse a` makes it anew"):
             read_table(file)
 
 

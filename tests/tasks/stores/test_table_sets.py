@@ -71,8 +71,6 @@ def test_replacing__killed_before_any_operation_leaves_the_old_set_or_the_new(na
     assert rows[0][2] != new == rows[-1][2]
 
 
-
-
 def left_half_done(toy, monkeypatch, *, moved=1):
     """Leave a set of which some files are moved, and one is not."""
     atlas, files = toy
@@ -112,9 +110,7 @@ def test_is_current__not_while_something_is_left_to_finish(toy, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["note", "staged", "moved", "gone"])
-def test_settle__what_cannot_be_finished_is_named_until_it_is_made_again(
-    damage, toy, monkeypatch
-):
+def test_settle__what_cannot_be_finished_is_named_until_it_is_made_again(damage, toy, monkeypatch):
     atlas, files = left_half_done(toy, monkeypatch)
     found = analysis_set(atlas, "toy")
     (folder,) = atlas.staged.glob("*.partial")
@@ -159,11 +155,14 @@ def test_settle__waits_for_a_process_that_is_moving_files(toy, monkeypatch):
 
 def test_replacing__a_fault_while_writing_leaves_the_old_set_and_no_litter(toy):
     atlas, files = toy
-    with pytest.raises(ValueError, match="wrong"), replacing_set(
-        analysis_set(atlas, "toy"), inputs="new", command=""
-    ) as staged:
-        staged.path(files[0]).write_text("half")
-        raise ValueError("wrong")
+
+    def fail():
+        with replacing_set(analysis_set(atlas, "toy"), inputs="new", command="") as staged:
+            staged.path(files[0]).write_text("half")
+            raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        fail()
     assert values(files) == ["old"] * 3
     assert problems(atlas) == {}
     assert not list(atlas.staged.iterdir())
@@ -265,7 +264,9 @@ def test_read_settled__other_recordings_do_not_matter(toy):
 
 
 def test_set_of__every_file_leads_to_its_set(atlas):
-    drawn = atlas.table_file(UNITS, "toy").parent.parent.parent / "embeddings/recording=toy/pca.parquet"
+    drawn = (
+        atlas.table_file(UNITS, "toy").parent.parent.parent / "embeddings/recording=toy/pca.parquet"
+    )
     similar = atlas.tables / "similarities/recording=toy/other.parquet"
     changes = [file(atlas, "layer_changes", name) for name in ("a", "b")]
     write(series_set(atlas, "Run 1"), changes, "x")
