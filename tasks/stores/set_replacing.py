@@ -12,7 +12,7 @@ import fcntl
 import shutil
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,9 @@ WAIT_SECONDS = 60.0
 
 READ_SECONDS = 5.0
 """How long one waits for it where nothing can be locked."""
+
+KILLED = "they were being replaced when a run was killed"
+"""What a note that is left behind tells."""
 
 
 @dataclass
@@ -86,9 +89,14 @@ def replacing_set(
         folder.mkdir(parents=True, exist_ok=True)
         staged = StagedSet(folder)
         yield staged
-        note = _note(found, staged, inputs=inputs, command=command, others=others)
+        files = tuple(_listed(found, *each) for each in staged.files.items())
         sync_file(folder)
         with moving(atlas):
+            note = Replacement(
+                receipt=SetReceipt(inputs=inputs, command=command, files=files),
+                staged=tuple(found.inside(path) for path in staged.files.values()),
+                removed=tuple(sorted(_before(found, others) - {each.path for each in files})),
+            )
             write_bytes(found.replacement_file, sealed(note))
             _move(found, note)
     except OSError as error:
@@ -100,23 +108,23 @@ def replacing_set(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _note(
-    found: TableSet, staged: StagedSet, *, inputs: str, command: str, others: Iterable[Path]
-) -> Replacement:
-    files = []
-    for destination, path in staged.files.items():
-        sync_file(path)
-        size, sha256 = path.stat().st_size, sha256_file(path)
-        files.append(SetFile(path=found.inside(destination), size=size, sha256=sha256))
-    new = {each.path for each in files}
-    old = {found.inside(each) for each in others if each.exists()}
+def _listed(found: TableSet, destination: Path, staged: Path) -> SetFile:
+    """Return what the receipt notes of a file, which is flushed to the disk."""
+    sync_file(staged)
+    size, sha256 = staged.stat().st_size, sha256_file(staged)
+    return SetFile(path=found.inside(destination), size=size, sha256=sha256)
+
+
+def _before(found: TableSet, others: Iterable[Path]) -> set[str]:
+    """Return the files that are there of the set, of one that was being replaced too."""
+    known = {found.inside(each) for each in others if each.exists()}
+    if found.is_being_replaced:
+        with suppress(DamagedReceiptError, OSError):
+            known |= {each.path for each in _read(found).receipt.files}
     with suppress(DamagedReceiptError):
-        old |= {each.path for each in found.receipt.files} if found.receipt else set()
-    return Replacement(
-        receipt=SetReceipt(inputs=inputs, command=command, files=tuple(files)),
-        staged=tuple(found.inside(path) for path in staged.files.values()),
-        removed=tuple(sorted(old - new)),
-    )
+        receipt = replace(found).receipt  # as it is now
+        known |= {each.path for each in receipt.files} if receipt else set()
+    return known
 
 
 def _move(found: TableSet, note: Replacement) -> None:
@@ -143,6 +151,8 @@ def _move(found: TableSet, note: Replacement) -> None:
     for path in {(root / each).parent for each in note.staged}:
         shutil.rmtree(path, ignore_errors=True)
     _remove_empty(noted.parent)
+    for folder in {*folders, found.receipt_file.parent}:
+        sweep(list(folder.glob(f".*{TEMPORARY_SUFFIX}")))
 
 
 def _rename(staged: Path, destination: Path) -> None:
@@ -215,18 +225,20 @@ def settle_tables(atlas: Atlas) -> dict[str, str]:
             for folder in atlas.staged.glob("*=*"):
                 _remove_empty(folder)
             return problems
-    except OSError:
-        return _unfinished(atlas)
+    except OSError as error:
+        return _unfinished(atlas, error)
 
 
-def _unfinished(atlas: Atlas) -> dict[str, str]:
+def _unfinished(atlas: Atlas, error: OSError) -> dict[str, str]:
     """Return what is left to finish where this process may not write."""
     end = time.monotonic() + READ_SECONDS
     while _notes(atlas) and time.monotonic() < end:
         time.sleep(0.05)
-    reason = "they were being replaced when a run was killed, and this user cannot finish that"
-    advice = "run `activarium verify` as one who may write there"
-    return {each.owner: f"{reason}: {advice}" for each in _notes(atlas)}
+    problem = (
+        f"{KILLED}, and that cannot be finished here ({error.strerror or error}): run `activarium "
+        "list` as one who may write there"
+    )
+    return {each.owner: problem for each in _notes(atlas)}
 
 
 def _notes(atlas: Atlas) -> list[TableSet]:
@@ -257,21 +269,16 @@ def _read(found: TableSet) -> Replacement:
 def _finish(found: TableSet) -> str:
     """Finish one replacement; return why it cannot be."""
     again = f"run `{found.command}` again"
+    root = found.atlas.root
     try:
         note = _read(found)
-    except (DamagedReceiptError, OSError) as error:
-        return f"they were being replaced when a run was killed, and its note is damaged ({error}): {again}"
-    root = found.atlas.root
-    for file, staged in zip(note.receipt.files, note.staged, strict=True):
-        there = root / (staged if (root / staged).exists() else file.path)
-        if not there.is_file() or sha256_file(there) != file.sha256:
-            return (
-                f"they were being replaced when a run was killed, and {there} is not what it "
-                f"wrote: {again}"
-            )
-    _move(found, note)
-    for file in note.receipt.files:
-        for folder in ((root / file.path).parent, checksum_file(root / file.path).parent):
-            sweep(folder.glob(f".*{TEMPORARY_SUFFIX}"))
-    sweep(found.receipt_file.parent.glob(f".*{TEMPORARY_SUFFIX}"))
+        for file, staged in zip(note.receipt.files, note.staged, strict=True):
+            there = root / (staged if (root / staged).exists() else file.path)
+            if not there.is_file() or sha256_file(there) != file.sha256:
+                return f"{KILLED}, and {there} is not what it wrote: {again}"
+        _move(found, note)
+    except DamagedReceiptError as error:
+        return f"{KILLED}, and its note is damaged ({error}): {again}"
+    except (OSError, UserError) as error:
+        return f"{KILLED}, and that cannot be finished ({error})"
     return ""

@@ -34,11 +34,13 @@ TRIES = 5
 """How often tables are read again that others replace meanwhile."""
 
 
-def table_problems(atlas: Atlas, files: Iterable[Path]) -> dict[Path, str]:
+def table_problems(
+    atlas: Atlas, files: Iterable[Path], *, contents: bool = True
+) -> dict[Path, str]:
     """Return what is wrong with some files of tables or maps, after finishing what was left half done.
 
     A file is wrong where its content is not what was written, where it is gone, or where its set,
-    the files that one piece of work made together, holds a file of another. Every file is read once.
+    the files that one piece of work made together, holds a file of another.
 
     Parameters
     ----------
@@ -46,6 +48,9 @@ def table_problems(atlas: Atlas, files: Iterable[Path]) -> dict[Path, str]:
         Where they lie.
     files
         Files of tables, or of maps, as they are after `settle_tables`, which may bring and take some.
+    contents
+        Read every file; else only look whether sets are whole and of one piece of work, for those
+        who read files themselves.
 
     Returns
     -------
@@ -62,7 +67,8 @@ def table_problems(atlas: Atlas, files: Iterable[Path]) -> dict[Path, str]:
             found = known.setdefault(key, found)
             if key not in whole:
                 whole[key] = unfinished.get(found.owner) or found.problem()
-        problem = file_problem(found, file) or (whole[key] if found is not None else "")
+        problem = file_problem(found, file) if contents else ""
+        problem = problem or (whole[key] if found is not None else "")
         if problem:
             problems[file] = f"{problem}; {remedy(found)}"
     return problems
