@@ -65,7 +65,8 @@ def _run(
 
     atlas = Atlas(root, recordings_at)
     summary = summarise(atlas, receipt.report.recordings)
-    notices = [*(receipt.series.notices if receipt.series is not None else ())]
+    notices = [*receipt.checkpoint.notices]
+    notices += receipt.series.notices if receipt.series is not None else ()
     notices += [line for each in receipt.recordings for line in each.notices]
     notices += [line for each in receipt.tables for line in each.notices]
     notices += receipt.report.notices
@@ -143,6 +144,7 @@ def train(
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.train(settings, root)
+    print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"trained {receipt.model}: {receipt.path}")
 
 
@@ -231,7 +233,7 @@ def record(
             return
         checkpoint = obtain_checkpoint(settings, root, stages)
         receipt = stages.record(settings, checkpoint, root, call, recordings_at)
-    print_notices(receipt.notices)
+    print_notices([*checkpoint.notices, *receipt.notices])
     text = f"recorded {receipt.images:,} images x {receipt.units:,} units: {receipt.recording}"
     if receipt.shards_left:
         text = (

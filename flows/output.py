@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from activarium.flows.pipeline import RunReceipt
+    from activarium.tasks.stores.verify import Verification
 
 WIDE = None if sys.stdout.isatty() else 200
 """Columns of a file or pipe, so that tables do not wrap there."""
@@ -214,6 +215,28 @@ def print_result(result: pa.Table) -> None:
     print_rows(result.slice(0, ROWS_SHOWN).to_pylist(), result.column_names)
     if result.num_rows > ROWS_SHOWN:
         err.print(f"{ROWS_SHOWN} of {result.num_rows:,} rows shown; --json prints all")
+
+
+def print_verification(found: Verification) -> None:
+    """Print what is damaged, what is unfinished, and what could not be checked."""
+    for fault in found.faults:
+        name = (f"{fault.recording} ", "red") if fault.recording else ""
+        remedy = f" ({fault.remedy})" if fault.remedy else ""
+        out.print(Text.assemble(name, f"{fault.where}: {fault.problem}{remedy}"))
+    for each in found.unfinished:
+        out.print(Text.assemble((each.name, "yellow"), f" is unfinished: {each.problem}"))
+    for name in found.tables_only:
+        out.print(f"{name}: the recording is gone, its tables were checked", markup=False)
+    for name in found.unknown:
+        out.print(Text.assemble((name, "yellow"), " is unknown: no checksum covers it"))
+    for name in found.checked_less:
+        what = " was written by an earlier version: checked less"
+        out.print(Text.assemble((name, "yellow"), what))
+    out.print(
+        f"{found.objects} objects, {counted(found.recordings, 'recording')}: "
+        f"{len(found.faults)} damaged, {len(found.unfinished)} unfinished, "
+        f"{len(found.unknown)} unknown"
+    )
 
 
 def print_receipt(receipt: Any, *, json: bool, text: str) -> None:

@@ -78,6 +78,14 @@ def _shorter(name: str) -> str:
 
 MAPS = "maps"
 """Folder of the maps in an atlas."""
+MODELS = "models"
+"""Folder of the trained models in an atlas."""
+TRAINING_LOG = "training.json"
+"""The log of a training, in its folder."""
+TRAINING_STATE = "state-last.safetensors"
+"""The state that a training is resumed from, in its folder; one that is finished has none."""
+REPORTS = "reports"
+"""Folder of the pages in an atlas."""
 UNTRAINED = "untrained"
 """Name of the checkpoint of an untrained model, which tells a control from other recordings."""
 SELECTION_MARK = "~"
@@ -115,7 +123,7 @@ class Atlas:
 
     @property
     def checksums(self) -> Path:
-        """Folder of the checksums of tables and maps, with the same folders inside."""
+        """Folder of the checksums of tables, maps, models and pages, with the same folders inside."""
         return self.root / "checksums"
 
     @property
@@ -139,12 +147,12 @@ class Atlas:
     @property
     def models(self) -> Path:
         """Folder of the trained models."""
-        return self.root / "models"
+        return self.root / MODELS
 
     @property
     def reports(self) -> Path:
         """Folder of the report pages."""
-        return self.root / "reports"
+        return self.root / REPORTS
 
     @property
     def work(self) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from activarium.schemas.stored_object import StoredObject
+from activarium.schemas.stored_object import EarlierObject, StoredObject
 
 
 class Receipt(BaseModel):
@@ -29,7 +29,7 @@ class ShardReceipt(Receipt):
     """How many images were converted on their way to the model, per kind of conversion."""
     batch_size: int
     """Images per forward pass; less than the recording's where memory did not suffice."""
-    objects: tuple[StoredObject, ...]
+    objects: tuple[StoredObject | EarlierObject, ...]
     device: str
     read_seconds: float
     forward_seconds: float
@@ -44,7 +44,7 @@ class StoreReceipt(Receipt):
     """How many shards there will be."""
     metadata: dict[str, Any]
     """Content of the root zarr.json at creation."""
-    objects: tuple[StoredObject, ...]
+    objects: tuple[StoredObject | EarlierObject, ...]
     """The arrays' metadata and the coordinates."""
 
 
@@ -52,7 +52,7 @@ class FinalReceipt(Receipt):
     """Written when a recording is complete: what follows from all shards together."""
 
     fingerprint: str
-    objects: tuple[StoredObject, ...]
+    objects: tuple[StoredObject | EarlierObject, ...]
 
 
 class CheckpointReceipt(Receipt):
@@ -68,6 +68,8 @@ class CheckpointReceipt(Receipt):
     """The series of checkpoints that it belongs to; None where it stands alone."""
     step: int | None = None
     """Optimiser steps before it, or what else its file's name counts."""
+    notices: tuple[str, ...] = ()
+    """What the user should know: other checkpoints of its training that are lost."""
 
 
 class RecordingReceipt(Receipt):

@@ -12,7 +12,7 @@ from activarium.schemas.layout import FORMAT_VERSION
 from activarium.schemas.tables import RECORDINGS, TABLES
 from activarium.tasks.stores.parquet_files import read_table
 from activarium.tasks.stores.places import place_at, recording_names
-from activarium.tasks.stores.recording_store import read_attributes, receipt_keys
+from activarium.tasks.stores.recording_store import is_half_created, read_attributes, receipt_keys
 from activarium.tasks.stores.set_replacing import settle_tables
 from activarium.tasks.stores.table_reading import set_problems
 
@@ -80,6 +80,8 @@ def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
     except UserError:
         if _has_other_format(place):
             row["status"] = "other format"
+        elif is_half_created(place, place.sizes()):
+            row["status"] = "recording"
         return row
     row["status"] = attributes["status"]
     row |= {key: attributes[key] for key in ("model", "checkpoint", "test_set", "split")}

@@ -10,6 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from activarium.tasks.reporting.report_words import percent
+from activarium.tasks.stores.checksum_files import (
+    HAS_CHECKSUM,
+    checksum_file,
+    checksum_line,
+    write_checked,
+)
 from activarium.tasks.stores.files import write_bytes
 
 if TYPE_CHECKING:
@@ -53,11 +59,15 @@ def _joined(names: Sequence[str], kind: str) -> Markup:
 
 
 def replace_page(path: Path, page: str) -> bool:
-    """Write a page where it differs from what is there; return whether it did."""
-    content = page.encode("utf-8")
+    """Write a page where it differs from what is there, with its checksum; return whether it did."""
+    content = page.encode("utf-8") + HAS_CHECKSUM
+    checksum = checksum_file(path)
     if path.is_file() and path.read_bytes() == content:
+        line = checksum_line(content, path.name)
+        if not checksum.is_file() or checksum.read_bytes() != line:
+            write_bytes(checksum, line)
         return False
-    write_bytes(path, content)
+    write_checked(path, content)
     return True
 
 

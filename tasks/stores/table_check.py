@@ -8,8 +8,8 @@ from activarium.schemas.columns import IN_SET_KEY
 from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.receipt_files import DamagedReceiptError
 from activarium.tasks.stores.set_replacing import moving
+from activarium.tasks.stores.store_check import Finding
 from activarium.tasks.stores.table_sets import (
-    ANALYSED,
     RECORDING,
     TableSet,
     checksum_beside,
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from activarium.schemas.atlas import Atlas
 
 
-def table_findings(atlas: Atlas, name: str) -> list[tuple[str, str]]:
-    """Return (file, problem) of each table, map and receipt of a recording or selection.
+def table_findings(atlas: Atlas, name: str) -> list[Finding]:
+    """Return one finding per table, map and receipt of a set of a recording or selection.
 
-    The problem is empty for a sound one. What seems wrong is looked at once more while nobody may
-    move files: it may have been replaced while it was read.
+    What seems wrong is looked at once more while nobody may move files: it may have been replaced
+    while it was read.
     """
     found = _look(atlas, name, None)
     wrong = {file for file, problem in found.items() if problem}
@@ -41,7 +41,12 @@ def table_findings(atlas: Atlas, name: str) -> list[tuple[str, str]]:
         except OSError:  # nothing can be written here
             again = _look(atlas, name, wrong)
         found = {file: problem for file, problem in found.items() if file not in wrong} | again
-    return [(str(file.relative_to(atlas.root)), found[file]) for file in sorted(found)]
+    return [
+        Finding(
+            file.relative_to(atlas.root).as_posix(), found[file], is_checked_less=_is_older(file)
+        )
+        for file in sorted(found)
+    ]
 
 
 def _look(atlas: Atlas, name: str, only: set[Path] | None) -> dict[Path, str]:
@@ -67,7 +72,7 @@ def _receipt_problem(found: TableSet) -> dict[Path, str]:
     try:
         return {} if found.receipt is None else {found.receipt_file: ""}
     except DamagedReceiptError as error:
-        return {found.receipt_file: f"{error}; `{found.command}` makes it anew"}
+        return {found.receipt_file: str(error)}
 
 
 def _files(atlas: Atlas, name: str, sets: Iterable[TableSet]) -> set[Path]:
@@ -110,10 +115,7 @@ def _problem(found: TableSet | None, file: Path) -> str:
     return ""
 
 
-def is_older(atlas: Atlas, name: str) -> bool:
-    """Return whether tables of a recording are of a version that wrote no receipts of sets."""
-    for table in ANALYSED:
-        file = atlas.table_file(table, name)
-        if file.is_file():
-            return IN_SET_KEY not in footer_metadata(file)
-    return False
+def _is_older(file: Path) -> bool:
+    """Return whether a table is of a version that wrote no receipts of sets."""
+    metadata = footer_metadata(file) if file.suffix == ".parquet" else {}
+    return bool(metadata) and IN_SET_KEY not in metadata

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from activarium.flows.cli import main
+from activarium.tasks.stores.places import place_at
+from activarium.tasks.stores.recording_store import reopen
 
 from .conftest import program
 
@@ -345,6 +347,32 @@ def test_verify__sound_atlas_is_0_and_a_flipped_byte_is_1(activarium, atlas, tmp
     assert code == 1
     faults = json.loads(out)["faults"]
     assert [fault["object"] for fault in faults] == ["channel_mean/c/1/0"]
+
+
+def test_verify__unfinished_is_3_and_damaged_1_also_where_both(activarium, atlas, tmp_path):
+    copy = tmp_path / "atlas"
+    shutil.copytree(atlas, copy)
+    (store,) = copy.glob("recordings/*epoch*")
+    reopen(place_at(store))
+    (store / "receipts" / "shard-00001.json").unlink()
+    code, out, _ = activarium("verify", "--root", copy)
+    assert code == 3
+    assert f"{store.stem} is unfinished: the recording is not complete: 50 images" in out
+    assert "0 damaged, 1 unfinished, 0 unknown" in out
+    (page,) = copy.glob("reports/*.html")
+    page.write_bytes(page.read_bytes()[:-100])
+    (copy / "note.txt").write_bytes(b"mine")
+    code, out, _ = activarium("verify", "--root", copy)
+    assert code == 1
+    assert f"reports/{page.name}: the content differs from its sha256 (`activarium report`" in out
+    assert "note.txt is unknown: no checksum covers it" in out
+    assert "1 damaged, 1 unfinished, 1 unknown" in out
+
+
+def test_verify__mistyped_address_of_recordings_is_2(activarium, atlas, tmp_path):
+    code, out, err = activarium("verify", "--root", atlas, "--recordings", tmp_path / "typo")
+    assert (code, out) == (2, "")
+    assert "is the address right?" in err
 
 
 def test_analyse__other_settings_make_the_tables_anew(activarium, atlas):

@@ -128,7 +128,7 @@ def test_earlier_version__its_tables_are_current_and_said_to_be_checked_less(atl
     assert not analyse(atlas, opened(atlas), config=CONFIG).made
     assert not embed(atlas, opened(atlas), config=MAPS).made
     found = verify(atlas, ["toy", "untrained"])
-    assert (found.faults, found.older_tables) == ((), ("toy", "untrained"))
+    assert (found.faults, found.checked_less) == ((), ("toy", "untrained"))
     assert page(atlas).notices == ()
 
 

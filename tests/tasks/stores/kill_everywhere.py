@@ -81,7 +81,7 @@ def look(atlas):
     said = [*set_problems(atlas, ["toy"]).values()]
     files = sorted(atlas.tables.glob("*/recording=toy/*.parquet"))
     said += table_problems(atlas, files).values()
-    said += [problem for _, problem in table_findings(atlas, "toy") if problem]
+    said += [each.problem for each in table_findings(atlas, "toy") if each.problem]
     left = [str(file) for file in atlas.root.rglob("*") if ".partial" in file.name]
     left += [str(file) for file in atlas.staged.rglob("*.json")]
     return mixed, contents(atlas), said, left

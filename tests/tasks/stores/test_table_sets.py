@@ -51,7 +51,7 @@ def toy(atlas):
 
 
 def problems(atlas):
-    return {path: problem for path, problem in table_findings(atlas, "toy") if problem}
+    return {each.object: each.problem for each in table_findings(atlas, "toy") if each.problem}
 
 
 @pytest.mark.parametrize("names", ["units,layers,images", "units,recordings"])

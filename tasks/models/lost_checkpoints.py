@@ -1,0 +1,63 @@
+"""What a finished training has lost: checkpoints that are damaged, cut off or gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+
+from activarium.schemas.errors import UserError
+from activarium.tasks.models.checkpoint_files import epoch_file
+from activarium.tasks.stores.checksum_files import checksum_file, refuse_damaged_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def lost_checkpoints(folder: Path, epochs: int) -> tuple[str, ...]:
+    """Return a line about the checkpoints of a finished training that are missing or cut off.
+
+    Of the last one the whole content is checked; that of the others is when they are recorded, and
+    by `verify`.
+
+    Parameters
+    ----------
+    folder
+        Of the training, in an atlas.
+    epochs
+        Of the training.
+
+    Raises
+    ------
+    UserError
+        If the last checkpoint is damaged.
+    """
+    last = folder / epoch_file(epochs)
+    refuse_damaged_model(last)
+    problem = cut_off(last)
+    if problem:
+        raise UserError(
+            f"{last} is damaged ({problem}): put a copy of it back, or delete {folder} and run "
+            "`activarium train` again"
+        )
+    known = checksum_file((folder / "any").absolute()).parent.glob("*.safetensors.sha256")
+    names = {path.stem for path in known} | {epoch_file(epoch + 1) for epoch in range(epochs)}
+    lost = [name for name in sorted(names) if cut_off(folder / name)]
+    if not lost:
+        return ()
+    shown = ", ".join(lost[:3]) + (" ..." if len(lost) > 3 else "")
+    return (
+        f"{len(lost)} of {len(names)} checkpoints in {folder} are missing or cut off ({shown}): put "
+        "copies of them back, or delete the folder to train anew",
+    )
+
+
+def cut_off(path: Path) -> str:
+    """Return what is wrong with the head or the size of a safetensors file; empty where nothing is."""
+    try:
+        with safe_open(path, "np"):
+            return ""
+    except FileNotFoundError:
+        return "missing"
+    except (SafetensorError, OSError, ValueError) as error:
+        return str(error).splitlines()[0]
