@@ -70,7 +70,8 @@ SHORTER = 150
 """Names of files that are made of others' are no longer than this."""
 
 
-def _shorter(name: str) -> str:
+def shorter(name: str) -> str:
+    """Return a name that may be long as one that a file can have, with an ending."""
     if len(name) <= SHORTER:
         return name
     return f"{name[: SHORTER - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -186,11 +187,11 @@ class Atlas:
 
     def set_receipt(self, owner: str, part: str) -> Path:
         """Receipt of a set of a recording or series (`recording=<id>`, `series=<name>`)."""
-        return self.sets / owner / f"{_shorter(part)}.json"
+        return self.sets / owner / f"{part}.json"
 
     def replacement(self, owner: str, part: str) -> Path:
         """File that tells of a set that is being replaced, and is there only meanwhile."""
-        return self.staged / owner / f"{_shorter(part)}.json"
+        return self.staged / owner / f"{part}.json"
 
     def report(self, name: str) -> Path:
         """Report page of a run."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import shlex
 import shutil
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from activarium.schemas.columns import FORMAT_VERSION
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import SIMILARITIES, UNIT_MATCHES
@@ -31,18 +29,23 @@ from activarium.tasks.similarity.layer_profile import (
     profile_layer,
     save,
 )
+from activarium.tasks.similarity.pair_tables import (
+    SIMILARITY_VERSION,
+    Pair,
+    layer_names,
+    pair_of,
+    settings_of,
+    write_tables,
+)
 from activarium.tasks.similarity.similarity_columns import (
     FEWEST_IMAGES,
     Compared,
     match_columns,
     similarity_columns,
 )
-from activarium.tasks.statistics.comparable_classes import has_lone_classes
 from activarium.tasks.stores.atlas_check import check_atlas
 from activarium.tasks.stores.locking import only_process
-from activarium.tasks.stores.set_replacing import replacing_set, settle_tables
-from activarium.tasks.stores.table_sets import TableSet, pair_set
-from activarium.tasks.stores.table_writing import write_columns
+from activarium.tasks.stores.set_replacing import settle_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,52 +54,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.schemas.atlas import Atlas
-    from activarium.schemas.columns import Table
     from activarium.schemas.compare_config import CompareConfig
     from activarium.schemas.layers import Layer
     from activarium.tasks.progress import Progress
     from activarium.tasks.stores.recording import Recording
-
-SIMILARITY_VERSION = 1
-"""Raised when a measure changes, so that tables made before are made again."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two recordings to compare, or one with itself."""
-
-    atlas: Atlas
-    first: Recording
-    second: Recording
-    inputs: str
-    """Fingerprint of everything that its tables depend on."""
-    files: dict[str, Path]
-    """File of each table."""
-
-    @property
-    def is_same(self) -> bool:
-        """Whether a recording is compared with itself."""
-        return self.first.name == self.second.name
-
-    @property
-    def recordings(self) -> tuple[Recording, ...]:
-        """The recordings, each once."""
-        return (self.first,) if self.is_same else (self.first, self.second)
-
-    @property
-    def set(self) -> TableSet:
-        """Its files as a set."""
-        return pair_set(self.atlas, self.first.name, self.files[SIMILARITIES.name])
-
-    def is_current(self) -> bool:
-        """Return whether its tables are there, made of exactly the same."""
-        files = [*self.files.values()]
-        return self.set.is_current(self.inputs, files)
-
-    @property
-    def name(self) -> str:
-        """The pair in words."""
-        return " with ".join(each.name for each in self.recordings)
 
 
 def compare(
@@ -138,7 +99,7 @@ def compare(
     for first, second in pairs:
         check_same_images(named[first], named[second])
     layers = choose_layers(recordings, config.layers, config.features)
-    whole = [_pair(atlas, named[one], named[two], layers, config) for one, two in pairs]
+    whole = [pair_of(atlas, named[one], named[two], layers, config) for one, two in pairs]
     pending = [each for each in whole if not each.is_current()]
     comparison = _Comparison(atlas, layers, config, progress)
     if pending:
@@ -181,53 +142,6 @@ def _notices(pair: Pair) -> Iterator[str]:
         )
 
 
-def _pair(
-    atlas: Atlas,
-    first: Recording,
-    second: Recording,
-    layers: dict[str, tuple[Layer, ...]],
-    config: CompareConfig,
-) -> Pair:
-    inputs = fingerprint(
-        {
-            "recordings": [first.fingerprint, second.fingerprint],
-            "layers": [_names(layers[first.name]), _names(layers[second.name])],
-            "settings": _settings(config),
-            "columns": FORMAT_VERSION,
-            "similarity": SIMILARITY_VERSION,
-            # What was made before of as little said what cannot be told; all else stays as it is.
-            **({"few": True} if _is_little(first, second) else {}),
-        }
-    )
-    by_means = config.features == "means"
-    matched = by_means and "units" in config.measures and first.name != second.name
-    tables = (SIMILARITIES, UNIT_MATCHES) if matched else (SIMILARITIES,)
-    # No id holds a colon, so that both kinds of features have files of their own.
-    part = second.name if by_means else f"{config.features}:{second.name}"
-    files = {each.name: atlas.table_file(each, first.name, part) for each in tables}
-    return Pair(atlas, first, second, inputs, files)
-
-
-def _is_little(first: Recording, second: Recording) -> bool:
-    """Return whether images or classes are too few to compare all that there is."""
-    both = first.valid & second.valid
-    return int(both.sum()) < FEWEST_IMAGES or has_lone_classes(first.labels[both])
-
-
-def _names(layers: Sequence[Layer]) -> list[str]:
-    return [layer.name for layer in layers]
-
-
-def _settings(config: CompareConfig) -> dict[str, Any]:
-    chosen = config.model_dump(mode="json", include={"features", "rsa_images", "seed"})
-    return chosen | {"measures": sorted(config.measures)}
-
-
-def _work_name(pair: Pair) -> str:
-    """Return what the folder of a pair's half-done work is called; no recording's ends so."""
-    return "~".join(each.name for each in pair.recordings) + "~"
-
-
 @dataclass(frozen=True)
 class _Comparison:
     """Comparisons under way."""
@@ -257,7 +171,7 @@ class _Comparison:
     def sweep(self, pairs: Sequence[Pair]) -> None:
         """Delete what is left of comparisons that are done."""
         for pair in pairs:
-            for name in (_work_name(pair), *(each.name for each in pair.recordings)):
+            for name in (pair.work_name, *(each.name for each in pair.recordings)):
                 self._sweep(name)
         with suppress(OSError):  # others still work in it
             self.work.rmdir()
@@ -273,8 +187,8 @@ class _Comparison:
                 continue
             with self.progress(f"profiling {recording.name}", len(places)) as advance:
                 self._run(profile_layer, [(subject, each, self.config) for each in places], advance)
-        folder = self.work / f"{_work_name(pair)}-{pair.inputs[:12]}"
-        self._sweep(_work_name(pair), keep=folder)
+        folder = self.work / f"{pair.work_name}-{pair.inputs[:12]}"
+        self._sweep(pair.work_name, keep=folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._write(pair, Compared(subjects[0], subjects[-1]), folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -284,9 +198,9 @@ class _Comparison:
         key = fingerprint(
             {
                 "recording": recording.fingerprint,
-                "layers": _names(self.layers[recording.name]),
+                "layers": layer_names(self.layers[recording.name]),
                 "rows": row.tolist(),
-                "settings": _settings(self.config),
+                "settings": settings_of(self.config),
                 "similarity": SIMILARITY_VERSION,
             }
         )
@@ -331,17 +245,7 @@ class _Comparison:
         if UNIT_MATCHES.name in pair.files:
             found = match_columns(compared, [*shared], [piece[-1] for piece in matches])
             columns[UNIT_MATCHES] = found
-        _write_tables(pair, columns, self.config)
-
-
-def _write_tables(pair: Pair, columns: dict[Table, dict[str, Any]], config: CompareConfig) -> None:
-    """Write the tables of a pair, which take the places of those before as one."""
-    words = ["activarium", "compare", *(each.name for each in pair.recordings)]
-    words += [] if config.features == "means" else ["--features", config.features]
-    with replacing_set(pair.set, inputs=pair.inputs, command=shlex.join(words)) as staged:
-        for table, values in columns.items():
-            path = staged.path(pair.files[table.name])
-            write_columns(path, table, values, inputs=pair.inputs)
+        write_tables(pair, columns, self.config)
 
 
 def _product_pieces(

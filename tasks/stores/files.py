@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 TEMPORARY_SUFFIX = ".partial"
 """Ending of files that are still being written; no reader's pattern matches it."""
 
+LONGEST_NAME = 215
+"""Of a name that a temporary one holds whole: file systems take 255 letters."""
+
 ABANDONED_SECONDS = 24 * 3_600
 """Age at which the temporary file of another machine's process counts as left behind."""
 
@@ -35,6 +38,8 @@ _OWNER = re.compile(r"\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.partial$")
 
 def temporary_name(name: str) -> str:
     """Return a hidden name for what is still being written, which tells which process writes it."""
+    if len(name) > LONGEST_NAME:
+        name = name[: LONGEST_NAME // 2]
     return f".{name}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}"
 
 

@@ -215,7 +215,7 @@ def settle_tables(atlas: Atlas) -> dict[str, str]:
     UserError
         If a process is moving files and does not end.
     """
-    if not _notes(atlas) and not _left(atlas):
+    if not any(atlas.staged.glob("*")):
         return {}
     try:
         with moving(atlas):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from activarium.schemas.atlas import MAPS, Atlas, unique_name
+from activarium.schemas.atlas import MAPS, Atlas, shorter, unique_name
 from activarium.schemas.columns import IN_SET_KEY, INPUTS_KEY
 from activarium.schemas.receipts import SetReceipt
 from activarium.schemas.tables import (
@@ -40,8 +40,9 @@ SERIES = "series="
 ANALYSIS, MAP, PAIR, CHANGES = "analysis", "map", "pair", "changes"
 """Kinds of sets: what `TableSet.part` begins with."""
 
-_OF_MAPS = {EMBEDDINGS.name, EMBEDDING_QUALITY.name}
-_OF_PAIRS = {SIMILARITIES.name, UNIT_MATCHES.name}
+_OF_MAPS = (EMBEDDINGS.name, EMBEDDING_QUALITY.name)
+_OF_PAIRS = (SIMILARITIES.name, UNIT_MATCHES.name)
+_TABLES = {MAP: _OF_MAPS, PAIR: _OF_PAIRS}
 ANALYSED = tuple(
     table
     for name, table in TABLES.items()
@@ -175,7 +176,7 @@ class TableSet:
         return file.relative_to(self.atlas.root).as_posix()
 
     def _older_problem(self) -> str:
-        """Return what is wrong with an analysis without a receipt: each file tells of its inputs."""
+        """Return what is wrong with files without a receipt: each tells of its inputs."""
         inputs: dict[bytes, str] = {}
         for file in self._found():
             metadata = footer_metadata(file)
@@ -186,10 +187,13 @@ class TableSet:
         return f"{[*inputs.values()][-1]}: {MIXED}" if len(inputs) > 1 else ""
 
     def _found(self) -> list[Path]:
-        """Return the files of the analysis that are there; of other sets only receipts tell."""
-        if self.part != ANALYSIS:
-            return []
-        files = [self.atlas.table_file(table, self.name) for table in ANALYSED]
+        """Return the files that are there where this kind of set has them."""
+        if self.kind == ANALYSIS:
+            files = [self.atlas.table_file(table, self.name) for table in ANALYSED]
+        else:
+            stem = self.part.partition("-")[2]
+            folders = [self.atlas.tables / name / self.owner for name in _TABLES.get(self.kind, ())]
+            files = [folder / f"{stem}.parquet" for folder in folders]
         return [file for file in files if file.exists()]
 
 
@@ -200,12 +204,12 @@ def analysis_set(atlas: Atlas, name: str) -> TableSet:
 
 def map_set(atlas: Atlas, name: str, coordinates: Path) -> TableSet:
     """Return one map of a recording, by its file of coordinates."""
-    return TableSet(atlas, f"{RECORDING}{name}", f"{MAP}-{coordinates.stem}")
+    return TableSet(atlas, f"{RECORDING}{name}", shorter(f"{MAP}-{coordinates.stem}"))
 
 
 def pair_set(atlas: Atlas, name: str, similarities: Path) -> TableSet:
     """Return the comparison of a recording with another, by its file of similarities."""
-    return TableSet(atlas, f"{RECORDING}{name}", f"{PAIR}-{similarities.stem}")
+    return TableSet(atlas, f"{RECORDING}{name}", shorter(f"{PAIR}-{similarities.stem}"))
 
 
 def series_set(atlas: Atlas, name: str) -> TableSet:
@@ -239,11 +243,15 @@ def _lists(found: TableSet, file: Path) -> bool:
 
 
 def sets_of(atlas: Atlas, name: str) -> list[TableSet]:
-    """Return the sets of a recording or selection that have receipts, and its analysis."""
+    """Return the sets of a recording or selection: its analysis, maps and comparisons."""
     owner = f"{RECORDING}{name}"
-    found = [_of_receipt(atlas, each) for each in sorted((atlas.sets / owner).glob("*.json"))]
-    analysis = analysis_set(atlas, name)
-    return found if analysis in found else [analysis, *found]
+    found = [analysis_set(atlas, name)]
+    found += [_of_receipt(atlas, each) for each in sorted((atlas.sets / owner).glob("*.json"))]
+    # Those of earlier versions have no receipt.
+    for table, make in ((EMBEDDINGS, map_set), (SIMILARITIES, pair_set)):
+        files = sorted((atlas.tables / table.name / owner).glob("*.parquet"))
+        found += [make(atlas, name, file) for file in files]
+    return list({each.part: each for each in found}.values())
 
 
 def series_sets(atlas: Atlas) -> Iterator[TableSet]:

@@ -221,6 +221,22 @@ def test_report__damaged_metadata_of_the_recording_costs_the_thumbnails_alone(pl
     assert sprites(atlas) == []
 
 
+def test_mixed__map_of_an_earlier_version_with_the_quality_of_another_is_named(atlas, tmp_path):
+    other = Atlas(tmp_path / "other")
+    shutil.copytree(atlas.root, other.root)
+    embed(other, opened(other), config=MAPS.model_copy(update={"dimensions": 3}))
+    as_earlier_version(atlas)
+    as_earlier_version(other)
+    (source,) = other.tables.glob("embedding_quality/recording=toy/*.parquet")
+    file = atlas.root / source.relative_to(other.root)
+    shutil.copy(source, file)
+    shutil.copy(checksum_file(source), checksum_file(file))
+    assert "embedding_quality" in set_problems(atlas, ["toy"])["toy"]
+    assert "activarium embed toy" in failure(page, atlas)
+    assert embed(atlas, opened(atlas), config=MAPS).made
+    assert set_problems(atlas, ["toy"]) == {}
+
+
 class Replacing:
     """Replaces the analysis of an atlas by that of another, and back, while others read."""
 

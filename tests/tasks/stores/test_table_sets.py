@@ -284,6 +284,18 @@ def test_set_of__every_file_leads_to_its_set(atlas):
     assert {path: set_of(path) for path in expected} == expected
 
 
+def test_replacing__names_as_long_as_names_can_be(atlas):
+    path = atlas.tables / "similarities/recording=toy" / f"{'n' * 218}.parquet"
+    found = pair_set(atlas, "toy", path)
+    write(found, [path], "old")
+    assert problems(atlas) == {}
+    assert set_of(path) == found
+    assert set_problems(atlas, ["toy"]) == {}
+    path.write_text("other")
+    assert found.kind == "pair"
+    assert "expected" in set_problems(atlas, ["toy"])["toy"]
+
+
 def test_command__of_tables_of_earlier_versions_follows_from_their_kind(atlas):
     kinds = {"analysis": "analyse toy", "map-pca": "embed toy", "pair-other": "compare toy"}
     for part, command in kinds.items():
