@@ -12,6 +12,7 @@ from activarium.flows.output import (
     err,
     out,
     print_json,
+    print_notices,
     print_result,
     print_rows,
     print_verification,
@@ -45,6 +46,7 @@ def list_command(
         series = ("series", "step") if any(row.get("series") for row in rows) else ()
         columns = ("recording", *series, "status", "images", "units", "accuracy", "tables")
         print_rows(rows, columns)
+        print_notices([f"{row['recording']}: {row['problem']}" for row in rows if row["problem"]])
     else:
         out.print(f"no recordings in {atlas.recordings}: `activarium demo` makes the first")
 

@@ -69,6 +69,7 @@ def _run(
     notices += receipt.series.notices if receipt.series is not None else ()
     notices += [line for each in receipt.recordings for line in each.notices]
     notices += [line for each in receipt.tables for line in each.notices]
+    notices += receipt.report.notices
     notices = list(dict.fromkeys(notices))
     # What is the answer too is said once.
     print_notices([each for each in notices if json or each != summary["answer"]])

@@ -236,4 +236,5 @@ def report(
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.report(names, name, ReportConfig(title=title), root, recordings_at)
+    print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"report {receipt.path}")

@@ -66,6 +66,17 @@ def _short(part: str) -> str:
     return f"{part[: PART_LETTERS - 9]}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
 
 
+SHORTER = 150
+"""Names of files that are made of others' are no longer than this."""
+
+
+def shorter(name: str) -> str:
+    """Return a name that may be long as one that a file can have, with an ending."""
+    if len(name) <= SHORTER:
+        return name
+    return f"{name[: SHORTER - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 MAPS = "maps"
 """Folder of the maps in an atlas."""
 MODELS = "models"
@@ -87,7 +98,7 @@ def recording_of(name: str) -> str:
     return name.partition(SELECTION_MARK)[0]
 
 
-def _unique(part: str) -> str:
+def unique_name(part: str) -> str:
     """Return a safe file name that no other part shares."""
     safe = slug(part)
     return safe if safe == part else f"{safe}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
@@ -115,6 +126,19 @@ class Atlas:
     def checksums(self) -> Path:
         """Folder of the checksums of tables, maps, models and pages, with the same folders inside."""
         return self.root / "checksums"
+
+    @property
+    def sets(self) -> Path:
+        """Folder of the receipts of sets: of files that were made together."""
+        return self.checksums / "sets"
+
+    @property
+    def staged(self) -> Path:
+        """Folder where new sets wait that take the places of old ones as a whole.
+
+        Among the tables, so that files need only be renamed; no pattern of a table matches it.
+        """
+        return self.tables / ".staged"
 
     @property
     def maps(self) -> Path:
@@ -155,11 +179,19 @@ class Atlas:
 
     def table_file(self, table: Table, recording: str, part: str | None = None) -> Path:
         """File of one recording's rows of a table; `part` is a layer and method, where split."""
-        return self.partition(table, recording) / f"{_unique(part or table.name)}.parquet"
+        return self.partition(table, recording) / f"{unique_name(part or table.name)}.parquet"
 
     def map_file(self, recording: str, part: str) -> Path:
         """File of what places further images in one of a recording's maps."""
-        return self.maps / f"recording={recording}" / f"{_unique(part)}.npz"
+        return self.maps / f"recording={recording}" / f"{unique_name(part)}.npz"
+
+    def set_receipt(self, owner: str, part: str) -> Path:
+        """Receipt of a set of a recording or series (`recording=<id>`, `series=<name>`)."""
+        return self.sets / owner / f"{part}.json"
+
+    def replacement(self, owner: str, part: str) -> Path:
+        """File that tells of a set that is being replaced, and is there only meanwhile."""
+        return self.staged / owner / f"{part}.json"
 
     def report(self, name: str) -> Path:
         """Report page of a run."""

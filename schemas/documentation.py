@@ -53,6 +53,16 @@ def tables_page() -> str:
         "metadata; every file carries page checksums, and its sha256 is at "
         "`checksums/<table>/recording=<id>/<file>.sha256`.",
         "",
+        "The files that one piece of work makes together (the tables of an analysis, a map, a "
+        "comparison of two recordings, a series) are a set, and are replaced as one: its receipt, "
+        "`checksums/sets/recording=<id>/<set>.json`, lists the sha256 of each and the command that "
+        "makes them. A killed run leaves the old set, or the new one once the next command that "
+        "looks at tables (`activarium list`, say) has moved the rest of its files. This program reads "
+        "no damaged file and no set of two pieces of work: one line names the file and the command. A reader that "
+        "knows nothing of sets may see files of both while files are moved (milliseconds) or after a "
+        "kill just then. Tables of earlier versions have no receipt and are checked less, which "
+        "`verify` says ([why so](decisions/0019-tables-are-replaced-as-one.md)).",
+        "",
         *_examples(),
         "A file that holds columns of an older format version reads well with "
         "`union_by_name = true` in DuckDB; pyarrow and pandas need a unified schema.",

@@ -8,6 +8,8 @@ from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import ReportReceipt
 from activarium.tasks.reporting.page_files import json_inside, render, replace_page
 from activarium.tasks.reporting.report_data import report_payload
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import ANALYSIS, MAP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +20,8 @@ _SCRIPTS = (
     "format", "data", "controls", "depth", "where", "which", "barcode", "unit", "images", "tables",
     "beyond", "pairs", "page",
 )  # fmt: skip
+SHOWN = (ANALYSIS, MAP)
+"""Kinds of sets that a page reads."""
 
 
 def render_report(payload: dict[str, Any], *, title: str) -> str:
@@ -31,6 +35,7 @@ def render_report(payload: dict[str, Any], *, title: str) -> str:
         controls=payload["recordings"][1:],
         answer=payload["answer"],
         verdicts=payload["verdicts"],
+        notices=payload["notices"],
         payload=json_inside(payload),
     )
 
@@ -52,13 +57,15 @@ def write_report(
     Raises
     ------
     UserError
-        Without a recording, and where a table that every report needs is missing.
+        Without a recording, where a table that every report needs is missing, and where tables are damaged or
+        of two pieces of work.
     """
     if not recordings:
         raise UserError("expected at least one recording to report on, got none")
-    payload = report_payload(atlas, recordings)
+    payload = read_settled(atlas, recordings, lambda: report_payload(atlas, recordings), SHOWN)
     facts = payload["recordings"][0]["facts"]
     page = render_report(payload, title=title or f"{facts['model']} on {facts['test_set']}")
     path = atlas.report(name)
     made = replace_page(path, page)
-    return ReportReceipt(path=path, recordings=tuple(recordings), made=made)
+    notices = tuple(payload["notices"])
+    return ReportReceipt(path=path, recordings=tuple(recordings), made=made, notices=notices)

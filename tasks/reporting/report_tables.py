@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.tables import DEPTH_TRENDS, IMAGES, LAYERS, RECORDINGS, UNITS
+from activarium.tasks.stores.parquet_files import opened_table, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,9 +70,7 @@ def _read(atlas: Atlas, table: Table, recording: str, *, sort: tuple[str, ...] =
             f"expected the table {table.name} of recording {recording!r} at {path}, found none; "
             "analyse the recording first"
         )
-    # Not `read_table`: it would add the partition of the path as a column.
-    with pq.ParquetFile(path) as file:
-        rows = file.read()
+    rows = read_table(path)
     return rows.sort_by([(name, "ascending") for name in sort]) if sort else rows
 
 
@@ -86,7 +84,7 @@ def read_batches(
     """
     if not path.is_file():
         return
-    with pq.ParquetFile(path, read_dictionary=list(coded)) as file:
+    with opened_table(path, coded=coded) as file:
         yield from file.iter_batches(_BATCH_ROWS, columns=list(columns))
 
 

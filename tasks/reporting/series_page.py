@@ -16,6 +16,8 @@ from activarium.tasks.reporting.density_picture import (
 from activarium.tasks.reporting.page_files import render, replace_page
 from activarium.tasks.reporting.series_charts import COLOURS, Chart, health_grid, line_chart
 from activarium.tasks.reporting.series_tables import SeriesTables, labels_of, read_series
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import ANALYSIS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +81,8 @@ def write_series_page(
     UserError
         If a table is missing or damaged.
     """
-    page = render_series(read_series(atlas, recordings), title=title)
+    series = read_settled(atlas, recordings, lambda: read_series(atlas, recordings), (ANALYSIS,))
+    page = render_series(series, title=title)
     path = atlas.report(name)
     made = replace_page(path, page)
     return ReportReceipt(path=path, recordings=tuple(recordings), made=made)
