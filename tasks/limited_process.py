@@ -15,12 +15,18 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from activarium.schemas.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+QUERY_SECONDS = 300.0
+"""How long a query may take where nothing else is asked for."""
+
+MOST_SECONDS = 1e7
+"""The most that can be asked for."""
 
 ADDRESS_BYTES = 4 * 2**30
 """Address space for libraries and threads, beside the memory for the work."""
@@ -62,21 +68,23 @@ def run_limited(
     RuntimeError
         If the function raises anything else.
     """
+    if not 0 < seconds <= MOST_SECONDS:
+        raise UserError(
+            f"expected a time limit above 0 and at most {MOST_SECONDS:,.0f} s, got {seconds:g}"
+        )
     command = [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"]
     environment = {**os.environ, "PYTHONPATH": _python_path()}
-    with subprocess.Popen(  # noqa: S603 - this interpreter
+    with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
     ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
         try:
-            with suppress(BrokenPipeError), process.stdin:
-                pickle.dump((function, arguments, seconds), process.stdin)
-            yield from _items(process.stdout)
+            with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as stream:
+                pickle.dump((function, arguments, seconds), stream)
+            yield from _items(cast("IO[bytes]", process.stdout))
         except EOFError as error:
             raise _ended(process.wait(), seconds, what, more) from error
         finally:
@@ -90,7 +98,7 @@ def _python_path() -> str:
     return f"{known}{os.pathsep}{here}" if known else here
 
 
-def _items(stream: BinaryIO) -> Iterator[Any]:
+def _items(stream: IO[bytes]) -> Iterator[Any]:
     while True:
         try:
             kind, content = pickle.load(stream)  # noqa: S301 - of our own process
@@ -138,18 +146,18 @@ def serve() -> None:
     function, arguments, seconds = pickle.load(sys.stdin.buffer)  # noqa: S301 - of our parent
     _limit()
     try:
-        for item in _timed(function(*arguments), seconds):
-            _send(output, (_ITEM, item))
-        _send(output, (_END, None))
+        for item in _timed(_packed(function, arguments), seconds):
+            _send(output, item)
+        _send(output, pickle.dumps((_END, None)))
     except BrokenPipeError:
         os._exit(0)
     except UserError as error:
-        _send(output, (_USER_FAULT, error.args[0]))
+        _send(output, pickle.dumps((_USER_FAULT, error.args[0])))
     except MemoryError:
         needed = f"more than {memory_bytes() / 2**30:.1f} GiB of memory are needed"
-        _send(output, (_USER_FAULT, f"{needed}: ask for less at once"))
+        _send(output, pickle.dumps((_USER_FAULT, f"{needed}: ask for less at once")))
     except Exception as error:  # noqa: BLE001 - told to the parent
-        _send(output, (_FAULT, f"{type(error).__name__}: {error}"))
+        _send(output, pickle.dumps((_FAULT, f"{type(error).__name__}: {error}")))
     os._exit(0)  # without waiting for threads that are still at work
 
 
@@ -164,6 +172,11 @@ def _limit() -> None:
             _, highest = resource.getrlimit(kind)
             lowered = most if highest == resource.RLIM_INFINITY else min(most, highest)
             resource.setrlimit(kind, (lowered, lowered))
+
+
+def _packed(function: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]) -> Iterator[bytes]:
+    for item in function(*arguments):
+        yield pickle.dumps((_ITEM, item), protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def _timed(items: Iterator[Any], seconds: float) -> Iterator[Any]:
@@ -181,6 +194,6 @@ def _timed(items: Iterator[Any], seconds: float) -> Iterator[Any]:
         yield item
 
 
-def _send(output: BinaryIO, message: Any) -> None:
-    pickle.dump(message, output, protocol=pickle.HIGHEST_PROTOCOL)
+def _send(output: BinaryIO, message: bytes) -> None:
+    output.write(message)
     output.flush()

@@ -26,7 +26,7 @@ from activarium.schemas.tables import (
     TABLES,
     UNIT_MATCHES,
 )
-from activarium.tasks.limited_process import run_limited
+from activarium.tasks.limited_process import QUERY_SECONDS, memory_bytes, run_limited
 from activarium.tasks.progress import silent
 from activarium.tasks.reporting.sql_session import SCHEME, Question, answer
 from activarium.tasks.stores.readable_files import readable_files
@@ -45,8 +45,6 @@ PARTITION = "recording="
 """What the name of a recording's folder of a table begins with."""
 SHOWN = 5
 """Ids, or damaged files, that a message names."""
-SECONDS = 300.0
-"""How long a query may take where nothing else is asked for."""
 _ANY_TABLE = {"query", "query_table"}
 """Functions that ask tables whose names are reckoned."""
 
@@ -62,7 +60,7 @@ class Result:
 
 
 def query(
-    atlas: Atlas, sql: str, *, recordings: Sequence[str] = (), seconds: float = SECONDS
+    atlas: Atlas, sql: str, *, recordings: Sequence[str] = (), seconds: float = QUERY_SECONDS
 ) -> pa.Table:
     """Return the result of a query over the tables.
 
@@ -83,7 +81,16 @@ def query(
         As `open_query`.
     """
     result = open_query(atlas, sql, recordings=recordings, seconds=seconds)
-    return pa.Table.from_batches(result.batches, result.schema)
+    batches, size = [], 0
+    for batch in result.batches:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > memory_bytes():
+            raise UserError(
+                f"the result is larger than the {size / 2**30:.1f} GiB of memory that it may take: "
+                "ask for fewer rows, or read them in batches by open_query"
+            )
+    return pa.Table.from_batches(batches, result.schema)
 
 
 def open_query(
@@ -91,7 +98,7 @@ def open_query(
     sql: str,
     *,
     recordings: Sequence[str] = (),
-    seconds: float = SECONDS,
+    seconds: float = QUERY_SECONDS,
     progress: Progress = silent,
 ) -> Result:
     """Begin a query over the tables, whose rows are then read one batch after the other.
@@ -141,9 +148,7 @@ def open_query(
         lost = {_table(each.path) for each in missing} - {_table(each.path) for each in readable}
         about = f"no file of {', '.join(sorted(lost))} can be read" if lost else ""
         raise UserError(
-            "; ".join(
-                [about or _explained(str(error), atlas, known), *_notices(atlas, missing)]
-            )
+            "; ".join([about or _explained(str(error), atlas, known), *_notices(atlas, missing)])
         ) from error
     return Result(schema, _closing(items), tuple(_notices(atlas, missing)))
 
@@ -241,9 +246,7 @@ class _Views:
         self.files = {name: each for name, each in named.items() if _recording(each.path) in kept}
         self.sql: dict[str, str] = {}
         for table in TABLES.values():
-            names = [
-                name for name, each in self.files.items() if _table(each.path) == table.name
-            ]
+            names = [name for name, each in self.files.items() if _table(each.path) == table.name]
             if names:
                 self.sql[table.name] = f"SELECT * FROM {_source(names)}"  # noqa: S608 - ours
                 self.sql |= _by_kind(table, known)

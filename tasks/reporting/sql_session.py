@@ -19,7 +19,7 @@ import duckdb
 from fsspec import AbstractFileSystem
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.limited_process import memory_bytes
+from activarium.tasks.closed_database import closed_database, first_line
 from activarium.tasks.stores.readable_files import signature_of
 
 if TYPE_CHECKING:
@@ -32,18 +32,8 @@ if TYPE_CHECKING:
 SCHEME = "atlas://"
 """What the names of the files begin with."""
 
-BATCH_ROWS = 10_000
+BATCH_ROWS = 50_000
 """Rows of a result that are handed over at once."""
-
-CLOSED: dict[str, Any] = {
-    "autoload_known_extensions": False,
-    "autoinstall_known_extensions": False,
-    "allow_community_extensions": False,
-    "allow_persistent_secrets": False,
-    "python_enable_replacements": False,
-    "temp_directory": "",  # or it writes into the current folder
-}
-"""Settings of a connection that nothing is brought into but what it is given."""
 
 SHOWN_LETTERS = 200
 """Of a query, in a message."""
@@ -73,19 +63,16 @@ def answer(question: Question) -> Iterator[pa.Schema | pa.RecordBatch]:
         If it is no single query that reads, or DuckDB finds fault with it.
     """
     files = _TableFiles(question.files)
-    with duckdb.connect(":memory:", config=CLOSED) as connection:
+    with closed_database(files) as connection:
         try:
-            yield from _answer(connection, question, files)
+            yield from _answer(connection, question)
         except duckdb.Error as error:
             raise UserError(files.refusal or _reason(error, question.sql)) from error
 
 
 def _answer(
-    connection: duckdb.DuckDBPyConnection, question: Question, files: _TableFiles
+    connection: duckdb.DuckDBPyConnection, question: Question
 ) -> Iterator[pa.Schema | pa.RecordBatch]:
-    connection.register_filesystem(files)
-    connection.execute(f"SET allowed_directories = ['{SCHEME}']")
-    shut(connection)
     for name, sql in question.views.items():
         connection.execute(f"CREATE VIEW {name} AS {sql}")
     connection.execute("SET lock_configuration = true")
@@ -99,18 +86,6 @@ def _answer(
     with read(BATCH_ROWS) as reader:
         yield reader.schema
         yield from reader
-
-
-def shut(connection: duckdb.DuckDBPyConnection) -> None:
-    """Close a connection's ways to files and the network, and limit its memory, for good."""
-    connection.execute(f"SET memory_limit = '{memory_bytes()}B'")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
-
-
-def first_line(error: duckdb.Error) -> str:
-    """Return what DuckDB says, without the lines that show where in the text."""
-    return " ".join(str(error).split("\n")[0].split())
 
 
 def _reason(error: duckdb.Error, sql: str) -> str:
@@ -168,8 +143,9 @@ class _TableFiles(AbstractFileSystem):  # type: ignore[misc] # fsspec has no ann
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Return what fsspec tells of a file."""
-        size, changed, *_ = self._known(path).signature
-        return {"name": path, "type": "file", "size": size, "mtime": changed / 1e9}
+        known = self._known(path).signature
+        changed = known.changed / 1e9
+        return {"name": path, "type": "file", "size": known.size, "mtime": changed}
 
     def modified(self, path: str) -> datetime:
         """Return when a file was changed."""
@@ -225,7 +201,9 @@ class _TableFile(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         """Return bytes from this thread's position on."""
-        content = os.pread(self._descriptor, size if size >= 0 else self.signature.size, self.tell())
+        content = os.pread(
+            self._descriptor, size if size >= 0 else self.signature.size, self.tell()
+        )
         self._at.offset = self.tell() + len(content)
         return content
 
