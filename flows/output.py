@@ -10,16 +10,16 @@ from datetime import date, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from activarium.schemas.atlas import Atlas
+from activarium.schemas.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pyarrow as pa
 
     from activarium.flows.pipeline import RunReceipt
     from activarium.tasks.stores.verify import Verification
@@ -35,12 +35,16 @@ EXAMPLE_QUERY = (
     "SELECT unit, auroc_class, auroc, eta2 FROM trained_units WHERE q_value < 0.01 "
     "ORDER BY auroc DESC LIMIT 5"
 )
-ROWS_SHOWN = 200
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document, which every reader of JSON accepts."""
-    out.file.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    write_out(as_json(value) + "\n")
+
+
+def as_json(value: Any, *, indent: int | None = 2) -> str:
+    """Return a value as JSON that every reader accepts: null for NaN, infinity and NULL."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -130,15 +134,15 @@ def _print_outputs(outputs: int, classes: int) -> None:
 def print_notices(lines: Sequence[str]) -> None:
     """Tell what the user should know, beside the result."""
     for line in dict.fromkeys(lines):
-        err.print(Text.assemble(("note: ", "yellow"), line))
+        err.print(Text.assemble(("note: ", "yellow"), shown(line)))
 
 
 def print_invalid(names: Sequence[str]) -> None:
     """Name the images that could not be decoded."""
     if names:
-        shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        some = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
         what = f"{counted(len(names), 'image')} could not be decoded: "
-        out.print(Text.assemble((what, "yellow"), shown))
+        out.print(Text.assemble((what, "yellow"), shown(some)))
 
 
 CONTROL_HEADINGS = {
@@ -194,27 +198,49 @@ def _beyond(layer: dict[str, Any]) -> str:
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     """Print rows as a plain table."""
+    print_table(columns, [[row.get(column) for column in columns] for row in rows])
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print cells below their headings; only a terminal's table is folded to its width."""
+    headings = [shown(column) for column in columns]
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not out.is_terminal:
+        _print_unfolded([headings, *cells])
+        return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+    for heading in headings:
+        table.add_column(Text(heading), overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
     out.print(table)
 
 
+def _print_unfolded(lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        parts = (
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)
+        )
+        write_out("  ".join(parts).rstrip() + "\n")
+
+
 def _cell(value: Any) -> str:
+    """Return a value as one line that a terminal may show."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        return " ".join(str(each) for each in value)
-    return "" if value is None else str(value)
+        return shown(" ".join(str(each) for each in value))
+    return "" if value is None else shown(str(value))
 
 
-def print_result(result: pa.Table) -> None:
-    """Print a query's result, the first rows of a long one."""
-    print_rows(result.slice(0, ROWS_SHOWN).to_pylist(), result.column_names)
-    if result.num_rows > ROWS_SHOWN:
-        err.print(f"{ROWS_SHOWN} of {result.num_rows:,} rows shown; --json prints all")
+def write_out(text: str) -> None:
+    """Write to the standard output; ends quietly where nobody reads it any more, as with `head`."""
+    try:
+        out.file.write(text)
+        out.file.flush()
+    except BrokenPipeError:
+        out.on_broken_pipe()
 
 
 def print_verification(found: Verification) -> None:
