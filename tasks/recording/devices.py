@@ -9,10 +9,14 @@ import torch
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.capture.device_errors import first_line, is_device_lost, is_out_of_memory
+from activarium.tasks.processes import check_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+
+DEVICES = "record.devices"
+"""Setting that `--devices` sets."""
 
 UNSUITED = ("no kernel image", "driver version is insufficient")
 """What CUDA says where torch was built for other devices or drivers."""
@@ -77,21 +81,24 @@ def device_per_process(devices: Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     UserError
-        If one does not exist here, or they are of two kinds.
+        If one does not exist here, they are of two kinds, or more than the machine has processors
+        and memory for.
     """
     each: list[str] = []
     for device in devices:
         kind, _, count = device.strip().partition(":")
         if kind == "cpu" and count:
             if not count.isdecimal() or int(count) < 1:
-                raise UserError(f"--devices: expected cpu:<processes>, got {device!r}")
+                raise UserError(f"{DEVICES}: expected cpu:<processes>, got {device!r}")
+            check_processes(len(each) + int(count), setting=DEVICES)
             each += ["cpu"] * int(count)
         else:
-            each.append(str(resolve_device(device.strip(), setting="--devices")))
+            each.append(str(resolve_device(device.strip(), setting=DEVICES)))
+    check_processes(len(each), setting=DEVICES, gpus=len({*each} - {"cpu"}))
     kinds = {device.partition(":")[0] for device in each}
     if len(kinds) != 1:
         raise UserError(
-            f"--devices: expected devices of one kind, got {', '.join(devices) or 'none'}: "
+            f"{DEVICES}: expected devices of one kind, got {', '.join(devices) or 'none'}: "
             "the rows of a recording would not be of one kind"
         )
     return tuple(each)
