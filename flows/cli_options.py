@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,19 @@ def _remember_verbose(context: typer.Context, value: bool) -> bool:
     return value
 
 
+def _print_version(value: bool) -> bool:
+    if value:
+        typer.echo(f"activarium {metadata.version('activarium')}")
+        raise typer.Exit
+    return value
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+]
 Root = Annotated[
     Path,
     typer.Option("--root", envvar="ACTIVARIUM_ROOT", help="The atlas folder."),

@@ -20,6 +20,7 @@ from activarium.tasks.images.class_names import text_order_note
 from activarium.tasks.images.conversions import describe_conversions
 from activarium.tasks.images.preprocessing import read_images
 from activarium.tasks.memory_format import place_model
+from activarium.tasks.processes import usable_memory
 from activarium.tasks.progress import silent
 from activarium.tasks.recording.batch_size import release_memory
 from activarium.tasks.recording.begun import (
@@ -44,7 +45,7 @@ from activarium.tasks.recording.devices import (
     use_device,
 )
 from activarium.tasks.recording.feeding import PixelFeed, ReadFeed, fits_device
-from activarium.tasks.recording.free_space import check_room
+from activarium.tasks.recording.free_space import check_memory, check_room
 from activarium.tasks.recording.record_plan import coordinate_values, plan_recording
 from activarium.tasks.recording.record_shard import Session, record_shards
 from activarium.tasks.recording.share import Share, even_shards
@@ -288,6 +289,7 @@ class _Work:
             # How far compression goes is not known; then free space is watched only.
             shards = len(pending) if self.config.compression == "none" else 1
             check_room(place, layout, shards)
+            check_memory(layout, usable_memory())
             self._fill(mine, pending, progress)
         left = pending_shards(place, layout.shards())
         was_complete = is_final(place)

@@ -99,7 +99,7 @@ def test_preprocessing__resize_holds_the_crop():
 
 
 def test_preprocessing__sd_is_positive():
-    with pytest.raises(ValidationError, match="sd must be positive"):
+    with pytest.raises(ValidationError, match="greater than or equal"):
         PreprocessingConfig(sd=(0.5, 0.0, 0.5))
 
 
