@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from activarium.schemas.atlas import given_name
+from activarium.schemas.errors import UserError
+
 
 @dataclass
 class Session:
@@ -36,6 +39,16 @@ Version = Annotated[
         "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ]
+
+
+def checked_name(value: str | None) -> str | None:
+    """Return the name of a page, where a file can be called by it."""
+    try:
+        return None if value is None else given_name(value)
+    except ValueError as error:
+        raise UserError(f"--name: {error}") from error
+
+
 Root = Annotated[
     Path,
     typer.Option("--root", envvar="ACTIVARIUM_ROOT", help="The atlas folder."),

@@ -64,6 +64,29 @@ def load_run_config(path: Path, overrides: Sequence[str] = (), *, cwd: Path) -> 
     return parse_run_config(settings, where=str(path))
 
 
+def check_run(config: RunConfig) -> None:
+    """Refuse before any work what this machine has not: devices, processes, files.
+
+    Raises
+    ------
+    UserError
+        One line that names the first of them.
+    """
+    if config.record.devices or config.record.device not in {"auto", "cpu"}:
+        from activarium.tasks.recording.devices import device_per_process, resolve_device
+
+        resolve_device(config.record.device)
+        if config.record.devices:
+            device_per_process(config.record.devices)
+    files = {"analyse.classes": config.analyse.classes}
+    if config.training is not None and config.training.initial_weights is not None:
+        initial = config.training.initial_weights
+        files["training.initial_weights"] = initial if WEIGHT_FILES.search(initial) else None
+    for setting, file in files.items():
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"{setting}: expected a file, there is none at {shortened(file, 300)}")
+
+
 def parse_run_config(settings: dict[str, Any], *, where: str) -> RunConfig:
     """Return the checked settings of a whole run; `where` begins the message of a fault."""
     return parse_section(RunConfig, settings, where=where)
@@ -107,7 +130,7 @@ def _resolve_paths(settings: dict[str, Any], folder: Path) -> None:
     for section, key in PATHS:
         inner = settings.get(section)
         value = inner.get(key) if isinstance(inner, dict) else None
-        if not isinstance(inner, dict) or not isinstance(value, str):
+        if not isinstance(inner, dict) or not isinstance(value, str) or not value.strip():
             continue
         prefix, file = (EXPORT, value[len(EXPORT) :]) if value.startswith(EXPORT) else ("", value)
         is_file = bool(prefix) if key == "architecture" else WEIGHT_FILES.search(value)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MOST_FAULTS = 10
 """Faults that one message tells."""
 
+MOST_READ = 200
+"""Faults that are looked at; a list of thousands of wrong items has as many."""
+
 EXPECTED = {
     "greater_than": "more than {gt}",
     "greater_than_equal": "at least {ge}",
@@ -60,7 +63,7 @@ def told_faults(model: type[BaseModel], error: ValidationError) -> str:
         What pydantic found.
     """
     found: dict[str, list[Any]] = {}
-    for each in error.errors(include_url=False):
+    for each in error.errors(include_url=False)[:MOST_READ]:
         found.setdefault(".".join(_place(model, each["loc"])) or "settings", []).append(each)
     # Where an item is wrong, what its whole list is told to be is no fault of its own.
     told = {
@@ -70,7 +73,8 @@ def told_faults(model: type[BaseModel], error: ValidationError) -> str:
     }
     lines = [_fault(model, place, faults) for place, faults in list(told.items())[:MOST_FAULTS]]
     if len(told) > MOST_FAULTS:
-        lines.append(f"and {len(told) - MOST_FAULTS} more")
+        is_all = error.error_count() <= MOST_READ
+        lines.append(f"and {len(told) - MOST_FAULTS} more" if is_all else "and more")
     return " ".join("; ".join(lines).split())
 
 

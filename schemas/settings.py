@@ -43,6 +43,9 @@ SCHEDULERS = ("threads", "processes", "synchronous")
 PARTS = re.compile(r"[0-9]{1,6}/[0-9]{1,6}")
 
 
+EMPTY = "expected a text that is not empty; leave the setting out for its default"
+
+
 def _is_scheduler(value: str) -> str:
     if value not in SCHEDULERS and not DASK_ADDRESS.fullmatch(value):
         raise ValueError(
@@ -117,9 +120,7 @@ def _check_text(value: Any) -> None:
     elif isinstance(value, str | Path):
         _check_letters(str(value))
         if not str(value).strip():
-            raise ValueError(
-                "expected a text that is not empty; leave the setting out for its default"
-            )
+            raise ValueError(EMPTY)
         if isinstance(value, Path):
             check_file_name(value)
 
@@ -154,8 +155,10 @@ class Config(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse `yes` where a number is expected, which would be 1."""
+    def _nothing_is_guessed(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `yes` where a number is expected, which would be 1, and empty names of files."""
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(EMPTY)
         items = value if isinstance(value, list | tuple) else (value,)
         field = cls.model_fields[str(info.field_name)]
         if any(isinstance(each, bool) for each in items) and _is_numeric(field.annotation):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from activarium.schemas.errors import UserError
+from activarium.schemas.errors import UserError, shortened
 from activarium.tasks.capture.device_errors import first_line, is_device_lost, is_out_of_memory
 from activarium.tasks.processes import check_processes
 
@@ -20,6 +20,13 @@ DEVICES = "record.devices"
 
 UNSUITED = ("no kernel image", "driver version is insufficient")
 """What CUDA says where torch was built for other devices or drivers."""
+
+LACKING = (
+    "not currently implemented for the MPS",
+    "MPS framework doesn't support",
+    "the MPS device",
+)
+"""What torch says of operations and types that Apple's GPUs have not."""
 
 
 def resolve_device(device: str, *, setting: str = "record.device") -> torch.device:
@@ -36,10 +43,18 @@ def resolve_device(device: str, *, setting: str = "record.device") -> torch.devi
         found = torch.device(device)
     except RuntimeError:
         found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise UserError(f"{setting}: expected auto, cpu, cuda or cuda:<n>, got {device!r}")
+    if found is None or found.type not in ("cpu", "cuda", "mps"):
+        raise UserError(
+            f"{setting}: expected auto, cpu, cuda, cuda:<n> or mps, got {shortened(repr(device))}"
+        )
     if found.type == "cpu":
         return torch.device("cpu")
+    if found.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError(
+                f"{setting}: {device!r} is not there (no GPU of Apple's); use auto or cpu"
+            )
+        return torch.device("mps")
     count = torch.cuda.device_count()
     if (found.index or 0) >= count:
         raise UserError(
@@ -68,6 +83,11 @@ def gpu_model(device: torch.device) -> str:
     Two models of GPU choose other algorithms, and so give other last bits.
     """
     return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
+def has_float64(device: torch.device) -> bool:
+    """Return whether the device computes in float64, as the trial of layers does."""
+    return device.type != "mps"
 
 
 def has_tf32(device: torch.device) -> bool:
@@ -121,6 +141,10 @@ def device_faults(device: torch.device) -> Iterator[None]:
         if is_out_of_memory(error):
             raise UserError(
                 f"out of memory on {device} ({first_line(error)}): free some, or use another device"
+            ) from error
+        if device.type == "mps" and any(words in str(error) for words in LACKING):
+            raise UserError(
+                f"{device} cannot run this model ({first_line(error)}): use record.device cpu"
             ) from error
         if any(words in str(error) for words in UNSUITED):
             raise UserError(

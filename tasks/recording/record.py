@@ -40,6 +40,7 @@ from activarium.tasks.recording.cores import (
 )
 from activarium.tasks.recording.devices import (
     device_faults,
+    has_float64,
     has_tf32,
     resolve_device,
     use_device,
@@ -185,11 +186,13 @@ def _planned(
 ) -> tuple[Subject, RecordPlan]:
     """Return the plan, and the subject in the memory format in which its model runs.
 
-    Where a GPU has no room for the trial, which keeps what the layers return, the CPU makes it.
+    Where a GPU has no room for the trial, which keeps what the layers return, or no float64, the CPU
+    makes it.
     """
     device = subject.device
     try:
-        return _planned_here(subject, config, identity, share)
+        if has_float64(device):
+            return _planned_here(subject, config, identity, share)
     except (RuntimeError, MemoryError) as error:
         if device.type == "cpu" or not is_out_of_memory(error):
             raise
