@@ -14,7 +14,7 @@ from activarium.schemas.analysis_config import (
     Method,
     ReportConfig,
 )
-from activarium.schemas.atlas import given_name
+from activarium.schemas.atlas import UNTRAINED, given_name
 from activarium.schemas.layers import Tokens
 from activarium.schemas.record_config import Engine, Precision, RecordCall, RecordConfig
 from activarium.schemas.settings import MOST_IMAGES, MOST_PIXELS, MOST_SEED, Config, Distinct
@@ -112,6 +112,9 @@ class TestSetConfig(Config):
     def _settings_belong_to_the_source(self) -> TestSetConfig:
         if self.source == "entry-point" and self.entry_point is None:
             msg = "source entry-point needs entry_point: package.module:function"
+            raise ValueError(msg)
+        if self.source == "digits" and self.path is not None:
+            msg = f"path: the digits come with scikit-learn, got {self.path}: leave it out"
             raise ValueError(msg)
         owners = {"entry_point": "entry-point", "options": "entry-point", "version": "entry-point"}
         owners |= {"image_column": "parquet", "label_column": "parquet and cifar100"}
@@ -223,6 +226,12 @@ class ModelConfig(Config):
             raise ValueError(msg)
         if self.checkpoints is not None and self.checkpoint is not None:
             msg = "checkpoint names one state; leave it out with checkpoints"
+            raise ValueError(msg)
+        if self.checkpoint == UNTRAINED and self.weights not in {UNTRAINED, "restarted"}:
+            msg = (
+                f"checkpoint: {UNTRAINED} names controls, got it for weights {self.weights}: give "
+                "this state another name"
+            )
             raise ValueError(msg)
         if self.checkpoints == "trained" and self.weights != "trained":
             msg = f"checkpoints: trained needs weights: trained, got weights: {self.weights}"

@@ -22,7 +22,7 @@ from activarium.tasks.images.preprocessing import read_images
 from activarium.tasks.memory_format import place_model
 from activarium.tasks.processes import usable_memory
 from activarium.tasks.progress import silent
-from activarium.tasks.recording.batch_size import release_memory
+from activarium.tasks.recording.batch_size import check_one_image, release_memory
 from activarium.tasks.recording.begun import (
     Begun,
     Subject,
@@ -217,9 +217,12 @@ def _planned_here(
 def _plan(
     subject: Subject, config: RecordConfig, identity: ModelIdentity, share: Share
 ) -> RecordPlan:
+    first = subject.first_inputs(1)
+    if first.device.type == "cpu":
+        check_one_image(subject.model, first, usable_memory())
     layers = find_layers(
         subject.model,
-        subject.first_inputs(1),
+        first,
         patterns=config.layers,
         kinds=config.chosen_kinds,
         reading=Reading(identity.output, identity.tokens, allow_random=config.allow_random),

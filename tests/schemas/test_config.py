@@ -196,5 +196,7 @@ def test_names__that_no_file_can_have_are_refused(place, name):
     settings = {"name": "run", "test_set": {"source": "digits"}, "model": {"weights": "untrained"}}
     section = settings if len(place) == 1 else settings[place[0]]
     section[place[-1]] = name
-    with pytest.raises(ValidationError, match="expected a name of 1 to 100 letters"):
+    with pytest.raises(
+        ValidationError, match=r"expected a (name of 1 to 100 letters|text that is not empty)"
+    ):
         RunConfig.model_validate(settings)
