@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from activarium.schemas.atlas import Atlas
-from activarium.schemas.errors import shown
+from activarium.schemas.errors import MOST_LINE, shortened, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType
 
     from activarium.flows.pipeline import RunReceipt
     from activarium.tasks.stores.verify import Verification
@@ -27,9 +30,24 @@ if TYPE_CHECKING:
 WIDE = None if sys.stdout.isatty() else 200
 """Columns of a file or pipe, so that tables do not wrap there."""
 
+
+class SafeConsole(Console):
+    """A console that shows what it prints as letters: nothing in a name steers the terminal.
+
+    Whatever is printed comes through here: text, tables and progress bars.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield the segments of what is printed, their text as it may be shown."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else shown(text, kept="\n"), style, control)
+
+
 # Names and messages may hold what Rich reads as markup or emoji: style is given as Text only.
-out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=WIDE)
-err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+out = SafeConsole(highlight=False, markup=False, emoji=False, soft_wrap=True, width=WIDE)
+err = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 EXAMPLE_QUERY = (
     "SELECT unit, auroc_class, auroc, eta2 FROM trained_units WHERE q_value < 0.01 "
@@ -65,7 +83,7 @@ def _plain(value: Any) -> Any:
 
 def print_error(error: BaseException, message: str, *, verbose: bool) -> None:
     """Print an error as one line, and where it came from if that was asked for."""
-    err.print(Text.assemble(("error: ", "red"), " ".join(message.splitlines())))
+    err.print(Text.assemble(("error: ", "red"), " ".join(shortened(message, MOST_LINE).split())))
     if verbose:
         err.print("".join(traceback.format_exception(error)), end="")
 
@@ -108,7 +126,7 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
         out.print("strongest units:")
     for unit in summary["strongest"]:
         out.print(
-            f"  {unit['unit']:<20} tells {unit['auroc_class']} from the rest: AUROC {unit['auroc']:.4f}, "
+            f"  {shown(unit['unit']):<20} tells {shown(unit['auroc_class'])} from the rest: AUROC {unit['auroc']:.4f}, "
             f"q {small(unit['q_value'], unit['q_log10'])}"
         )
     out.print(
@@ -174,7 +192,7 @@ def _layer_table(summary: dict[str, Any]) -> Table:
     for layer in layers:
         dead = round(layer["dead_fraction"] * layer["units"])
         table.add_row(
-            layer["layer"],
+            shown(layer["layer"]),
             str(layer["units"]),
             percent(layer["selective_fraction"]),
             str(dead),
@@ -231,6 +249,7 @@ def _cell(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, list):
         return shown(" ".join(str(each) for each in value))
+    # Before the table is laid out, so that its columns are as wide as what is printed.
     return "" if value is None else shown(str(value))
 
 
