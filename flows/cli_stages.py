@@ -224,7 +224,7 @@ def report(
     Example: [bold]activarium report two-block-cnn-epoch two-block-cnn-untrained --name digits[/]
     """
     from activarium.schemas.config import ReportConfig
-    from activarium.tasks.stores.recording import open_analysed
+    from activarium.tasks.stores.selections import analysed_name
 
     try:
         given_name(name)
@@ -232,7 +232,7 @@ def report(
         raise UserError(f"--name: {error}") from error
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     atlas = Atlas(root, recordings_at)
-    names = [open_analysed(atlas, each).name for each in recordings]
+    names = [analysed_name(atlas, each) for each in recordings]
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.report(names, name, ReportConfig(title=title), root, recordings_at)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from activarium.schemas.atlas import SELECTION_MARK
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import FORMAT_VERSION
 from activarium.schemas.tables import RECORDINGS, TABLES
 from activarium.tasks.stores.parquet_files import read_table
 from activarium.tasks.stores.places import place_at, recording_names
 from activarium.tasks.stores.recording_store import read_attributes, receipt_keys
+from activarium.tasks.stores.selections import selections_of
 
 if TYPE_CHECKING:
     from activarium.schemas.atlas import Atlas
@@ -30,13 +29,6 @@ def list_recordings(atlas: Atlas) -> list[dict[str, Any]]:
         rows.append(_describe(atlas, name))
         rows += [_describe_selection(atlas, each) for each in selections_of(atlas, name)]
     return rows
-
-
-def selections_of(atlas: Atlas, recording: str) -> list[str]:
-    """Return the ids of the analysed selections of a recording, sorted."""
-    pattern = f"recording={glob.escape(recording)}{SELECTION_MARK}*"
-    folders = (atlas.tables / RECORDINGS.name).glob(pattern)
-    return sorted(folder.name.removeprefix("recording=") for folder in folders)
 
 
 def _describe_selection(atlas: Atlas, name: str) -> dict[str, Any]:
