@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +15,18 @@ from activarium.flows.cli_options import (
     Root,
     Verbose,
 )
+from activarium.flows.next_steps import Ending
+from activarium.flows.next_steps import where as where_equal
 from activarium.flows.output import err, out, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages
-from activarium.schemas.atlas import Atlas, given_name
+from activarium.schemas.atlas import SELECTION_MARK, Atlas, given_name
 from activarium.schemas.errors import UserError
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
+
+if TYPE_CHECKING:
+    from activarium.schemas.config import AnalyseConfig
+    from activarium.schemas.receipts import TablesReceipt
 
 app = typer.Typer()
 
@@ -118,6 +124,32 @@ def analyse(
         receipt = stages.analyse(recording, config, root, recordings_at)
     print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"analysed {receipt.recording}")
+    if not json:
+        _end_analysis(Ending(root, recordings_at, no_prefect), receipt, config)
+
+
+def _end_analysis(ending: Ending, receipt: TablesReceipt, config: AnalyseConfig) -> None:
+    """Say what an analysis found, and how to see more of it."""
+    from activarium.tasks.analysis.untrained import untrained_recording
+    from activarium.tasks.reporting.findings import analysis_findings, has_targets
+    from activarium.tasks.stores.selections import analysed_name
+
+    atlas, name = Atlas(ending.root, ending.recordings_at), receipt.recording
+    # What is the answer too is said once.
+    found = [line for line in analysis_findings(atlas, name) if line not in receipt.notices]
+    if has_targets(atlas, name):
+        query = ending.query(
+            "SELECT unit, spearman_rho, q_value FROM unit_targets",
+            where_equal(recording=name),
+            "ORDER BY abs(spearman_rho) DESC LIMIT 10",
+        )
+        ending.say(query, found)
+        return
+    control = untrained_recording(config)
+    controls = [] if control is None else [analysed_name(atlas, control)]
+    selection = name.partition(SELECTION_MARK)[2]
+    named = ["--name", selection] if selection else []
+    ending.say(ending.command("report", name, *controls, *named), found)
 
 
 @app.command()
@@ -202,6 +234,11 @@ def embed(
     print_notices(receipt.notices)
     if receipt.files or json:
         print_receipt(receipt, json=json, text=f"embedded {receipt.recording}")
+        if not json:
+            from activarium.tasks.reporting.findings import map_findings
+
+            ending = Ending(root, recordings_at, no_prefect)
+            ending.say(ending.command("report", receipt.recording), map_findings(receipt.files))
     else:
         out.print(f"no map of {receipt.recording} was made")
 

@@ -36,12 +36,12 @@ class ValueNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._is_branched = False
 
     def __enter__(self) -> Any:
-        self._readers.__enter__()
-        return super().__enter__()
+        self._readers.__enter__()  # type: ignore[no-untyped-call]
+        return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        self._readers.__exit__(*error)  # type: ignore[arg-type]
+        self._readers.__exit__(*error)  # type: ignore[no-untyped-call]
 
     @property
     def is_branched(self) -> bool:
@@ -59,8 +59,8 @@ class ValueNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
             version = tensor._version  # noqa: SLF001
         except RuntimeError:  # of inference mode, or inside of vmap
             return None
-        number, then = self._known.get(tensor, (None, None))
-        if number is None or then != version:
+        number, then = self._known[tensor] if tensor in self._known else (-1, version)
+        if number < 0 or then != version:
             number = next(self._next)
             self._known[tensor] = number, version
         return int(number)

@@ -116,7 +116,7 @@ def _facts(tables: RecordingTables) -> dict[str, Any]:
     return facts
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: Any) -> Any:
     try:
         return json.loads(text)
     except ValueError:

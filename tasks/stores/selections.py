@@ -139,7 +139,8 @@ class Selection(Recording):
     @cached_property
     def valid(self) -> NDArray[np.bool_]:
         """Whether each image takes part and could be decoded."""
-        return self.taken & self.read_stored("valid").astype(bool)
+        decoded: NDArray[np.bool_] = self.read_stored("valid").astype(bool)
+        return self.taken & decoded
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
