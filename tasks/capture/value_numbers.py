@@ -59,7 +59,7 @@ class ValueNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
             version = tensor._version  # noqa: SLF001
         except RuntimeError:  # of inference mode, or inside of vmap
             return None
-        number, then = self._known[tensor] if tensor in self._known else (-1, version)
+        number, then = self._known.get(tensor, (-1, version))  # type: ignore[no-untyped-call]
         if number < 0 or then != version:
             number = next(self._next)
             self._known[tensor] = number, version
