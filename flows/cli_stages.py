@@ -86,6 +86,14 @@ def analyse(
     seed: Annotated[int, typer.Option(min=0, help="Seed of permutations and samples.")] = 0,
     exemplars: Annotated[int, typer.Option(min=1, help="Exemplars per unit and end.")] = 8,
     class_exemplars: Annotated[int, typer.Option(min=0, help="The same within each class.")] = 3,
+    top_classes: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Classes of each unit, those of its largest means, that unit_classes and exemplars "
+            "within a class are kept of; 0 keeps none. By default all.",
+        ),
+    ] = None,
     scheduler: Annotated[
         str, typer.Option(help="Dask: threads, processes, or tcp://host:port.")
     ] = "threads",
@@ -116,6 +124,7 @@ def analyse(
         "seed": seed,
         "exemplars": exemplars,
         "class_exemplars": class_exemplars,
+        "top_classes": top_classes,
         "scheduler": scheduler,
     }
     config = parse_section(AnalyseConfig, settings, where="analyse")
