@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from activarium.schemas.errors import UserError
 from activarium.tasks.reporting.report_words import percent
 from activarium.tasks.stores.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+KINDS = {"page": "a recording", "series": "series", "similarity": "a comparison"}
+"""Of what the page of each template is."""
+_HEAD_BYTES = 2_000
 _FOLDER = Path(__file__).with_name("report_page")
 
 
@@ -43,7 +48,10 @@ def render(
     )
     environment.filters["percent"] = percent
     return environment.get_template(f"{template}.html.jinja").render(
-        style=_joined(styles, "css"), script=_joined(scripts, "js"), **values
+        style=_joined(styles, "css"),
+        script=_joined(scripts, "js"),
+        kind=KINDS[template],
+        **values,
     )
 
 
@@ -53,12 +61,32 @@ def _joined(names: Sequence[str], kind: str) -> Markup:
 
 
 def replace_page(path: Path, page: str) -> bool:
-    """Write a page where it differs from what is there; return whether it did."""
+    """Write a page where it differs from what is there; return whether it did.
+
+    Raises
+    ------
+    UserError
+        If a page of another kind has that name, which would be lost.
+    """
     content = page.encode("utf-8")
-    if path.is_file() and path.read_bytes() == content:
+    there = path.read_bytes() if path.is_file() else b""
+    if there == content:
         return False
+    old, new = _kind_of(there), _kind_of(content)
+    # Pages of before say nothing of their kind.
+    if old and new and old != new:
+        raise UserError(
+            f"{path} is the page of {old}, and this would be one of {new}: give it another name "
+            "(--name, or name in the configuration), or delete that page"
+        )
     write_bytes(path, content)
     return True
+
+
+def _kind_of(page: bytes) -> str:
+    """Return of what a page says that it is; empty where it says nothing."""
+    found = re.search(rb'<meta name="activarium-page" content="([^"]*)">', page[:_HEAD_BYTES])
+    return found[1].decode("utf-8") if found else ""
 
 
 def json_inside(payload: Any) -> Markup:
