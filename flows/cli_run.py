@@ -18,7 +18,10 @@ from activarium.flows.cli_options import (
     Root,
     Verbose,
 )
+from activarium.flows.next_steps import Ending
 from activarium.flows.output import (
+    EXAMPLE_QUERY,
+    counted,
     err,
     out,
     print_invalid,
@@ -79,7 +82,7 @@ def _run(
             more["series"] = receipt.series.model_dump(mode="json")
         print_json({**summary, **more})
     else:
-        print_summary(summary, receipt, atlas)
+        print_summary(summary, receipt, atlas, Ending(root).query(EXAMPLE_QUERY))
         if not receipt.made:
             out.print("nothing was made anew: all of this was there and is current")
     _end_with_failures(receipt.series)
@@ -148,6 +151,10 @@ def train(
         receipt = stages.train(settings, root)
     print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"trained {receipt.model}: {receipt.path}")
+    if not json:
+        given = [word for each in overrides or () for word in ("--set", each)]
+        ending = Ending(root, no_prefect=no_prefect)
+        ending.say(ending.command("record", str(config), *given))
 
 
 @app.command()
@@ -235,35 +242,42 @@ def record(
 
         if settings.model.checkpoints is not None:
             found = obtain_series(settings, root, stages, call, recordings_at)
-            _print_series(found, json=json)
+            _print_series(found, json=json, ending=Ending(root, recordings_at, no_prefect))
             return
         checkpoint = obtain_checkpoint(settings, root, stages)
         receipt = stages.record(settings, checkpoint, root, call, recordings_at)
     print_notices([*checkpoint.notices, *receipt.notices])
     text = f"recorded {receipt.images:,} images x {receipt.units:,} units: {receipt.recording}"
     if receipt.shards_left:
-        text = (
-            f"recorded part {part} of {receipt.recording}; {receipt.shards_left} shards are still "
-            "to be recorded by other parts"
-        )
+        text = f"recorded part {part} of {receipt.recording}; {_left(receipt.shards_left)}"
     print_receipt(receipt, json=json, text=text)
     if not json:
         print_invalid(receipt.invalid)
+        ending = Ending(root, recordings_at, no_prefect)
+        when = ", when all parts are recorded" if receipt.shards_left else ""
+        ending.say(ending.command("analyse", receipt.recording, "--control", "shuffle"), when=when)
 
 
-def _print_series(receipt: SeriesReceipt, *, json: bool) -> None:
+def _left(shards: int) -> str:
+    return f"{counted(shards, 'shard is', 'shards are')} still to be recorded by other parts"
+
+
+def _print_series(receipt: SeriesReceipt, *, json: bool, ending: Ending) -> None:
     """Print what was recorded of a series; end with an error where a checkpoint failed."""
     said = [line for each in receipt.recordings for line in each.notices]
     print_notices([*receipt.notices, *said])
     series = sorted({str(each.series) for each in receipt.checkpoints})
     text = f"recorded {len(receipt.recordings)} checkpoints of {', '.join(series)}"
     left = sum(each.shards_left for each in receipt.recordings)
-    text += f"; {left} shards are still to be recorded by other parts" if left else ""
+    text += f"; {_left(left)}" if left else ""
     print_receipt(receipt, json=json, text=text)
     if not json:
         for each in receipt.recordings:
             out.print(f"  {each.recording}")
         print_invalid([name for each in receipt.recordings for name in each.invalid])
+        named = [word for name in series for word in ("--series", name)]
+        when = ", when all parts are recorded" if left else ""
+        ending.say(ending.command("compare", *named), when=when)
     _end_with_failures(receipt)
 
 

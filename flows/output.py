@@ -107,7 +107,7 @@ def small(value: float, log10: float) -> str:
     return f"{value:.1e}" if value > 0 else f"1e{log10:.0f}"
 
 
-def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) -> None:
+def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas, query: str) -> None:
     """Print what a run found, where everything is, and what to ask next."""
     out.print(Text(summary["recording"], "bold"))
     share = summary["accuracy"]
@@ -133,7 +133,7 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
         f"\nreport      {receipt.report.path}\n"
         f"tables      {atlas.tables}\n"
         f"recordings  {atlas.recordings}\n"
-        f'try         activarium query --root {atlas.root} "{EXAMPLE_QUERY}"'
+        f"next        {query}"
     )
 
 

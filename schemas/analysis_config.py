@@ -54,6 +54,9 @@ class AnalyseConfig(Config):
     """Most and least activating images kept per unit."""
     class_exemplars: int = Field(default=3, ge=0, le=10_000)
     """Most and least activating images kept per unit within each class."""
+    top_classes: int | None = Field(default=None, ge=0, le=1_000_000)
+    """Classes of each unit that `unit_classes` and the exemplars within a class are kept of: those of
+    its largest means; 0 keeps none. By default all. With 1,000 classes all are gigabytes."""
     top_images: int = Field(default=60, ge=1, le=1_000_000)
     """Images of the strongest response that top_precision looks at."""
     bins: int = Field(default=10, ge=2, le=1_000)

@@ -142,7 +142,7 @@ def analysis_inputs(
             "recording": recording.fingerprint,
             "stored": _stored(recording),
             "asked": asked and [asked.fingerprint, _stored(asked)],
-            "settings": config.model_dump(mode="json", exclude=_PLACES),
+            "settings": _settings(config),
             "selection": selection_text(config),
             "shuffle": SHUFFLE in config.controls,
             "untrained": untrained and inputs_of(atlas.table_file(LAYERS, untrained)),
@@ -150,6 +150,12 @@ def analysis_inputs(
             "statistics": STATISTICS_VERSION,
         }
     )
+
+
+def _settings(config: AnalyseConfig) -> dict[str, Any]:
+    """Return the settings that decide what is written; those of before are said as they were."""
+    later = {"top_classes"} if config.top_classes is None else set()
+    return config.model_dump(mode="json", exclude=_PLACES | later)
 
 
 def _stored(recording: Recording) -> list[int]:

@@ -34,6 +34,7 @@ def render_report(payload: dict[str, Any], *, title: str) -> str:
         main=payload["recordings"][0],
         controls=payload["recordings"][1:],
         answer=payload["answer"],
+        selection=payload["selection"],
         verdicts=payload["verdicts"],
         notices=payload["notices"],
         payload=json_inside(payload),
@@ -63,8 +64,7 @@ def write_report(
     if not recordings:
         raise UserError("expected at least one recording to report on, got none")
     payload = read_settled(atlas, recordings, lambda: report_payload(atlas, recordings), SHOWN)
-    facts = payload["recordings"][0]["facts"]
-    page = render_report(payload, title=title or f"{facts['model']} on {facts['test_set']}")
+    page = render_report(payload, title=title or payload["title"])
     path = atlas.report(name)
     made = replace_page(path, page)
     notices = tuple(payload["notices"])

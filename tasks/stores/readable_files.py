@@ -19,7 +19,7 @@ from activarium.schemas.errors import UserError
 from activarium.tasks.progress import silent
 from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.files import sha256_file, write_bytes
-from activarium.tasks.stores.parquet_files import UNREADABLE
+from activarium.tasks.stores.table_sets import UNREADABLE
 
 if TYPE_CHECKING:
     import os
