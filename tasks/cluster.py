@@ -1,4 +1,4 @@
-"""A running Dask cluster: its client, and what it finishes as long as it has workers."""
+"""A running Dask cluster: its client, its workers, and what they finish as long as there are any."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from activarium.schemas.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from distributed import Client, Future
+
+    from activarium.tasks.cluster_worker import Done, View
 
 CONNECT_SECONDS = 10
 """How long to try to reach a scheduler."""
@@ -72,10 +75,62 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
+def check_workers(client: Client, marks: Sequence[Path]) -> None:
+    """Ask every worker that there is whether work on these folders can begin.
+
+    Parameters
+    ----------
+    client
+        Of a cluster.
+    marks
+        Files of `marked`; a worker that comes later looks for them before each task.
+
+    Raises
+    ------
+    UserError
+        If workers do not see a folder, or have another version of this program, or none.
+    """
+    from activarium.tasks.cluster_worker import does_not_see, named, program_version, view
+
+    asked = client.run(view, tuple(marks), on_error="return")  # type: ignore[no-untyped-call]
+    found: dict[str, View] = {}
+    for worker, each in asked.items():
+        if isinstance(each, ImportError):
+            raise UserError(
+                f"worker {worker} cannot load this program ({each}): install the same version "
+                "there, and start the worker anew"
+            )
+        # One that is lost right now is no fault: others, or the next one, do its tasks.
+        if not isinstance(each, BaseException):
+            found[named(worker, each.host)] = each
+    blind = [worker for worker, each in found.items() if each.unseen]
+    if blind:
+        raise UserError(does_not_see(blind, found[blind[0]].unseen))
+    here = program_version()
+    other = [f"{worker} has {each.version}" for worker, each in found.items() if each.version != here]
+    if other:
+        raise UserError(
+            f"expected activarium {here} on every worker, as here; {', '.join(other)}: install the "
+            "same version there, and start the worker anew"
+        )
+
+
+def submit(
+    client: Client,
+    function: Callable[..., Any],
+    marks: Sequence[Path],
+    pieces: Sequence[tuple[Any, ...]],
+) -> list[Future[Any]]:
+    """Give out `function(*piece)` for each piece, and return the futures in their order."""
+    from activarium.tasks.cluster_worker import do_task
+
+    return [client.submit(do_task, function, tuple(marks), each, pure=False) for each in pieces]
+
+
 def finished(
     client: Client, futures: Sequence[Future[Any]], address: str
-) -> Iterator[tuple[Future[Any], Any]]:
-    """Yield each future with its result when its task is done, and raise what a task raised.
+) -> Iterator[tuple[Future[Any], Done]]:
+    """Yield each future of `submit` with its result when it is done, and raise what a task raised.
 
     Parameters
     ----------

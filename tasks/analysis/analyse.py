@@ -126,7 +126,13 @@ class _Job:
         place, work = self.recording.place.absolute(), self.work.absolute()
         pieces = [(place, work, *each) for each in zip(*arguments, strict=True)]
         with self.progress(f"{what} {self.selected.name}", len(pieces)) as advance:
-            run_pieces(task, pieces, scheduler=self.config.scheduler, advance=advance)
+            run_pieces(
+                task,
+                pieces,
+                scheduler=self.config.scheduler,
+                advance=advance,
+                shared=[self.atlas.root],
+            )
 
 
 def analysis_inputs(

@@ -82,7 +82,7 @@ def embed(
     notices = [*_notices(recording, config)]
     if pending:
         with only_process(atlas.lock(f"{recording.name}.tables"), f"tabulating {recording.name}"):
-            notices += _make(recording.name, pieces, pending, config, progress)
+            notices += _make(atlas, recording.name, pieces, pending, config, progress)
     return TablesReceipt(
         recording=recording.name,
         files=tuple(path for piece in pieces for path in piece.tables()),
@@ -151,7 +151,8 @@ def _notices(recording: Recording, config: EmbedConfig) -> Iterator[str]:
         )
 
 
-def _make(
+def _make(  # noqa: PLR0913, PLR0917 - a whole stage
+    atlas: Atlas,
     name: str,
     pieces: Sequence[Piece],
     pending: Sequence[Piece],
@@ -165,5 +166,12 @@ def _make(
             [(each,) for each in pending],
             scheduler=config.scheduler,
             advance=advance,
+            shared=[atlas.root],
+        )
+    missing = [each for each in pending if not each.is_current()]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(pieces)} maps of {name} were made but are not in {atlas.root}, "
+            f"{missing[0].part} the first: do the workers of the cluster write to the same folder?"
         )
     return [line for each in told for line in each]
