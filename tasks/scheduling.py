@@ -111,8 +111,8 @@ def _run_on_cluster(
     if not arguments:
         return []
     with cluster(address) as client, marked(shared) as marks:
-        check_workers(client, marks)
-        futures = submit(client, function, marks, arguments)
+        check_workers(client, marks, address)
+        futures = submit(client, function, marks, arguments, address)
         results = {}
         for future, done in finished(client, futures, address):
             results[future.key] = done.value

@@ -12,6 +12,7 @@ from activarium.schemas.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from io import BufferedWriter
 
 PREFIX = ".seen-"
 """Begins the name of the file that is looked for; it is there as long as the work takes."""
@@ -32,23 +33,32 @@ def marked(folders: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
 
 @contextmanager
 def _mark(folder: Path) -> Iterator[Path]:
-    path = folder / f"{PREFIX}{secrets.token_hex(8)}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        with path.open("xb") as file:
-            with suppress(OSError):  # a disk without locks: the file is not swept by others there
-                fcntl.flock(file, fcntl.LOCK_SH)
-            yield path
+        path, file = _created(folder)
     except OSError as error:
-        if error.filename is None or Path(error.filename) not in {folder, path}:
-            raise
         raise UserError(
-            f"cannot write to {folder}: {error.strerror}; workers of a cluster and this program "
-            "write there"
+            f"cannot write to {folder}: {error.strerror or error}; workers of a cluster and this "
+            "program write there"
         ) from error
-    finally:
-        path.unlink(missing_ok=True)
+    with file:
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _created(folder: Path) -> tuple[Path, BufferedWriter]:
+    """Return a new file, and the same opened: as long as it is, nobody sweeps it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    while True:
+        path = folder / f"{PREFIX}{secrets.token_hex(8)}"
+        file = path.open("xb")
+        with suppress(OSError):  # a disk without locks, on which nobody sweeps either
+            fcntl.flock(file, fcntl.LOCK_SH)
+        if path.exists():  # not swept between the two lines
+            return path, file
+        file.close()
 
 
 def _sweep(folder: Path) -> None:

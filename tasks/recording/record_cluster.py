@@ -108,18 +108,17 @@ def record_on_cluster(  # noqa: PLR0913 - a whole stage
     began = time.perf_counter()
     atlas = _seen_from_everywhere(atlas)
     with cluster(address) as client, marked(_folders(atlas)) as marks:
-        check_workers(client, marks)
-        hosts = Counter(get_address_host(worker) for worker in client.nthreads())
+        hosts = Counter(map(get_address_host, check_workers(client, marks, address)))
         piece = Piece(
             atlas,
             config,
             _absolute(checkpoint),
-            workers=hosts.total(),
-            workers_per_host=max(hosts.values()),
+            workers=max(1, hosts.total()),
+            workers_per_host=max(hosts.values(), default=1),
             positions=(),
             repair=repair,
         )
-        first = submit(client, record_piece, marks, [(piece,)])
+        first = submit(client, record_piece, marks, [(piece,)], address)
         ((_, begun),) = finished(client, first, address)
         groups = _Groups(client, address, marks, piece, begun)
         made = groups.record(progress) if begun.value.shards_left else begun.value
@@ -182,7 +181,7 @@ class _Groups:
             (replace(self._piece, positions=tuple(each.index for each in group), repair=False),)
             for group in groups
         ]
-        futures = submit(self._client, record_piece, self._marks, pieces)
+        futures = submit(self._client, record_piece, self._marks, pieces, self._address)
         given = {future.key: group for future, group in zip(futures, groups, strict=True)}
         receipts: list[RecordingReceipt] = []
         begun = self._receipt
