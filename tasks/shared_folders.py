@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import secrets
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activarium.schemas.errors import UserError
@@ -13,6 +12,7 @@ from activarium.schemas.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from io import BufferedWriter
+    from pathlib import Path
 
 PREFIX = ".seen-"
 """Begins the name of the file that is looked for; it is there as long as the work takes."""

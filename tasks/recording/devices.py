@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import platform
+import re
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 
 UNSUITED = ("no kernel image", "driver version is insufficient")
 """What CUDA says where torch was built for other devices or drivers."""
+
+
+CPU_MODEL = re.compile(r"^model name\s*:(.*)$", re.MULTILINE)
+"""The line of Linux's /proc/cpuinfo that names the CPU."""
 
 
 def resolve_device(device: str, *, setting: str = "record.device") -> torch.device:
@@ -64,6 +71,22 @@ def gpu_model(device: torch.device) -> str:
     Two models of GPU choose other algorithms, and so give other last bits.
     """
     return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
+def processor_model(device: torch.device) -> str:
+    """Return what computes: the model of a GPU, or of the CPU with the instruction set in use."""
+    if device.type == "cuda":
+        return gpu_model(device)
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{_cpu_model()}, {instructions}"
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):
+        found = CPU_MODEL.search(Path("/proc/cpuinfo").read_text("utf-8", errors="replace"))
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def has_tf32(device: torch.device) -> bool:

@@ -303,7 +303,7 @@ class _Work:
             made=bool(pending) or not was_complete,
             shards_left=len(left),
             invalid=tuple(name for receipt in receipts for name in receipt.invalid),
-            notices=(*self.notices, *_conversions(receipts)),
+            notices=(*self.notices, *_conversions(receipts), *_processors(receipts)),
             resumed_shards=len(mine) - len(pending) if pending else 0,
             seconds=time.perf_counter() - began,
         )
@@ -380,3 +380,14 @@ def _conversions(receipts: Sequence[ShardReceipt]) -> tuple[str, ...]:
     for receipt in receipts:
         total.update(receipt.conversions)
     return describe_conversions(total)
+
+
+def _processors(receipts: Sequence[ShardReceipt]) -> Iterator[str]:
+    """Tell where shards were made on processors whose last bits may differ."""
+    made = Counter(receipt.processor for receipt in receipts if receipt.processor)
+    if len(made) > 1:
+        each = "; ".join(f"{shards} on {processor}" for processor, shards in sorted(made.items()))
+        yield (
+            f"shards were made on {len(made)} kinds of processors, whose numbers may differ in their "
+            f"last bits: {each}"
+        )
