@@ -34,6 +34,16 @@ def current_progress() -> progress_module.Progress:
 
 
 @contextmanager
+def shown_by(progress: progress_module.Progress) -> Iterator[None]:
+    """Let `progress` show all long work inside the context."""
+    token = _CURRENT.set(progress)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+@contextmanager
 def progress_bars(console: Console) -> Iterator[None]:
     """Show a bar on the console for all long work inside the context."""
 
@@ -55,8 +65,5 @@ def progress_bars(console: Console) -> Iterator[None]:
             task = shown.add_task(description, total=total)
             yield lambda steps: shown.advance(task, steps)
 
-    token = _CURRENT.set(bar)
-    try:
+    with shown_by(bar):
         yield
-    finally:
-        _CURRENT.reset(token)

@@ -54,7 +54,7 @@ from activarium.tasks.analysis.target_block import correlate_block, target_rows
 from activarium.tasks.analysis.unit_block import CHOICE, TARGET, Block, analyse_block
 from activarium.tasks.analysis.untrained import untrained_layers, untrained_recording
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES
 from activarium.tasks.stores.checksum_files import checksum_file
@@ -207,6 +207,7 @@ def analyse(
     files = tuple(atlas.table_file(table, name) for table in written)
     if all(is_current(path, inputs) for path in files):
         return TablesReceipt(recording=name, files=files, made=False)
+    begin_work(progress)
     with only_process(atlas.lock(f"{name}.tables"), f"tabulating {name}"):
         selected = select(recording, config, asked)
         # Before the work begins, that may take hours.

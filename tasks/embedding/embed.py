@@ -14,7 +14,7 @@ from activarium.tasks.embedding.quality import most_neighbours
 from activarium.tasks.embedding.tsne import largest_perplexity
 from activarium.tasks.features.spaces import choose_spaces, space_layers
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.statistics.comparable_classes import has_lone_classes
 from activarium.tasks.stores.locking import only_process
@@ -81,6 +81,7 @@ def embed(
     pending = [piece for piece in pieces if not piece.is_current()]
     notices = [*_notices(recording, config)]
     if pending:
+        begin_work(progress)
         with only_process(atlas.lock(f"{recording.name}.tables"), f"tabulating {recording.name}"):
             notices += _make(atlas, recording.name, pieces, pending, config, progress)
     return TablesReceipt(

@@ -20,7 +20,7 @@ from activarium.tasks.images.class_names import text_order_note
 from activarium.tasks.images.conversions import describe_conversions
 from activarium.tasks.images.preprocessing import read_images
 from activarium.tasks.memory_format import place_model
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.recording.batch_size import release_memory
 from activarium.tasks.recording.begun import (
     Begun,
@@ -143,6 +143,7 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
             notices.append("repaired zarr.json")
         was_begun = is_begun(place)
         if not was_begun:
+            begin_work(progress)
             notices += _changes(atlas, plan, test_set)
             choice = begin(place, plan, subject, config=config, threads=threads)
             notices += [f"layers are captured by {choice.reason}", *identity.notes]
@@ -283,6 +284,7 @@ class _Work:
         if self.config.strict:
             _refuse_invalid(_readable_receipts(place))
         if pending:
+            begin_work(progress)
             check_same_ground(place, self.plan, self.subject.device)
             reopen(place)
             # How far compression goes is not known; then free space is watched only.
@@ -292,6 +294,7 @@ class _Work:
         left = pending_shards(place, layout.shards())
         was_complete = is_final(place)
         if not left and not was_complete:
+            begin_work(progress)
             finalise(place)
         receipts = _readable_receipts(place)
         return RecordingReceipt(

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.reporting.report_words import percent
 from activarium.tasks.stores.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from activarium.tasks.progress import Progress
 
 _FOLDER = Path(__file__).with_name("report_page")
 
@@ -52,11 +55,12 @@ def _joined(names: Sequence[str], kind: str) -> Markup:
     return Markup("\n".join(texts))  # noqa: S704 - files of our own
 
 
-def replace_page(path: Path, page: str) -> bool:
+def replace_page(path: Path, page: str, *, progress: Progress = silent) -> bool:
     """Write a page where it differs from what is there; return whether it did."""
     content = page.encode("utf-8")
     if path.is_file() and path.read_bytes() == content:
         return False
+    begin_work(progress)
     write_bytes(path, content)
     return True
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import ReportReceipt
+from activarium.tasks.progress import reading, silent
 from activarium.tasks.reporting.page_files import json_inside, render, replace_page
 from activarium.tasks.reporting.report_data import report_payload
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from activarium.schemas.atlas import Atlas
+    from activarium.tasks.progress import Progress
 
 _SCRIPTS = (
     "format", "data", "controls", "depth", "where", "which", "barcode", "unit", "images", "tables",
@@ -36,7 +38,12 @@ def render_report(payload: dict[str, Any], *, title: str) -> str:
 
 
 def write_report(
-    atlas: Atlas, recordings: Sequence[str], *, name: str, title: str | None = None
+    atlas: Atlas,
+    recordings: Sequence[str],
+    *,
+    name: str,
+    title: str | None = None,
+    progress: Progress = silent,
 ) -> ReportReceipt:
     """Write the report page of a recording and its controls.
 
@@ -48,6 +55,8 @@ def write_report(
         Names the file.
     title
         Heading; made of model and test set by default.
+    progress
+        Told that the page is being made.
 
     Raises
     ------
@@ -56,9 +65,10 @@ def write_report(
     """
     if not recordings:
         raise UserError("expected at least one recording to report on, got none")
-    payload = report_payload(atlas, recordings)
-    facts = payload["recordings"][0]["facts"]
-    page = render_report(payload, title=title or f"{facts['model']} on {facts['test_set']}")
+    with reading(progress)(f"writing the report {name}", None):
+        payload = report_payload(atlas, recordings)
+        facts = payload["recordings"][0]["facts"]
+        page = render_report(payload, title=title or f"{facts['model']} on {facts['test_set']}")
     path = atlas.report(name)
-    made = replace_page(path, page)
+    made = replace_page(path, page, progress=progress)
     return ReportReceipt(path=path, recordings=tuple(recordings), made=made)
