@@ -20,7 +20,7 @@ from activarium.flows.next_steps import Ending
 from activarium.flows.next_steps import where as where_equal
 from activarium.flows.output import err, out, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
-from activarium.flows.stage_choice import choose_stages
+from activarium.flows.stage_choice import through_stages
 from activarium.schemas.atlas import SELECTION_MARK, Atlas
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
 
@@ -129,8 +129,12 @@ def analyse(
     config = parse_section(AnalyseConfig, settings, where="analyse")
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
-        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.analyse(recording, config, root, recordings_at)
+        receipt = through_stages(
+            lambda stages: stages.analyse(recording, config, root, recordings_at),
+            root,
+            verbose=verbose,
+            no_prefect=no_prefect,
+        )
     print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"analysed {receipt.recording}")
     if not json:
@@ -238,8 +242,12 @@ def embed(
     )
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
-        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.embed(recording, config, root, recordings_at)
+        receipt = through_stages(
+            lambda stages: stages.embed(recording, config, root, recordings_at),
+            root,
+            verbose=verbose,
+            no_prefect=no_prefect,
+        )
     print_notices(receipt.notices)
     if receipt.files or json:
         print_receipt(receipt, json=json, text=f"embedded {receipt.recording}")
@@ -278,7 +286,11 @@ def report(
     atlas = Atlas(root, recordings_at)
     names = [analysed_name(atlas, each) for each in recordings]
     with progress_bars(err):
-        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.report(names, name, config, root, recordings_at)
+        receipt = through_stages(
+            lambda stages: stages.report(names, name, config, root, recordings_at),
+            root,
+            verbose=verbose,
+            no_prefect=no_prefect,
+        )
     print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"report {receipt.path}")

@@ -97,9 +97,11 @@ def analyse_stage(
 ) -> TablesReceipt:
     """Compute the class-preference tables of one recording."""
     from activarium.tasks.analysis.analyse import analyse
+    from activarium.tasks.images.kept_sets import forget_test_sets
     from activarium.tasks.stores.recording import open_recording
     from activarium.tasks.stores.selections import open_compared
 
+    forget_test_sets()
     atlas = Atlas(root, recordings_at)
     opened = open_recording(atlas, recording, partial=config.partial)
     controls = tuple(
@@ -197,9 +199,8 @@ def report_stage(
     """Write the page of a recording and its controls."""
     from activarium.tasks.reporting.report import write_report
 
-    with current_progress()(f"writing the report {name}", None):
-        atlas = Atlas(root, recordings_at)
-        return write_report(atlas, recordings, name=name, title=config.title)
+    atlas, progress = Atlas(root, recordings_at), current_progress()
+    return write_report(atlas, recordings, name=name, title=config.title, progress=progress)
 
 
 class Stages(Protocol):

@@ -153,6 +153,18 @@ class EmbedConfig(Config):
     """Dask scheduler: synchronous (one map after the other, each on all threads), processes, or
     the address of a running one (tcp://host:port)."""
 
+    @field_validator("scheduler")
+    @classmethod
+    def _maps_do_not_share_threads(cls, scheduler: str) -> str:
+        if scheduler == "threads":
+            msg = (
+                "expected synchronous, processes or tcp://host:port, got 'threads': maps of one "
+                "process would share the threads of its libraries, and their last bits would depend "
+                "on what runs beside them"
+            )
+            raise ValueError(msg)
+        return scheduler
+
 
 class ReportConfig(Config):
     """The report page."""

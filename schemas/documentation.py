@@ -157,7 +157,8 @@ def recording_page() -> str:
         f"{layout.BLOCK_UNITS} columns, each with a crc32c. After a shard is safely on disk its "
         f"receipt `{layout.RECEIPTS}/shard-<n>.json` lists each stored object with its size and the "
         "CRC-32C of its key and each of its blocks of 65,536 bytes (the last four bytes, a chunk's own "
-        "crc32c, are noted as they are); only receipts count as progress. "
+        "crc32c, are noted as they are), and the processor that made it; only receipts count as "
+        "progress. "
         f"`{layout.STORE_RECEIPT}` lists the metadata and coordinates, `{layout.FINAL_RECEIPT}` what "
         "is added up over all shards; each receipt ends with a sha256 of itself. Rows of images "
         "that could not be decoded are NaN, and `valid` is false.",

@@ -55,7 +55,7 @@ from activarium.tasks.analysis.target_block import correlate_block, target_rows
 from activarium.tasks.analysis.unit_block import CHOICE, TARGET, Block, analyse_block
 from activarium.tasks.analysis.untrained import untrained_layers, untrained_recording
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES
 from activarium.tasks.stores.files import replacing, sweep_partial_files
@@ -129,7 +129,13 @@ class _Job:
         place, work = self.recording.place.absolute(), self.work.absolute()
         pieces = [(place, work, *each) for each in zip(*arguments, strict=True)]
         with self.progress(f"{what} {self.selected.name}", len(pieces)) as advance:
-            run_pieces(task, pieces, scheduler=self.config.scheduler, advance=advance)
+            run_pieces(
+                task,
+                pieces,
+                scheduler=self.config.scheduler,
+                advance=advance,
+                shared=[self.atlas.root],
+            )
 
 
 def analysis_inputs(
@@ -213,6 +219,7 @@ def analyse(
     if analysis_set(atlas, name).is_current(inputs, files):
         shutil.rmtree(work, ignore_errors=True)  # of one that was killed when all was written
         return TablesReceipt(recording=name, files=files, made=False)
+    begin_work(progress)
     with only_process(atlas.lock(f"{name}.tables"), f"tabulating {name}"):
         selected = select(recording, config, asked)
         # Before the work begins, that may take hours.

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from activarium.schemas.errors import UserError, shown
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.reporting.report_words import percent
 from activarium.tasks.stores.checksum_files import (
     HAS_CHECKSUM,
@@ -22,6 +23,8 @@ from activarium.tasks.stores.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from activarium.tasks.progress import Progress
 
 KINDS = {"page": "a recording", "series": "series", "similarity": "a comparison"}
 """Of what the page of each template is."""
@@ -65,7 +68,7 @@ def _joined(names: Sequence[str], kind: str) -> Markup:
     return Markup("\n".join(texts))  # noqa: S704 - files of our own
 
 
-def replace_page(path: Path, page: str) -> bool:
+def replace_page(path: Path, page: str, *, progress: Progress = silent) -> bool:
     """Write a page where it differs from what is there, with its checksum; return whether it did.
 
     Raises
@@ -79,6 +82,7 @@ def replace_page(path: Path, page: str) -> bool:
     if there == content:
         line = checksum_line(content, path.name)
         if not checksum.is_file() or checksum.read_bytes() != line:
+            begin_work(progress)
             write_bytes(checksum, line)
         return False
     old, new = _kind_of(there), _kind_of(content)
@@ -88,6 +92,7 @@ def replace_page(path: Path, page: str) -> bool:
             f"{path} is the page of {old}, and this would be one of {new}: give it another name "
             "(--name, or name in the configuration), or delete that page"
         )
+    begin_work(progress)
     write_checked(path, content)
     return True
 

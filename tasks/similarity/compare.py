@@ -241,7 +241,13 @@ class _Comparison:
         pieces: Sequence[tuple[Any, ...]],
         advance: Callable[[int], None],
     ) -> None:
-        run_pieces(task, pieces, scheduler=self.config.scheduler, advance=advance)
+        run_pieces(
+            task,
+            pieces,
+            scheduler=self.config.scheduler,
+            advance=advance,
+            shared=[self.atlas.root],
+        )
 
     def _write(self, pair: Pair, compared: Compared, folder: Path) -> None:
         """Multiply and match in pieces, and write the tables."""
