@@ -31,9 +31,7 @@ from .blocks import (
     text_of,
 )
 
-NOT_RUN = {
-    "README.md": 1,
-}
+NOT_RUN = {"CONTRIBUTING.md": 1, "README.md": 1, "docs/gpu.md": 6}
 """How many blocks of each page are marked as not run: a new one is to be noticed here."""
 
 NAMES = [path.relative_to(REPOSITORY).as_posix() for path in PAGES]
@@ -164,13 +162,15 @@ def test_links__lead_to_files_and_headings(name):
 
 @pages
 def test_names__of_settings_and_columns_exist(name):
+    if name == "CHANGELOG.md":  # it tells of what was
+        return
     known = {section: set(model.model_fields) for section, model in SECTIONS.items()}
     known |= {
         name: {"recording", *(each.name for each in table.columns)} for name, table in TABLES.items()
     }
     for code in code_of(name):
         found = re.fullmatch(r"(\w+)\.(\w+)(?:[:=] ?\S+)?", code)
-        if found and found[1] in known:
+        if found and found[1] in known and found[2] not in {"zip", "tar", "json"}:
             assert found[2] in known[found[1]], f"`{code}`: no such setting or column"
 
 
