@@ -47,7 +47,11 @@ class Block:
 
     def __str__(self) -> str:
         """Where it stands; of the help, the command that it is of."""
-        return f"{self.text.split()[1]}:{self.page}" if self.page == HELP else f"{self.page}:{self.line}"
+        return (
+            f"{self.text.split()[1]}:{self.page}"
+            if self.page == HELP
+            else f"{self.page}:{self.line}"
+        )
 
     @property
     def is_run(self) -> bool:

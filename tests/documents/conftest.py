@@ -140,7 +140,9 @@ class Page:
 
     def _script(self, text: str) -> str:
         environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("ACTIVARIUM_", "PREFECT_"))},
+            **{
+                k: v for k, v in os.environ.items() if not k.startswith(("ACTIVARIUM_", "PREFECT_"))
+            },
             "PATH": f"{self.folder / '.venv' / 'bin'}:{os.environ['PATH']}",
             "HOME": str(self.folder),
         }
@@ -206,7 +208,14 @@ def demo(tmp_path_factory):
     """The atlas that the demo makes, and the demo's summary, from a process of its own."""
     folder = tmp_path_factory.mktemp("demo") / "atlas"
     done = subprocess.run(
-        [Path(sys.executable).parent / "activarium", "demo", "--root", folder, "--no-prefect", "--json"],
+        [
+            Path(sys.executable).parent / "activarium",
+            "demo",
+            "--root",
+            folder,
+            "--no-prefect",
+            "--json",
+        ],
         capture_output=True,
         text=True,
         timeout=600,

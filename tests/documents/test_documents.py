@@ -69,7 +69,9 @@ def test_demo__prints_what_the_readme_shows_and_again_makes_nothing(demo):
     assert "nothing was made anew" in printed
     (shown,) = [each for each in documented() if each.page == "README.md" and not each.language]
     rows = {line.split()[0]: line for line in printed.splitlines() if line.split()}
-    lines = [line for line in shown.text.splitlines() if line[:4] in {"accu", "laye", "conv", "fc3 "}]
+    lines = [
+        line for line in shown.text.splitlines() if line[:4] in {"accu", "laye", "conv", "fc3 "}
+    ]
     assert len(lines) == 4
     for line in lines:
         (words, numbers), (others, found) = figures(line), figures(rows[line.split()[0]])
@@ -81,7 +83,11 @@ def test_demo__prints_what_the_readme_shows_and_again_makes_nothing(demo):
 
 def asked(atlas: Atlas, start: str):
     """Return the rows of the example of docs/tables.md whose query begins so."""
-    shells = [each.text for each in documented() if each.page == "docs/tables.md" and each.language in SHELLS]
+    shells = [
+        each.text
+        for each in documented()
+        if each.page == "docs/tables.md" and each.language in SHELLS
+    ]
     lines = [line for text in shells for line in text.splitlines() if f'"{start}' in line]
     (words,) = [shlex.split(line) for line in lines]
     return query(atlas, words[-1]).to_pandas()

@@ -79,7 +79,7 @@ def test_marks__name_tests_that_exist():
 
 
 def is_test(reason: str) -> bool:
-    file, _, name = reason.split()[0].rstrip(",;").partition("::")
+    file, _, name = reason.split(maxsplit=1)[0].rstrip(",;").partition("::")
     path = REPOSITORY / file
     return file.startswith("tests/") and path.is_file() and name in path.read_text("utf-8")
 
@@ -110,6 +110,16 @@ def test_commands__that_are_named_have_these_options(name):
             check_call(words[1:], whole=False)
 
 
+@pages
+def test_programs__that_are_named_have_these_options(name):
+    lines = [line for each in documented() if each.page == name for line in command_lines(each.text)]
+    for code in [*code_of(name), *lines]:
+        found = re.search(r"\bpython (benchmarks/\w+\.py|docs/\w+\.py)(.*)", code)
+        options = re.findall(r"(?<!\S)--[\w-]+", found[2].partition("#")[0]) if found else ()
+        for option in options:
+            assert f'"{option}"' in text_of(found[1]), f"{found[1]} has no {option}"
+
+
 def test_commands__that_are_not_run_could_be():
     lines = [
         line
@@ -138,7 +148,9 @@ def test_yaml__is_a_configuration(block, tmp_path):
     load_run_config(file, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("file", sorted((REPOSITORY / "examples").glob("*.yaml")), ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "examples").glob("*.yaml")), ids=lambda f: f.name
+)
 def test_examples__are_configurations(file):
     assert load_run_config(file, cwd=REPOSITORY).name
 
@@ -166,7 +178,8 @@ def test_names__of_settings_and_columns_exist(name):
         return
     known = {section: set(model.model_fields) for section, model in SECTIONS.items()}
     known |= {
-        name: {"recording", *(each.name for each in table.columns)} for name, table in TABLES.items()
+        name: {"recording", *(each.name for each in table.columns)}
+        for name, table in TABLES.items()
     }
     for code in code_of(name):
         found = re.fullmatch(r"(\w+)\.(\w+)(?:[:=] ?\S+)?", code)
@@ -246,7 +259,7 @@ def test_anchors__are_those_of_github():
     [
         ("activarium list --json  # all of them", True),
         ("activarium embed x --layer 'layer4.*'", True),
-        ("activarium query \"SELECT a > 1 | b; -- c\"", True),
+        ('activarium query "SELECT a > 1 | b; -- c"', True),
         ("activarium list | head", False),
         ("activarium list && activarium verify", False),
         ("activarium query $SQL", False),
