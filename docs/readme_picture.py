@@ -122,7 +122,9 @@ def main() -> None:
         *COLOURS
     }
     if missing:
-        sys.exit(f"the picture is of a ResNet-18 over CIFAR-10; not of it: {sorted(map(str, missing))}")
+        sys.exit(
+            f"the picture is of a ResNet-18 over CIFAR-10; not of it: {sorted(map(str, missing))}"
+        )
     draw(units, layers, asked.picture)
 
 
