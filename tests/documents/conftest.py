@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -105,7 +106,7 @@ class Page:
             (self.folder / block.file).write_text(block.text, "utf-8")
         if block.language == "python":
             with typed_in(self.folder):
-                exec(compile(block.text, str(block), "exec"), self.names)  # noqa: S102 - ours
+                self._python(block)
         elif block.language == "sql":
             self._ask(block.text)
         elif block.language in SHELLS and is_script(block):
@@ -113,6 +114,18 @@ class Page:
         elif block.language in SHELLS:
             for line in command_lines(block.text):
                 self._command(line)
+
+    def _python(self, block) -> None:
+        """Run statement by statement; what it shows or names must not be empty."""
+        for node in ast.parse(block.text, str(block)).body:
+            if isinstance(node, ast.Expr):
+                shown = ast.Expression(node.value)
+                value = eval(compile(shown, str(block), "eval"), self.names)  # noqa: S307 - ours
+                assert getattr(value, "size", 1) != 0, f"nothing: {ast.unparse(node)}"
+            else:
+                exec(compile(ast.Module([node], []), str(block), "exec"), self.names)  # noqa: S102
+        empty = [name for name, value in self.names.items() if getattr(value, "size", 1) == 0]
+        assert not empty, f"{block}: nothing in {empty}"
 
     def _ask(self, sql: str, recordings: tuple[str, ...] = ()) -> None:
         assert query(self.atlas, sql, recordings=recordings).num_rows, f"no rows: {sql}"
