@@ -85,7 +85,7 @@ def compare(
     """Compare layers by CKA, RSA and Procrustes, match units between recordings, and draw it all.
 
     Example: [bold]activarium compare two-block-cnn-epoch two-block-cnn-untrained[/], or
-    [bold]activarium compare --series healthy --series broken[/]
+    [bold]activarium compare --series digits[/]
     """
     from activarium.flows.configuration import parse_section
     from activarium.schemas.compare_config import CompareConfig

@@ -154,7 +154,7 @@ def demo(
 ) -> None:
     """Run the whole pipeline on handwritten digits: about a minute, nothing to download.
 
-    Example: [bold]activarium demo --root /tmp/atlas[/]
+    Example: [bold]activarium demo --root digits[/]
     """
     from activarium.flows.demo import DEMO
 
@@ -178,7 +178,7 @@ def run(
 
     With --part, each part records its shards, and the one that completes the recordings goes on.
 
-    Example: [bold]activarium run examples/cifar10.yaml --set training.epochs=5[/]
+    Example: [bold]activarium run examples/digits.yaml --set training.epochs=5[/]
     """
     settings = _load(config, [*(overrides or ()), *_flags({"record.devices": _listed(devices)})])
     call = _call(part=part, dask=dask)
@@ -224,7 +224,7 @@ def train(
 ) -> None:
     """Train the configured model; one checkpoint per epoch, and more where that is asked.
 
-    Example: [bold]activarium train examples/fashion_mnist.yaml --set training.epochs=3[/]
+    Example: [bold]activarium train examples/own_dataset.yaml --set training.epochs=3[/]
     """
     settings = _load(config, overrides)
     check_atlas(root, needed=FLOOR_BYTES)
@@ -286,7 +286,9 @@ def record(
 ) -> None:
     """Record what every layer of the model answers to every image; an interrupted run goes on.
 
-    Example: [bold]activarium record examples/imagefolder.yaml --set test_set.path=images.zip[/]
+    Example: [bold]activarium record examples/imagefolder.yaml --set test_set.path=images.zip
+    --set model.weights=weights.safetensors[/], or every checkpoint of a training:
+    [bold]activarium record examples/digits.yaml --checkpoints trained --series digits[/]
     """
     from activarium.flows.pipeline import obtain_checkpoint, obtain_series
 

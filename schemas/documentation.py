@@ -138,8 +138,11 @@ def recording_page() -> str:
         "units of all layers one after the other. `xarray.open_zarr` reads it with labels:",
         "",
         "```python",
-        'ds = xarray.open_zarr("atlas/recordings/<id>.zarr")',
-        'ds.channel_mean.sel(unit=ds.unit_layer == "layer4.1.conv2")',
+        "import glob, xarray",
+        "",
+        '(path,) = glob.glob("atlas/recordings/two-block-cnn-epoch-*.zarr")  # the demo\'s',
+        "ds = xarray.open_zarr(path)",
+        'ds.channel_mean.sel(unit=ds.unit_layer == "conv2")  # the images x units of one layer',
         'ds.load().channel_mean.groupby("image_class").mean()  # grouping needs loaded coordinates',
         "",
         "# names as plain Python strings, where a reader cannot take numpy's StringDType",
@@ -239,13 +242,45 @@ def configuration_page() -> str:
     ]
     for name, section in SECTIONS.items():
         lines += [f"## {name}", "", str(section.__doc__).splitlines()[0], ""]
-        lines += ["| setting | default | what it does |", "|---|---|---|"]
+        lines += ["| setting | values | default | what it does |", "|---|---|---|---|"]
+        described = section.model_json_schema()
         for key, field in section.model_fields.items():
             default = "needed" if field.is_required() else _shown(field.default)
             text = " ".join((field.description or "").split())
-            lines.append(f"| {key} | {default} | {text} |")
+            values = _values(described["properties"][key])
+            lines.append(f"| {key} | {values} | {default} | {text} |")
         lines.append("")
     return "\n".join(lines)
+
+
+KINDS_OF_VALUE = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "object": "mapping",
+    "boolean": "true, false",
+}
+"""What a type of JSON Schema is called."""
+BOUNDS = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "below",
+}
+"""What a bound of JSON Schema is called."""
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """Return which values a setting takes, from its JSON Schema; null, as for no value, is left out."""
+    if "anyOf" in schema:
+        return " or ".join(_values(each) for each in schema["anyOf"] if each.get("type") != "null")
+    if "enum" in schema or "const" in schema:
+        return ", ".join(str(each) for each in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        return f"list of {_values(schema['items'])}"
+    bounds = [f"{word} {schema[key]:,}" for key, word in BOUNDS.items() if key in schema]
+    kind = "path" if schema.get("format") == "path" else KINDS_OF_VALUE[schema["type"]]
+    return " ".join([kind, *bounds])
 
 
 def _shown(value: Any) -> str:
