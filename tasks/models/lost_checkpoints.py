@@ -1,17 +1,37 @@
-"""What a finished training has lost: checkpoints that are damaged, cut off or gone."""
+"""Whether a training is finished, and what it has lost: checkpoints that are damaged or gone."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
+from activarium.schemas.atlas import TRAINING_LOG, TRAINING_STATE
 from activarium.schemas.errors import UserError
 from activarium.tasks.models.checkpoint_files import epoch_file
 from activarium.tasks.stores.checksum_files import checksum_file, refuse_damaged_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def is_finished(folder: Path, epochs: int) -> bool:
+    """Return whether a training has ended, after its last checkpoint was written.
+
+    Parameters
+    ----------
+    folder
+        Of the training; `verify` tells of a log in it that cannot be read.
+    epochs
+        Of the training.
+    """
+    if not (folder / epoch_file(epochs)).exists() or (folder / TRAINING_STATE).exists():
+        return False
+    try:
+        return len(json.loads((folder / TRAINING_LOG).read_bytes())["epochs"]) == epochs
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
 
 
 def lost_checkpoints(folder: Path, epochs: int) -> tuple[str, ...]:
