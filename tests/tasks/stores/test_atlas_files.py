@@ -15,6 +15,7 @@ import pytest
 from activarium.schemas.atlas import TRAINING_LOG, TRAINING_STATE, Atlas
 from activarium.schemas.config import RecordCall, RunConfig, TrainingConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.models import lost_checkpoints
 from activarium.tasks.recording.checkpoint_series import record_series
 from activarium.tasks.recording.checkpoints import record_checkpoint, train_checkpoint
 from activarium.tasks.reporting.page_files import replace_page
@@ -216,15 +217,20 @@ def test_record_series__damaged_checkpoint_is_named_and_the_rest_recorded(atlas)
     assert len(found.recordings) > 2
 
 
-def test_train__missing_and_cut_off_checkpoints_are_said(atlas):
+@pytest.mark.parametrize("most", [0, 2**30])
+def test_train__missing_and_damaged_checkpoints_are_said(atlas, monkeypatch, most):
+    monkeypatch.setattr(lost_checkpoints, "READ_BYTES", most)
     assert train_checkpoint(atlas, CONFIG).notices == ()
-    lost = [training(atlas) / f"{name}.safetensors" for name in ("epoch-001", "step-000002")]
+    names = ("epoch-001", "step-000002", "step-000004")
+    lost = [training(atlas) / f"{name}.safetensors" for name in names]
     lost[0].unlink()
     lost[1].write_bytes(cut(lost[1].read_bytes()))
+    lost[2].write_bytes(flip(lost[2].read_bytes()))
+    lost = lost if most else lost[:2]
     again = train_checkpoint(atlas, CONFIG)
     assert not again.made
     (notice,) = again.notices
-    assert "2 of 9 checkpoints" in notice
+    assert f"{len(lost)} of 9 checkpoints" in notice
     assert all(path.name in notice for path in lost)
 
 
