@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activarium.schemas.atlas import TRAINING_STATE, Atlas, file_name
+from activarium.schemas.atlas import Atlas, file_name
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
@@ -16,7 +16,7 @@ from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.images.kept_sets import kept_test_set
 from activarium.tasks.images.preprocessing import read_images, resolve_preprocessing
 from activarium.tasks.models.checkpoint_files import epoch_file
-from activarium.tasks.models.lost_checkpoints import lost_checkpoints
+from activarium.tasks.models.lost_checkpoints import is_finished, lost_checkpoints
 from activarium.tasks.models.model_weights import weights_sha256
 from activarium.tasks.models.models import (
     checkpoint_name,
@@ -158,7 +158,7 @@ def train_checkpoint(
     parts = (name, images.test_set.name, fingerprint(identity)[:12])
     folder = atlas.models / file_name(parts)
     last = folder / epoch_file(config.training.epochs)
-    made = not last.exists() or (folder / TRAINING_STATE).exists()
+    made = not is_finished(folder, config.training.epochs)
     notices: tuple[str, ...] = ()
     if made:
         begin_work(progress)
