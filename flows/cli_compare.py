@@ -13,6 +13,7 @@ from activarium.flows.cli_options import (
     RecordingsAt,
     Root,
     Verbose,
+    checked_name,
 )
 from activarium.flows.output import err, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
@@ -42,7 +43,10 @@ def compare(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Names the page; by default training for series, else the recordings."),
+        typer.Option(
+            callback=checked_name,
+            help="Names the page; by default training for series, else the recordings.",
+        ),
     ] = None,
     against: Annotated[
         str | None,

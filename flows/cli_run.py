@@ -121,9 +121,11 @@ def run(
 
 
 def _load(config: Path, overrides: list[str] | None) -> RunConfig:
-    from activarium.flows.configuration import load_run_config
+    from activarium.flows.configuration import check_run, load_run_config
 
-    return load_run_config(config, overrides or (), cwd=Path.cwd())
+    settings = load_run_config(config, overrides or (), cwd=Path.cwd())
+    check_run(settings)
+    return settings
 
 
 @app.command()
@@ -217,10 +219,14 @@ def record(
     from activarium.flows.configuration import parse_section
     from activarium.schemas.config import RecordCall
 
-    named = {"model.checkpoints": checkpoints, "model.series": series}
+    named = {
+        "model.checkpoints": checkpoints,
+        "model.series": series,
+        "record.devices": None if devices is None else devices.split(","),
+        "record.strict": strict or None,
+    }
     given = [f"{key}={dumps(value)}" for key, value in named.items() if value is not None]
-    loaded = _load(config, [*(overrides or ()), *given])
-    settings = _with_flags(loaded, devices=devices, strict=strict)
+    settings = _load(config, [*(overrides or ()), *given])
     call = parse_section(RecordCall, {"part": part, "dask": dask, "repair": repair}, where="record")
     check_atlas(root, needed=RECORD_FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
@@ -265,11 +271,3 @@ def _end_with_failures(receipt: SeriesReceipt | None) -> None:
     failure = None if receipt is None else receipt.failure
     if failure is not None:
         raise UserError(failure)
-
-
-def _with_flags(config: RunConfig, *, devices: str | None, strict: bool) -> RunConfig:
-    """Return the configuration with what the command line says of it in options of its own."""
-    update: dict[str, object] = {"strict": True} if strict else {}
-    if devices is not None:
-        update["devices"] = tuple(device.strip() for device in devices.split(","))
-    return config.model_copy(update={"record": config.record.model_copy(update=update)})

@@ -14,12 +14,12 @@ from activarium.flows.cli_options import (
     RecordingsAt,
     Root,
     Verbose,
+    checked_name,
 )
 from activarium.flows.output import err, out, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages
-from activarium.schemas.atlas import Atlas, given_name
-from activarium.schemas.errors import UserError
+from activarium.schemas.atlas import Atlas
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
 
 app = typer.Typer()
@@ -96,7 +96,6 @@ def analyse(
     from activarium.flows.configuration import parse_section
     from activarium.schemas.config import AnalyseConfig
 
-    check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     settings = {
         "fdr": fdr,
         "controls": tuple(controls or ()),
@@ -113,6 +112,7 @@ def analyse(
         "scheduler": scheduler,
     }
     config = parse_section(AnalyseConfig, settings, where="analyse")
+    check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
         receipt = stages.analyse(recording, config, root, recordings_at)
@@ -211,7 +211,7 @@ def report(
     recordings: Annotated[
         list[str], typer.Argument(metavar="RECORDING...", help="The recording, then controls.")
     ],
-    name: Annotated[str, typer.Option(help="Names the page.")] = "report",
+    name: Annotated[str, typer.Option(callback=checked_name, help="Names the page.")] = "report",
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     root: Root = DEFAULT_ROOT,
     recordings_at: RecordingsAt = None,
@@ -223,18 +223,16 @@ def report(
 
     Example: [bold]activarium report two-block-cnn-epoch two-block-cnn-untrained --name digits[/]
     """
+    from activarium.flows.configuration import parse_section
     from activarium.schemas.config import ReportConfig
     from activarium.tasks.stores.recording import open_analysed
 
-    try:
-        given_name(name)
-    except ValueError as error:
-        raise UserError(f"--name: {error}") from error
+    config = parse_section(ReportConfig, {"title": title}, where="report")
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     atlas = Atlas(root, recordings_at)
     names = [open_analysed(atlas, each).name for each in recordings]
     with progress_bars(err):
         stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.report(names, name, ReportConfig(title=title), root, recordings_at)
+        receipt = stages.report(names, name, config, root, recordings_at)
     print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"report {receipt.path}")

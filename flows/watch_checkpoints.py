@@ -10,7 +10,7 @@ from prefect import flow, get_run_logger
 from activarium.flows.run_pipeline import FlowStages
 from activarium.flows.watching import SETTLING_SECONDS, WatchReceipt, record_and_compare
 from activarium.schemas.config import RunConfig
-from activarium.schemas.errors import UserError
+from activarium.schemas.errors import UserError, shown
 from activarium.tasks.recording.checkpoint_series import weight_files
 from activarium.tasks.series.folder_watch import FolderWatch
 
@@ -50,7 +50,7 @@ def watch_checkpoints(
     look.has_news(weight_files(where))
     time.sleep(SETTLING_SECONDS)
     if not look.has_news(weight_files(where)):
-        get_run_logger().info("%s: nothing yet, or a file is being written", folder)
+        get_run_logger().info("%s: nothing yet, or a file is being written", shown(str(folder)))
         return None
     receipt = record_and_compare(config, root, FlowStages(), recordings_at)
     if receipt.series.failure is not None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from activarium.schemas.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,21 +34,38 @@ PART_LETTERS = 40
 """Of each part of a name that is made shorter."""
 
 
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+"""Names that shared disks of other systems take for devices."""
+
+
 def given_name(name: str) -> str:
-    """Return a name that is given, where files can be called by it.
+    """Return a name that is given, in Unicode's composed form, where files can be called by it.
 
     Raises
     ------
     ValueError
-        If it is empty or too long, or begins with a dot, which hides files and leads elsewhere.
+        If it is empty or too long; begins with a dot, which hides files and leads elsewhere, or
+        with a dash, which commands take for an option; ends with a dot or a space; or holds what
+        cannot be seen.
     """
-    if not name.strip() or name.lstrip().startswith(".") or len(name) > MOST_LETTERS:
-        shown = name if len(name) <= MOST_LETTERS else f"{name[:20]}... of {len(name)} letters"
+    normal = unicodedata.normalize("NFC", name)
+    ends_well = normal == normal.strip() and normal[:1] not in {".", "-"} and normal[-1:] != "."
+    is_short = 0 < len(normal) <= MOST_LETTERS
+    if not (
+        is_short and ends_well and shown(normal) == normal and normal.isprintable()
+    ) or RESERVED.fullmatch(normal):
         raise ValueError(
-            f"expected a name of 1 to {MOST_LETTERS} letters that does not begin with a dot, "
-            f"got {shown!r}"
+            f"expected a name of 1 to {MOST_LETTERS} letters that can be seen, that does not begin "
+            "with a dot, dash or space, end with a dot or space, or mean a device (con, nul), got "
+            f"{_quoted(name)}"
         )
-    return name
+    return normal
+
+
+def _quoted(name: str) -> str:
+    if len(name) > MOST_LETTERS:
+        return f"{name[:20]!r}... of {len(name):,} letters"
+    return repr(name)
 
 
 def file_name(parts: Sequence[str]) -> str:
@@ -194,5 +214,7 @@ class Atlas:
         return self.staged / owner / f"{part}.json"
 
     def report(self, name: str) -> Path:
-        """Report page of a run."""
-        return self.reports / f"{file_name([name])}.html"
+        """Report page of a run; names in letters that files' names go without stay apart."""
+        lost = any(each.isalnum() and not each.isascii() for each in name)
+        parts = [name, hashlib.sha256(name.encode()).hexdigest()[:8]] if lost else [name]
+        return self.reports / f"{file_name(parts)}.html"

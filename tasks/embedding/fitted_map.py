@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -179,6 +179,13 @@ def keep_map(path: Path, kept: KeptMap) -> None:
         np.savez(file, told=np.array(json.dumps(told)), **arrays)
 
 
+def _check_sizes(path: Path) -> None:
+    """Refuse arrays that are packed: those of maps lie in the file as they are."""
+    with ZipFile(path) as archive:
+        if sum(each.file_size for each in archive.infolist()) > path.stat().st_size:
+            raise BadZipFile("its arrays are larger than it is")
+
+
 def kept_map(path: Path) -> KeptMap:
     """Return the map that a file keeps.
 
@@ -191,12 +198,13 @@ def kept_map(path: Path) -> KeptMap:
     if problem:
         raise damaged(path, problem)
     try:
+        _check_sizes(path)
         with path.open("rb") as stream, np.load(stream) as stored:
             told = json.loads(str(stored["told"]))
             names = told.pop("state")
             state = None if names is None else {each: stored[f"state_{each}"] for each in names}
             coordinates, classes = stored["coordinates"], stored["classes"]
-    except (BadZipFile, OSError, ValueError, KeyError) as error:
+    except (BadZipFile, OSError, ValueError, KeyError, MemoryError) as error:
         raise damaged(path, type(error).__name__) from error
     images, inputs = int(told.pop("images")), str(told.pop("inputs"))
     fitted = FittedMap(coordinates=coordinates, state=state, **told)

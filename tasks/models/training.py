@@ -154,7 +154,7 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
             )  # fmt: skip
             _check_labels(run)
             _run_from_state(run, frozen, progress)
-            files.cover()
+        files.cover()
         files.forget_state()
     return files.checkpoints()
 

@@ -156,8 +156,8 @@ class TrainingFolder:
         (self.path / STATE).unlink(missing_ok=True)
 
     def cover(self) -> None:
-        """Write the checksums that checkpoints of earlier versions lack."""
-        for path in self.checkpoints():
+        """Write the checksums that are lacking, after earlier versions or killed writers."""
+        for path in (*self.checkpoints(), self.path / LOG):
             if is_model_of_atlas(path) and not is_whole(path.absolute()):
                 self._write(path, path.read_bytes())
 

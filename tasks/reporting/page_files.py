@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from activarium.schemas.errors import shown
 from activarium.tasks.reporting.report_words import percent
 from activarium.tasks.stores.checksum_files import (
     HAS_CHECKSUM,
@@ -48,9 +49,11 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    return environment.get_template(f"{template}.html.jinja").render(
+    page = environment.get_template(f"{template}.html.jinja").render(
         style=_joined(styles, "css"), script=_joined(scripts, "js"), **values
     )
+    # The templates hold nothing that cannot be seen; names of classes and images may.
+    return shown(page, kept="\n\t")
 
 
 def _joined(names: Sequence[str], kind: str) -> Markup:
@@ -73,6 +76,15 @@ def replace_page(path: Path, page: str) -> bool:
 
 def json_inside(payload: Any) -> Markup:
     """Return data as JSON that can stand inside a page's <script>."""
-    text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_shown_within(payload), separators=(",", ":"), allow_nan=False)
     # Inside <script> only `<` can end the element or open a comment; the rest of JSON is safe.
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - escaped here
+
+
+def _shown_within(value: Any) -> Any:
+    """Return data whose texts a page may show."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {_shown_within(key): _shown_within(each) for key, each in value.items()}
+    return [_shown_within(each) for each in value] if isinstance(value, list | tuple) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from typing import TYPE_CHECKING
@@ -75,8 +76,9 @@ def check_atlas(root: Path, *, needed: int, recordings_at: str | None = None) ->
         ) from error
     if free < needed:
         raise UserError(
-            f"{needed / MEBIBYTE:,.0f} MiB are needed at {root}, {free / MEBIBYTE:,.0f} MiB are "
-            "free: free some or use another --root"
+            # Rounded apart, so that they differ.
+            f"{math.ceil(needed / MEBIBYTE):,} MiB are needed at {root}, "
+            f"{math.floor(free / MEBIBYTE):,} MiB are free: free some or use another --root"
         )
     sweep_atlas(Atlas(root, recordings_at))
 

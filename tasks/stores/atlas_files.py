@@ -122,16 +122,27 @@ def check_reports(atlas: Atlas) -> Iterator[Finding]:
     pages = {file for file in _files(atlas.reports) if file.suffix == ".html"}
     listed = {atlas.reports / path.stem for path in (atlas.checksums / REPORTS).glob("*.sha256")}
     for page in sorted(pages | listed):
-        problem = _settled(_page_problem, page)
-        is_less = not problem and not checksum_file(page).exists()
-        yield Finding(_key(atlas, page), problem, is_checked_less=is_less)
+        lacks = _settled(_lacks_checksum, page)
+        if lacks:
+            has_none = (page.read_bytes() if page.exists() else b"").endswith(HAS_CHECKSUM)
+            yield Finding(
+                _key(atlas, page),
+                unfinished=lacks if has_none else "",
+                is_checked_less=not has_none,
+            )
+        else:
+            yield Finding(_key(atlas, page), _settled(content_problem, page))
 
 
-def _page_problem(page: Path) -> str:
-    if page.exists() and not checksum_file(page).exists():
-        is_new = page.read_bytes().endswith(HAS_CHECKSUM)
-        return "its checksum file is missing" if is_new else ""
-    return content_problem(page)
+def _lacks_checksum(page: Path) -> str:
+    """Return what can be said of a page without a checksum; empty where it has one."""
+    is_lacking = page.exists() and not checksum_file(page).exists()
+    return (
+        "its writing was stopped, or its checksum is lost: run the same `activarium report` or "
+        "`compare` again"
+        if is_lacking
+        else ""
+    )
 
 
 def unknown_files(atlas: Atlas, known: set[Path]) -> Iterator[str]:
