@@ -34,13 +34,11 @@ TRIES = 5
 """How often tables are read again that others replace meanwhile."""
 
 
-def table_problems(
-    atlas: Atlas, files: Iterable[Path], *, contents: bool = True
-) -> dict[Path, str]:
-    """Return what is wrong with some files of tables or maps, after finishing what was left half done.
+def table_problems(atlas: Atlas, files: Iterable[Path]) -> dict[Path, str]:
+    """Return what is wrong with some files of tables or maps, each of which is read once.
 
     A file is wrong where its content is not what was written, where it is gone, or where its set,
-    the files that one piece of work made together, holds a file of another.
+    the files that one piece of work made together, is broken (`broken_sets`).
 
     Parameters
     ----------
@@ -48,29 +46,44 @@ def table_problems(
         Where they lie.
     files
         Files of tables, or of maps, as they are after `settle_tables`, which may bring and take some.
-    contents
-        Read every file; else only look whether sets are whole and of one piece of work, for those
-        who read files themselves.
 
     Returns
     -------
     One line by file for those that are not sound: what is wrong, and the command that makes it anew.
     """
+    everything = list(files)
+    broken = broken_sets(atlas, everything)
+    problems = {}
+    for file in everything:
+        found = set_of(file)
+        problem = file_problem(found, file) or broken.get(file, "")
+        if problem:
+            problems[file] = f"{problem}; {remedy(found)}"
+    return problems
+
+
+def broken_sets(atlas: Atlas, files: Iterable[Path]) -> dict[Path, str]:
+    """Return which files belong to sets that are not whole, or hold files of another piece of work.
+
+    Contents are not read: that is for those who read the files. What was left half done is
+    finished first.
+
+    Returns
+    -------
+    What is wrong with the set, by file.
+    """
     unfinished = settle_tables(atlas)
-    known: dict[tuple[str, str], TableSet] = {}
-    whole: dict[tuple[str, str], str] = {}
+    known: dict[tuple[str, str], str] = {}
     problems = {}
     for file in files:
         found = set_of(file)
-        if found is not None:
-            key = (found.owner, found.part)
-            found = known.setdefault(key, found)
-            if key not in whole:
-                whole[key] = unfinished.get(found.owner) or found.problem()
-        problem = file_problem(found, file) if contents else ""
-        problem = problem or (whole[key] if found is not None else "")
-        if problem:
-            problems[file] = f"{problem}; {remedy(found)}"
+        if found is None:
+            continue
+        key = (found.owner, found.part)
+        if key not in known:
+            known[key] = unfinished.get(found.owner) or found.problem()
+        if known[key]:
+            problems[file] = known[key].removeprefix(f"{found.inside(file)}: ")
     return problems
 
 

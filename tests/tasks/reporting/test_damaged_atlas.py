@@ -17,6 +17,7 @@ from activarium.schemas.tables import IMAGES, RECORDINGS, UNIT_CLASSES
 from activarium.tasks.analysis.analyse import WRITTEN, analyse
 from activarium.tasks.embedding.embed import embed
 from activarium.tasks.reporting.listing import list_recordings
+from activarium.tasks.reporting.query import open_query
 from activarium.tasks.reporting.report import write_report
 from activarium.tasks.reporting.report_data import report_payload
 from activarium.tasks.reporting.summary import summarise
@@ -165,6 +166,9 @@ def test_mixed__every_reader_names_it_and_the_command_mends_it(mixed):
     for read in (page, lambda atlas: summarise(atlas, ["toy"])):
         assert file.name in failure(read, mixed)
         assert "activarium analyse toy" in failure(read, mixed)
+    result = open_query(mixed, "SELECT count(*) AS images FROM images WHERE recording = 'toy'")
+    assert [line.split(" is damaged")[0] for line in result.notices] == [key]
+    assert [row for batch in result.batches for row in batch.to_pylist()] == [{"images": 0}]
     control = CONFIG.model_copy(update={"controls": ("toy",)})
     said = failure(lambda atlas: analyse(atlas, opened(atlas, "untrained"), config=control), mixed)
     assert "activarium analyse toy" in said
