@@ -10,7 +10,7 @@ import typer
 from activarium.flows import cli_atlas, cli_compare, cli_run, cli_stages, cli_watch
 from activarium.flows.cli_options import Session
 from activarium.flows.interruption import INTERRUPTED, end_soon_after_interruption
-from activarium.flows.output import err, print_error
+from activarium.flows.output import err, print_error, tell_what_is_loaded
 from activarium.flows.prefect_settings import explain_prefect_error
 from activarium.schemas.errors import UserError
 
@@ -61,6 +61,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
     session = Session()
     end_soon_after_interruption(_say_interrupted)
+    tell_what_is_loaded()
     try:
         code = app(obj=session, standalone_mode=False)
         if code == INTERRUPTED:  # typer's word for a KeyboardInterrupt
