@@ -11,9 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from activarium.flows import output
+from activarium.flows.cli import main
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.tables import DENSITIES
 from activarium.tasks.stores.table_writing import write_columns
@@ -22,6 +25,22 @@ TWICE = "SELECT 1 AS x, 2 AS x, 3 AS x_2"
 HOSTILE = (
     "SELECT chr(27) || '[2J' AS a, 'gpj.' || chr(8238) || 'txt' AS b, 'c' || chr(10) || 'd' AS c"
 )
+
+
+@pytest.fixture
+def activarium(monkeypatch, capsys):
+    """Run a command in this process; return exit code, output and errors."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["activarium", *map(str, arguments)])
+        monkeypatch.setattr(output.out, "file", sys.stdout)
+        monkeypatch.setattr(output.err, "file", sys.stderr)
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture
@@ -157,11 +176,11 @@ def test_reader_that_leaves__ends_it_quietly(tmp_path, option):
 def test_ctrl_c__ends_a_query_at_once(tmp_path):
     sql = "SELECT levenshtein(repeat('a', 300000), repeat('b', 300000))"  # within C
     with command("query", sql, "--root", tmp_path, start_new_session=True) as process:
-        children = f"/proc/{process.pid}/task/{process.pid}/children"
-        if not os.path.exists(children):  # noqa: PTH110 - a file of Linux
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not children.exists():
             process.kill()
             pytest.skip("only Linux tells the children of a process")
-        while not open(children, encoding="ascii").read():  # noqa: PTH123, SIM115
+        while not children.read_text(encoding="ascii"):
             time.sleep(0.05)
         time.sleep(1)
         os.killpg(process.pid, signal.SIGINT)
