@@ -77,8 +77,9 @@ def _file_of(module: str) -> str:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):  # one that hides where it comes from
         spec = None
-    places = [] if spec is None else [*(spec.submodule_search_locations or [spec.origin])]
-    return str(places[0]) if places and places[0] else f"the module {package}"
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    file = spec.origin if spec is not None and not folders else None
+    return str((folders or [file])[0] or f"the module {package}")
 
 
 def one_line(error: BaseException) -> str:
