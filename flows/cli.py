@@ -10,7 +10,7 @@ import typer
 from activarium.flows import cli_atlas, cli_compare, cli_run, cli_stages, cli_watch
 from activarium.flows.cli_options import Session, Version
 from activarium.flows.interruption import INTERRUPTED, end_soon_after_interruption
-from activarium.flows.output import err, print_error
+from activarium.flows.output import err, print_error, tell_what_is_loaded
 from activarium.flows.prefect_settings import explain_prefect_error
 from activarium.flows.system_errors import explain_error, unexpected
 from activarium.schemas.errors import UserError, shortened
@@ -68,6 +68,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
     session = Session()
     end_soon_after_interruption(_say_interrupted)
+    tell_what_is_loaded()
     try:
         code = app(obj=session, standalone_mode=False)
     except KeyboardInterrupt:

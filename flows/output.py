@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import traceback
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import MOST_LINE, shortened, shown
+from activarium.tasks.entry_points import LOADING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -153,6 +155,28 @@ def print_notices(lines: Sequence[str]) -> None:
     """Tell what the user should know, beside the result."""
     for line in dict.fromkeys(lines):
         err.print(Text.assemble(("note: ", "yellow"), shown(line)))
+
+
+class _Loading(logging.Handler):
+    """Prints which files of others are loaded, each once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        line = record.getMessage()
+        if line not in self._told:
+            self._told.add(line)
+            print_notices([line])
+
+
+def tell_what_is_loaded() -> None:
+    """Print from here on which files of others a command loads: code of theirs may run."""
+    LOADING.handlers = [_Loading()]
+    LOADING.setLevel(logging.INFO)
+    LOADING.propagate = False
 
 
 def print_invalid(names: Sequence[str]) -> None:

@@ -89,6 +89,19 @@ def _examples() -> Iterator[str]:
         yield f"activarium query {command}"
     yield from (
         "```",
+        "",
+        "`query` takes one query that reads: `SELECT`, `WITH`, `FROM`, `VALUES`, `DESCRIBE`, `SUMMARIZE`, `SHOW` "
+        "or `EXPLAIN`. It sees the tables, no other file, no setting and no network, and runs in a process of "
+        "its own: at most 300 s (`--time-limit SECONDS`) and half of the memory; Ctrl-C ends it. `PIVOT` "
+        "needs the values of its columns: `PIVOT units ON layer IN ('conv1') USING avg(eta2)`.",
+        "",
+        "`--csv` and `--json` print all rows as they come; a table shows the first 200. In CSV, NULL is "
+        "nothing and an empty text is two quotes. Of columns of one name, JSON numbers the later ones.",
+        "",
+        "The files of the tables that a query names are checked against their sha256 before they are read; "
+        "of large ones (16 MiB) it is remembered in `work/` until they change. A damaged file is left out and "
+        "a line says which and what makes it again; where nothing is left of a table, the query is refused.",
+        "",
         "```python",
         "import pandas, pyarrow.dataset",
         "",
