@@ -89,8 +89,8 @@ def _file_of(module: str) -> str:
     except (ImportError, ValueError):  # one that hides where it comes from
         spec = None
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    file = spec.origin if spec is not None and not folders else None
-    return str((folders or [file])[0] or f"the module {package}")
+    file = folders[0] if folders else spec.origin if spec is not None else None
+    return file or f"the module {package}"
 
 
 def one_line(error: BaseException) -> str:
