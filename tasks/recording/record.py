@@ -44,7 +44,7 @@ from activarium.tasks.recording.devices import (
     use_device,
 )
 from activarium.tasks.recording.feeding import PixelFeed, ReadFeed, fits_device
-from activarium.tasks.recording.free_space import check_room
+from activarium.tasks.recording.free_space import check_room, tell_size
 from activarium.tasks.recording.record_plan import coordinate_values, plan_recording
 from activarium.tasks.recording.record_shard import Session, record_shards
 from activarium.tasks.recording.share import Share, even_shards
@@ -288,6 +288,7 @@ class _Work:
             # How far compression goes is not known; then free space is watched only.
             shards = len(pending) if self.config.compression == "none" else 1
             check_room(place, layout, shards)
+            tell_size(place, layout, len(pending), progress)
             self._fill(mine, pending, progress)
         left = pending_shards(place, layout.shards())
         was_complete = is_final(place)
