@@ -51,6 +51,10 @@ def progress_bars(console: Console) -> Iterator[None]:
     @contextmanager
     def bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
         description = shown(description)
+        if total == 0:
+            console.print(Text(description))
+            yield no_advance
+            return
         if not console.is_terminal:
             # Bars in a log file are noise; one line says what has begun.
             console.print(Text(f"{description} ..."))

@@ -54,6 +54,7 @@ from activarium.tasks.analysis.selected import select, selection_text, table_nam
 from activarium.tasks.analysis.target_block import correlate_block, target_rows
 from activarium.tasks.analysis.unit_block import CHOICE, TARGET, Block, analyse_block
 from activarium.tasks.analysis.untrained import untrained_layers, untrained_recording
+from activarium.tasks.analysis.work_plan import tell_plan
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.scheduling import run_pieces
@@ -231,6 +232,9 @@ def analyse(
         _sweep(atlas, name, work)
         selected.chosen.save(work / CHOICE)
         job = _Job(atlas, recording, selected, work, config, control, progress)
+        if config.target is None:
+            sizes = [each.units for each in recording.layers]
+            tell_plan(name, selected.chosen, sizes, config, progress)
         tables = _class_tables(job) if config.target is None else _target_tables(job)
         notices += _findings(recording, tables)
         tables["images"] = selected.images

@@ -46,7 +46,7 @@ from activarium.tasks.recording.devices import (
     use_device,
 )
 from activarium.tasks.recording.feeding import PixelFeed, ReadFeed, fits_device
-from activarium.tasks.recording.free_space import check_memory, check_room
+from activarium.tasks.recording.free_space import check_memory, check_room, tell_size
 from activarium.tasks.recording.record_plan import coordinate_values, plan_recording
 from activarium.tasks.recording.record_shard import Session, record_shards
 from activarium.tasks.recording.share import Share, even_shards
@@ -298,6 +298,7 @@ class _Work:
             shards = len(pending) if self.config.compression == "none" else 1
             check_room(place, layout, shards)
             check_memory(layout, usable_memory())
+            tell_size(place, layout, len(pending), progress)
             self._fill(mine, pending, progress)
         left = pending_shards(place, layout.shards())
         was_complete = is_final(place)

@@ -14,7 +14,7 @@ from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import SIMILARITIES, UNIT_MATCHES
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import silent, tell
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.similarity.compared_images import check_same_images, common_rows
 from activarium.tasks.similarity.compared_pairs import choose_layers, choose_pairs
@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from activarium.schemas.layers import Layer
     from activarium.tasks.progress import Progress
     from activarium.tasks.stores.recording import Recording
+
+MUCH_BYTES = 1e9
+"""Room for what is half done from which on it is told."""
 
 
 def compare(
@@ -194,6 +197,9 @@ class _Comparison:
         subjects = [self._subject(each, row) for each in pair.recordings]
         needed = sum(profile_bytes(each, self.config) for each in subjects)
         check_atlas(self.atlas.root, needed=needed)
+        if needed >= MUCH_BYTES:
+            line = f"{pair.name}: up to {needed / 1e9:.1f} GB in {self.work} while it is compared"
+            tell(self.progress, line)
         for recording, subject in zip(pair.recordings, subjects, strict=True):
             places = [each for each in range(len(subject.layers)) if not is_profiled(subject, each)]
             if not places:

@@ -225,12 +225,14 @@ def _classes(
     beside[:both] = values["other_preferred"][:both]
     own = named(preferred, names)
     other = named(beside, other_names)
+    # Of classes beside groups of them nothing is kept or lost.
+    same = {*names} == {*other_names}
     return {
         "preferred_class": own,
         "other_preferred_class": other,
         "kept_class": pa.array(
             [
-                None if one is None or two is None else one == two
+                None if one is None or two is None or not same else one == two
                 for one, two in zip(own.to_pylist(), other.to_pylist(), strict=True)
             ],
             pa.bool_(),

@@ -154,4 +154,7 @@ class Selection(Recording):
         """Names of the classes as they were analysed, in the order of the codes."""
         pairs = self._rows.group_by(["label", "class"]).aggregate([]).to_pylist()
         names = {each["label"]: each["class"] for each in pairs if each["label"] >= 0}
+        own = dict(enumerate(self.text("class")))
+        if names.items() <= own.items():  # not grouped; some of them may have no image here
+            return tuple(own.values())
         return tuple(names.get(code, "") for code in range(max(names, default=-1) + 1))

@@ -110,6 +110,21 @@ def test_compare__units_of_a_selection_prefer_its_classes(selected):
     assert {*found["preferred_class"].dropna()} == {"small", "large"}
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "known"),
+    [
+        ("net-a~first", "net-b", True),
+        ("net-a~sizes", "net-b~sizes", True),
+        ("net-a~sizes", "net-b", False),
+    ],
+)
+def test_compare__classes_are_kept_or_not_among_the_same_classes(selected, one, other, known):
+    compare_stage([one, other], COMPARED, selected.root)
+    found = read_table(selected.table_file(UNIT_MATCHES, one, other)).to_pandas()
+    assert found["preferred_class"].notna().any()
+    assert found["kept_class"].notna().any() == known
+
+
 def test_compare__a_selection_that_is_analysed_anew_is_compared_anew(selected, tmp_path):
     first = open_compared(selected, "net-a~first")
     assert first.identity != open_recording(selected, "net-a").identity
