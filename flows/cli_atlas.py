@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Annotated
 
@@ -12,12 +13,14 @@ from activarium.flows.output import (
     err,
     out,
     print_json,
-    print_result,
+    print_notices,
     print_rows,
     print_verification,
 )
 from activarium.flows.progress_bars import current_progress, progress_bars
 from activarium.schemas.atlas import Atlas
+from activarium.schemas.errors import UserError
+from activarium.tasks.limited_process import QUERY_SECONDS
 
 app = typer.Typer()
 
@@ -45,6 +48,7 @@ def list_command(
         series = ("series", "step") if any(row.get("series") for row in rows) else ()
         columns = ("recording", *series, "status", "images", "units", "accuracy", "tables")
         print_rows(rows, columns)
+        print_notices([f"{row['recording']}: {row['problem']}" for row in rows if row["problem"]])
     else:
         out.print(f"no recordings in {atlas.recordings}: `activarium demo` makes the first")
 
@@ -94,7 +98,11 @@ def query(
         ),
     ] = None,
     root: Root = DEFAULT_ROOT,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, all rows.")] = False,
     json: Json = False,
+    time_limit: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long the query may take.")
+    ] = QUERY_SECONDS,
     verbose: Verbose = False,
 ) -> None:
     """Ask the tables in SQL (DuckDB); each table is a view.
@@ -102,13 +110,30 @@ def query(
     [bold]units[/] holds all recordings, the untrained control among them; [bold]trained_units[/] and
     [bold]untrained_units[/] hold one kind. So does every other table.
 
+    One query that reads: SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN. It sees the
+    tables and no other file, setting or network. Files that are damaged are left out and named.
+
     Example: [bold]activarium query "SELECT layer, eta2_mean FROM trained_layers LIMIT 9"[/]
     """
     del verbose
-    from activarium.tasks.reporting.query import query as run_query
+    if csv and json:
+        raise UserError("--csv and --json: expected one of them")
+    from activarium.flows.result_output import (
+        print_result,
+        print_result_as_csv,
+        print_result_as_json,
+    )
+    from activarium.tasks.reporting.query import open_query
 
-    result = run_query(Atlas(root), sql, recordings=recordings or ())
-    if json:
-        print_json(result.to_pylist())
-    else:
-        print_result(result)
+    # In a log, that tables are checked is no news.
+    with progress_bars(err) if err.is_terminal else nullcontext():
+        result = open_query(
+            Atlas(root),
+            sql,
+            recordings=recordings or (),
+            seconds=time_limit,
+            progress=current_progress(),
+        )
+    print_notices(result.notices)
+    show = print_result_as_csv if csv else print_result_as_json if json else print_result
+    show(result)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from activarium.schemas.atlas import given_name
+from activarium.schemas.errors import UserError
 
 
 @dataclass
@@ -20,6 +24,29 @@ def _remember_verbose(context: typer.Context, value: bool) -> bool:
     if isinstance(context.obj, Session):
         context.obj.verbose = value
     return value
+
+
+def _print_version(value: bool) -> bool:
+    if value:
+        typer.echo(f"activarium {metadata.version('activarium')}")
+        raise typer.Exit
+    return value
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+]
+
+
+def checked_name(value: str | None) -> str | None:
+    """Return the name of a page, where a file can be called by it."""
+    try:
+        return None if value is None else given_name(value)
+    except ValueError as error:
+        raise UserError(f"--name: {error}") from error
 
 
 Root = Annotated[

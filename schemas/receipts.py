@@ -31,6 +31,9 @@ class ShardReceipt(Receipt):
     """Images per forward pass; less than the recording's where memory did not suffice."""
     objects: tuple[StoredObject | EarlierObject, ...]
     device: str
+    processor: str = ""
+    """Model of the processor or GPU, with the instruction set that torch uses; empty where it was not
+    noted. Numbers of two of them may differ in their last bits."""
     read_seconds: float
     forward_seconds: float
     write_seconds: float
@@ -130,6 +133,36 @@ class SeriesReceipt(Receipt):
         return f"{len(self.failed)} of {total} checkpoints could not be recorded: {each}"
 
 
+class SetFile(Receipt):
+    """One file of a set."""
+
+    path: str
+    """Where it lies in the atlas: tables/units/recording=<id>/units.parquet."""
+    size: int
+    sha256: str
+
+
+class SetReceipt(Receipt):
+    """Tables and maps that one piece of work made together; written after all of its files."""
+
+    inputs: str
+    """Fingerprint of everything that they were made of."""
+    command: str
+    """What makes them anew, as it is typed."""
+    files: tuple[SetFile, ...]
+
+
+class Replacement(Receipt):
+    """What takes the place of a set: written before the first of its files moves."""
+
+    receipt: SetReceipt
+    """Of the new set."""
+    staged: tuple[str, ...]
+    """Where each file of it waits, in the atlas."""
+    removed: tuple[str, ...]
+    """Files of the old set that the new one has not."""
+
+
 class TablesReceipt(Receipt):
     """The tables that one stage wrote for one recording."""
 
@@ -155,3 +188,5 @@ class ReportReceipt(Receipt):
     recordings: tuple[str, ...]
     made: bool
     """False where an equal page was there already."""
+    notices: tuple[str, ...] = ()
+    """What the user should know."""

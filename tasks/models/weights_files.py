@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import tarfile
 import warnings
@@ -41,11 +40,10 @@ def kind_of_file(path: Path) -> FileKind:
     return "export" if is_export or "serialized_exported_program.json" in names else "unknown"
 
 
-def file_sha256(path: Path, *, setting: str) -> str:
-    """Return the checksum of a file, or say that it cannot be read."""
+def file_content(path: Path, *, setting: str) -> bytes:
+    """Return the bytes of a file, or say that it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{setting}: cannot read {path}: {error.strerror}") from error
 

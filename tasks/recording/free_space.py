@@ -10,6 +10,8 @@ import numpy as np
 from activarium.schemas.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from activarium.schemas.layout import RecordingLayout, Shard
     from activarium.tasks.recording.shard_writer import ShardWriter
     from activarium.tasks.stores.places import Place
@@ -56,8 +58,8 @@ def check_room(place: Place, layout: RecordingLayout, shards: int) -> None:
     needed = shards * shard_bytes(layout) + RESERVED_BYTES
     if free is not None and free < needed:
         raise UserError(
-            f"recording {place.name.removesuffix('.zarr')} needs {_mebibytes(needed)}, "
-            f"{_mebibytes(free)} are free at {place}: free some or use another --root"
+            f"recording {place.name.removesuffix('.zarr')} needs {_mebibytes(needed, math.ceil)}, "
+            f"{_mebibytes(free, math.floor)} are free at {place}: free some or use another --root"
         )
 
 
@@ -78,11 +80,37 @@ def check_shard_fits(
     free = place.free_bytes()
     if free is not None and free < needed:
         raise UserError(
-            f"stopped before shard {shard.index} of {place}: it needs {_mebibytes(needed)}, "
-            f"{_mebibytes(free)} are free; free some, then run the same command again to go on "
+            f"stopped before shard {shard.index} of {place}: it needs "
+            f"{_mebibytes(needed, math.ceil)}, {_mebibytes(free, math.floor)} are free; free some, then run the same command again to go on "
             "from the last receipt"
         )
 
 
-def _mebibytes(size: int) -> str:
-    return f"{size / MEBIBYTE:,.1f} MiB"
+def check_memory(layout: RecordingLayout, free: int | None) -> None:
+    """Refuse shards that the memory does not hold; each is filled there before it is stored.
+
+    Parameters
+    ----------
+    layout
+        The recording's sizes.
+    free
+        Bytes of memory that are free; None where that is not known.
+
+    Raises
+    ------
+    UserError
+        If a shard takes more than is free.
+    """
+    needed = shard_bytes(layout)
+    if free is not None and needed > free:
+        fewer = max(1, int(layout.shard_images * free / needed / 2))
+        raise UserError(
+            f"record.shard_images: a shard of {layout.shard_images:,} images x {layout.units:,} "
+            f"units takes {_mebibytes(needed, math.ceil)} of memory, "
+            f"{_mebibytes(free, math.floor)} are free: record it in shards of {fewer:,} or less"
+        )
+
+
+def _mebibytes(size: int, rounded: Callable[[float], int]) -> str:
+    """Return a size; what is needed is rounded up and what is free down, so that they differ."""
+    return f"{rounded(10 * size / MEBIBYTE) / 10:,.1f} MiB"

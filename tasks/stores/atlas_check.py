@@ -1,13 +1,24 @@
-"""Check before any work that an atlas folder can be written and has room."""
+"""Before any work: an atlas folder can be written, has room, and holds no litter of killed processes."""
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
+from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import UserError
+from activarium.tasks.stores.files import (
+    TEMPORARY_SUFFIX,
+    sweep,
+    sweep_partial_files,
+    sweep_work,
+)
 from activarium.tasks.stores.places import place_at
+from activarium.tasks.stores.receipt_files import DamagedReceiptError
+from activarium.tasks.stores.set_replacing import settle_tables
+from activarium.tasks.stores.table_sets import analysis_set
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +39,7 @@ RECORD_FLOOR_BYTES = 8 * MEBIBYTE
 
 
 def check_atlas(root: Path, *, needed: int, recordings_at: str | None = None) -> None:
-    """Make the atlas folder if it is not there, and check that work in it can begin.
+    """Make the atlas folder if it is not there, sweep it, and check that work in it can begin.
 
     Parameters
     ----------
@@ -65,6 +76,34 @@ def check_atlas(root: Path, *, needed: int, recordings_at: str | None = None) ->
         ) from error
     if free < needed:
         raise UserError(
-            f"{needed / MEBIBYTE:,.0f} MiB are needed at {root}, {free / MEBIBYTE:,.0f} MiB are "
-            "free: free some or use another --root"
+            # Rounded apart, so that they differ.
+            f"{math.ceil(needed / MEBIBYTE):,} MiB are needed at {root}, "
+            f"{math.floor(free / MEBIBYTE):,} MiB are free: free some or use another --root"
         )
+    sweep_atlas(Atlas(root, recordings_at))
+
+
+def sweep_atlas(atlas: Atlas) -> None:
+    """Finish or delete what killed processes left among tables, maps, models, pages and work.
+
+    What a living process writes stays, and half-done work that a run can go on with.
+    """
+    settle_tables(atlas)
+    for folder in (atlas.maps, atlas.models, atlas.reports, atlas.checksums, atlas.work):
+        sweep_partial_files(folder)
+    # Earlier versions wrote beside the tables.
+    sweep(list(atlas.tables.glob(f"*/recording=*/*{TEMPORARY_SUFFIX}")))
+    for folder in list(atlas.work.glob("*-*")):
+        if _is_done(atlas, *folder.name.rpartition("-")[::2]):
+            shutil.rmtree(folder, ignore_errors=True)
+    sweep_work(atlas.work)
+    sweep_work(atlas.work / "similarity")
+
+
+def _is_done(atlas: Atlas, name: str, inputs: str) -> bool:
+    """Return whether an analysis is written whose work is left."""
+    try:
+        receipt = analysis_set(atlas, name).receipt
+    except DamagedReceiptError:
+        return False
+    return receipt is not None and bool(inputs) and receipt.inputs.startswith(inputs)

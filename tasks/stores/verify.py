@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from activarium.schemas.atlas import MODELS, REPORTS, recording_of
 from activarium.schemas.errors import UserError
 from activarium.tasks.progress import silent
 from activarium.tasks.stores.atlas_files import check_models, check_reports, unknown_files
-from activarium.tasks.stores.checksum_files import checksum_file, content_problem
 from activarium.tasks.stores.places import place_at, recording_names
+from activarium.tasks.stores.receipt_files import DamagedReceiptError
+from activarium.tasks.stores.set_replacing import settle_tables
 from activarium.tasks.stores.store_check import Finding, check_store
+from activarium.tasks.stores.table_check import table_findings
+from activarium.tasks.stores.table_sets import (
+    RECORDING,
+    SERIES,
+    TableSet,
+    series_sets,
+    set_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from activarium.schemas.atlas import Atlas
     from activarium.tasks.progress import Progress
@@ -105,6 +114,7 @@ def _names_in_tables(atlas: Atlas) -> set[str]:
         *atlas.tables.glob("*/recording=*/*.parquet"),
         *atlas.maps.glob("recording=*/*.npz"),
         *atlas.checksums.glob("*/recording=*/*.sha256"),
+        *atlas.sets.glob("recording=*/*.json"),
     }
     return {file.parent.name.removeprefix("recording=") for file in files}
 
@@ -135,6 +145,7 @@ def verify(
     Verification
         Every faulty object, in the order of the recordings, shards and keys.
     """
+    unsettled = settle_tables(atlas)
     there = set(recording_names(atlas))
     lost = _names_in_tables(atlas) - there
     # Of a selection there are only tables.
@@ -144,9 +155,10 @@ def verify(
     with progress("verifying", len(recordings) + others) as advance:
         for name in recordings:
             store = () if name in lost else _settled(place_at(atlas.recording(name)))
-            files = [Finding(key, problem) for key, problem in _files(atlas, name)]
+            files = table_findings(atlas, name)
             found += [(name, each) for each in (*store, *files)]
             advance(1)
+        found += [*_unsettled(unsettled, recordings), *_series(atlas, recordings)]
         if others:
             inside = [*check_models(atlas), *check_reports(atlas)]
             advance(1)
@@ -158,7 +170,7 @@ def verify(
     return Verification(
         recordings=len({recording_of(name) for name in recordings}),
         objects=len(found),
-        faults=tuple(_fault(name, each) for name, each in found if each.problem),
+        faults=tuple(_fault(atlas, name, each) for name, each in found if each.problem),
         unfinished=tuple(
             Unfinished(name or each.object, each.unfinished)
             for name, each in found
@@ -190,8 +202,8 @@ def _settled(place: Place) -> tuple[Finding, ...]:
     return found
 
 
-def _fault(name: str, finding: Finding) -> Fault:
-    remedy = _remedy(name, finding.object)
+def _fault(atlas: Atlas, name: str, finding: Finding) -> Fault:
+    remedy = _remedy(atlas, name, finding.object)
     return Fault(
         name,
         finding.object,
@@ -203,39 +215,41 @@ def _fault(name: str, finding: Finding) -> Fault:
     )
 
 
-def _remedy(name: str, key: str) -> str:
+def _remedy(atlas: Atlas, name: str, key: str) -> str:
     """Return what makes an object anew."""
     top = key.partition("/")[0]
     if name:
-        if top == "tables":
-            command = "embed" if "/embedding" in key else "analyse"
-            return f"`activarium {command} {name}` makes it anew"
-        return "" if top == "maps" else "`activarium record CONFIG --repair` makes it anew"
+        found: TableSet | None
+        if top == "checksums":
+            found = TableSet(atlas, *key.removesuffix(".json").split("/")[-2:])
+        elif top in ("tables", "maps"):
+            found = set_of(atlas.root / key)
+        else:
+            return "`activarium record CONFIG --repair` makes it anew"
+        return "" if found is None else f"`{found.command}` makes it anew"
     if top == MODELS:
         folder = "/".join(key.split("/")[:2])
         return f"put a copy of it back, or delete {folder} and `activarium train CONFIG` again"
     return "`activarium report` or `compare` makes it anew" if top == REPORTS else ""
 
 
-def _files(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (file, problem) of each table and map; an empty problem for a sound one."""
-    folder = f"recording={name}"
-    found = {*atlas.tables.glob(f"*/{folder}/*.parquet"), *atlas.maps.glob(f"{folder}/*.npz")}
-    # A checksum without its file tells of a file that is gone.
-    listed = {_checked_by(atlas, file) for file in atlas.checksums.glob(f"*/{folder}/*.sha256")}
-    for file in sorted(found | listed):
-        yield str(file.relative_to(atlas.root)), _problem(file)
+def _unsettled(problems: Mapping[str, str], names: Sequence[str]) -> Iterator[tuple[str, Finding]]:
+    """Yield (name, finding) of each set that was being replaced and cannot be finished."""
+    for owner, problem in problems.items():
+        name = owner.partition("=")[2]
+        if name in names or owner.startswith(SERIES):
+            yield name, Finding(f"tables/.staged/{owner}", problem)
 
 
-def _checked_by(atlas: Atlas, checksum: Path) -> Path:
-    """Return the file that a checksum belongs to."""
-    inside = checksum.relative_to(atlas.checksums).with_suffix("")
-    return (atlas.root if inside.parts[0] == atlas.maps.name else atlas.tables) / inside
-
-
-def _problem(file: Path) -> str:
-    if not file.is_file():
-        return "missing"
-    if not checksum_file(file).is_file():
-        return "its checksum file is missing"
-    return content_problem(file)
+def _series(atlas: Atlas, names: Sequence[str]) -> Iterator[tuple[str, Finding]]:
+    """Yield (series, finding) of the receipt of each series that has files of the recordings."""
+    folders = {f"{RECORDING}{name}" for name in names}
+    for found in series_sets(atlas):
+        key = found.inside(found.receipt_file)
+        try:
+            receipt = found.receipt
+        except DamagedReceiptError as error:
+            yield found.name, Finding(key, str(error))
+            continue
+        if receipt and folders & {PurePosixPath(each.path).parent.name for each in receipt.files}:
+            yield found.name, Finding(key)
