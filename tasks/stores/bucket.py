@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 from zarr.storage import ObjectStore
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.stores.aws_settings import client_settings
-from activarium.tasks.stores.bucket_faults import number_of
+from activarium.tasks.stores.bucket_faults import knows_no_conditions, may_pass, number_of
 from activarium.tasks.stores.bucket_tries import Tries
 from activarium.tasks.stores.place import Place
 
@@ -138,15 +138,18 @@ class Bucket(Place):
         def put(client: S3Store) -> bool | None:
             try:
                 obstore.put(client, key, content, mode="create", use_multipart=False)
-            except AlreadyExistsError:
+            except AlreadyExistsError as error:
+                if may_pass(error):  # another's write of the same object is under way
+                    raise
                 return False
-            except NotSupportedError:
-                return None
+            except BaseError as error:
+                if knows_no_conditions(error):
+                    return None
+                raise
             return True
 
         is_new = self._ask(put, tries)
         if is_new is None:
-            # The server knows no conditions.
             if self.size(key) is not None:
                 return False
             self.write(key, content)

@@ -31,6 +31,7 @@ _REFUSED = {
 _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"}
 _PASSING_STATUS = {"408", "409", "425", "429"}
 _PASSING_CODES = {"RequestTimeout", "SlowDown", "OperationAborted", "ConditionalRequestConflict"}
+_UNKNOWN_REQUEST = "501"
 _MACHINES = ("169.254.169.254", "169.254.170.2")
 """Addresses at which a cloud's machine or container offers credentials."""
 
@@ -38,15 +39,20 @@ _MACHINES = ("169.254.169.254", "169.254.170.2")
 def may_pass(error: Exception) -> bool:
     """Return whether the same request may succeed later: the fault lies on the way, or is told so."""
     text, code = str(error), _code(error)
+    if code in _PASSING_CODES:
+        return True
     known = AlreadyExistsError | NotSupportedError | PermissionDeniedError | UnauthenticatedError
     if isinstance(error, known | FileNotFoundError) or any(each in text for each in _MACHINES):
         return False
-    if code in _PASSING_CODES:
-        return True
-    if code in _REFUSED or code in _ELSEWHERE or code == "NoSuchBucket":
+    if code in _REFUSED or code == "NoSuchBucket" or _is_elsewhere(text):
         return False
     status = _status(text)
-    return not status.startswith("4") or status in _PASSING_STATUS
+    return status in _PASSING_STATUS or not (status.startswith("4") or status == _UNKNOWN_REQUEST)
+
+
+def knows_no_conditions(error: Exception) -> bool:
+    """Return whether a server refused a write because it is conditional."""
+    return isinstance(error, NotSupportedError) or _status(str(error)) == _UNKNOWN_REQUEST
 
 
 def is_missing_object(error: Exception) -> bool:
@@ -71,7 +77,7 @@ def explain(error: Exception, place: Bucket) -> UserError:
             f"{place}: access was refused{reason}: check the credentials in the environment or in "
             "the AWS profile, and their permissions"
         )
-    if code in _ELSEWHERE:
+    if _is_elsewhere(text):
         return UserError(f"{place}: the bucket is in another region: set AWS_REGION")
     if status:
         asked = ", also when asked again" if may_pass(error) else ""
@@ -109,6 +115,13 @@ def _code(error: Exception) -> str:
     """Return the code that the server gave with a refusal."""
     found = re.search(r"<Code>(\w{1,60})</Code>", str(error))
     return found[1] if found else ""
+
+
+def _is_elsewhere(text: str) -> bool:
+    """Return whether the server says that the bucket is in another region."""
+    return "redirect without LOCATION" in text or any(
+        f"<Code>{c}</Code>" in text for c in _ELSEWHERE
+    )
 
 
 def _status(text: str) -> str:

@@ -8,6 +8,8 @@ import threading
 import traceback
 from contextlib import suppress
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -446,6 +448,80 @@ def test_fault__a_server_that_starts_again_stops_nobody(proxy, place, tmp_path, 
     folder = Folder(tmp_path / "a.zarr")
     make(folder)
     assert contents(place) == contents(folder)
+
+
+class AnsweringServer(BaseHTTPRequestHandler):
+    """Answers every request by the first of its answers that is left, at last by success."""
+
+    answers: ClassVar[list[tuple[int, str]]] = []
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        status, code = self.answers.pop(0) if self.answers else (200, "")
+        body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.send_header("etag", '"x"')
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_PUT = do_GET = do_HEAD = answer  # noqa: N815 - names of the base class
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def answers(place, monkeypatch):
+    del place  # which sets the environment
+    server = ThreadingHTTPServer(("127.0.0.1", 0), AnsweringServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    AnsweringServer.answers = []
+    yield AnsweringServer.answers
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *((500, ""), (502, ""), (503, "SlowDown"), (429, ""), (400, "RequestTimeout")),
+        *((409, "OperationAborted"), (409, "ConditionalRequestConflict")),
+    ],
+)
+def test_fault__answers_that_may_pass_are_asked_again(answers, answer):
+    place = Bucket("bucket", "a")
+    answers += [answer]
+    place.write("k", b"1")
+    answers += [answer]
+    assert place.create("k", b"1")
+    assert answers == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ((400, "InvalidArgument"), "the server answered 400 InvalidArgument"),
+        ((301, "PermanentRedirect"), "the bucket is in another region: set AWS_REGION"),
+        ((403, "AccessDenied"), "access was refused"),
+        ((404, "NoSuchBucket"), "there is no bucket"),
+        ((501, "NotImplemented"), "the server answered 501 NotImplemented"),
+    ],
+)
+def test_fault__answers_that_stay_are_told_at_once(answers, answer, told):
+    answers += [answer, (200, "")]
+    message = fails(lambda: Bucket("bucket", "a").write("k", b"1"), told)
+    assert "asked again" not in message
+    assert answers == [(200, "")]
+
+
+def test_create__of_a_server_that_knows_no_conditions(answers):
+    place = Bucket("bucket", "a")
+    answers += [(501, "NotImplemented"), (404, ""), (200, "")]
+    assert place.create("k", b"1")
+    answers += [(412, "PreconditionFailed")]
+    assert not place.create("k", b"1")
 
 
 def test_fault__patience_is_short_with_what_has_never_answered(monkeypatch, place):
