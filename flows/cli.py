@@ -10,9 +10,9 @@ import typer
 from activarium.flows import cli_atlas, cli_compare, cli_run, cli_stages, cli_watch
 from activarium.flows.cli_options import Session, Version
 from activarium.flows.interruption import INTERRUPTED, end_soon_after_interruption
-from activarium.flows.output import err, print_error
+from activarium.flows.output import err, print_error, tell_what_is_loaded
 from activarium.flows.prefect_settings import explain_prefect_error
-from activarium.flows.system_errors import explain_error, unexpected
+from activarium.flows.system_errors import check_environment, explain_error, unexpected
 from activarium.schemas.errors import UserError, shortened
 
 app = typer.Typer(
@@ -39,6 +39,17 @@ def _say_interrupted() -> None:
     err.print("interrupted; run the same command again to go on")
 
 
+PLAINER = {
+    "Input should be a valid integer, unable to parse string as an integer": "expected a whole number",
+    "Input should be a valid number, unable to parse string as a number": "expected a number",
+    "Input should be greater than or equal to": "expected at least",
+    "Input should be less than or equal to": "expected at most",
+    "Input should be": "expected",
+    "Value error, ": "",
+}
+"""Words of the library that reads the command line, and ours."""
+
+
 def _given(error: BaseException) -> str:
     """Return what was given for the option that an error is about; nothing where that is unknown."""
     names = getattr(getattr(error, "param", None), "opts", ())
@@ -55,6 +66,8 @@ def _usage_line(error: BaseException) -> str | None:
     if not hasattr(error, "format_message"):
         return None
     message = " ".join(str(error.format_message()).split()).removesuffix(".")
+    for words, plain in PLAINER.items():
+        message = message.replace(words, plain)
     context = getattr(error, "ctx", None)
     see = f"; see `{context.command_path} --help`" if context is not None else ""
     given = _given(error) if message.startswith("Invalid value") else ""
@@ -68,7 +81,9 @@ def main() -> None:
         warnings.simplefilter("ignore")
     session = Session()
     end_soon_after_interruption(_say_interrupted)
+    tell_what_is_loaded()
     try:
+        check_environment()
         code = app(obj=session, standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED

@@ -59,7 +59,8 @@ def watch(
 ) -> None:
     """Record, analyse and compare each new checkpoint as it appears; Ctrl-C ends it.
 
-    Example: [bold]activarium watch checkpoints/ --config examples/training-healthy.yaml[/]
+    Example: [bold]activarium watch 'atlas/models/two-block-cnn-digits-*' --config
+    examples/digits.yaml --once[/]
     """
     from activarium.flows.configuration import check_run, load_run_config
     from activarium.flows.watching import WatchReceipt, record_and_compare

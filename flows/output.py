@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import traceback
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import MOST_LINE, shortened, shown
+from activarium.tasks.entry_points import LOADING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +109,7 @@ def small(value: float, log10: float) -> str:
     return f"{value:.1e}" if value > 0 else f"1e{log10:.0f}"
 
 
-def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) -> None:
+def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas, query: str) -> None:
     """Print what a run found, where everything is, and what to ask next."""
     out.print(Text(summary["recording"], "bold"))
     share = summary["accuracy"]
@@ -133,7 +135,7 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
         f"\nreport      {receipt.report.path}\n"
         f"tables      {atlas.tables}\n"
         f"recordings  {atlas.recordings}\n"
-        f'try         activarium query --root {atlas.root} "{EXAMPLE_QUERY}"'
+        f"next        {query}"
     )
 
 
@@ -153,6 +155,28 @@ def print_notices(lines: Sequence[str]) -> None:
     """Tell what the user should know, beside the result."""
     for line in dict.fromkeys(lines):
         err.print(Text.assemble(("note: ", "yellow"), shown(line)))
+
+
+class _Loading(logging.Handler):
+    """Prints which files of others are loaded, each once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        line = record.getMessage()
+        if line not in self._told:
+            self._told.add(line)
+            print_notices([line])
+
+
+def tell_what_is_loaded() -> None:
+    """Print from here on which files of others a command loads: code of theirs may run."""
+    LOADING.handlers = [_Loading()]
+    LOADING.setLevel(logging.INFO)
+    LOADING.propagate = False
 
 
 def print_invalid(names: Sequence[str]) -> None:

@@ -1,11 +1,13 @@
-"""Tells in one line what the system refused: a file, memory, or a program that ended itself."""
+"""Tells in one line what the system refused: a file, memory, threads; and what foreign code raised."""
 
 from __future__ import annotations
 
 import errno
+import os
 import re
 
-from activarium.schemas.errors import shortened
+from activarium.schemas.errors import UserError, shortened
+from activarium.schemas.settings import MOST_THREADS
 
 ADVICE = {
     errno.ENOSPC: "free some room, or use another --root",
@@ -33,12 +35,42 @@ NO_MEMORY = re.compile(
 NO_THREADS = re.compile(r"can't start new thread|Resource temporarily unavailable", re.IGNORECASE)
 
 
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "DASK_NUM_WORKERS",
+)
+"""Variables of the environment by which libraries start threads."""
+
+
+def check_environment() -> None:
+    """Refuse numbers of threads at which libraries end the process without a word.
+
+    Raises
+    ------
+    UserError
+        If one is too large.
+    """
+    for name in THREADS:
+        value = os.environ.get(name, "").partition(",")[0].strip()
+        if value.isdecimal() and (len(value) > 9 or int(value) > MOST_THREADS):
+            raise UserError(
+                f"{name} in the environment: expected at most {MOST_THREADS:,}, got {shortened(value)}"
+            )
+
+
 def explain_error(error: BaseException) -> str | None:
     """Return one line for what the system or foreign code did; None for a fault of this program."""
     if isinstance(error, SystemExit):
         return (
             f"code that was loaded ended the program with {shortened(repr(error.code))}: entry points "
             "return or raise"
+        )
+    if not isinstance(error, Exception):  # ours are all of that kind
+        return (
+            f"code that was loaded raised {type(error).__name__}: {shortened(_text(error), 1_000)}"
         )
     if isinstance(error, MemoryError) or NO_MEMORY.search(_text(error)):
         return (

@@ -54,6 +54,9 @@ class AnalyseConfig(Config):
     """Most and least activating images kept per unit."""
     class_exemplars: int = Field(default=3, ge=0, le=10_000)
     """Most and least activating images kept per unit within each class."""
+    top_classes: int | None = Field(default=None, ge=0, le=1_000_000)
+    """Classes of each unit that `unit_classes` and the exemplars within a class are kept of: those of
+    its largest means; 0 keeps none. By default all. With 1,000 classes all are gigabytes."""
     top_images: int = Field(default=60, ge=1, le=1_000_000)
     """Images of the strongest response that top_precision looks at."""
     bins: int = Field(default=10, ge=2, le=1_000)
@@ -149,6 +152,18 @@ class EmbedConfig(Config):
     scheduler: Scheduler = "synchronous"
     """Dask scheduler: synchronous (one map after the other, each on all threads), processes, or
     the address of a running one (tcp://host:port)."""
+
+    @field_validator("scheduler")
+    @classmethod
+    def _maps_do_not_share_threads(cls, scheduler: str) -> str:
+        if scheduler == "threads":
+            msg = (
+                "expected synchronous, processes or tcp://host:port, got 'threads': maps of one "
+                "process would share the threads of its libraries, and their last bits would depend "
+                "on what runs beside them"
+            )
+            raise ValueError(msg)
+        return scheduler
 
 
 class ReportConfig(Config):

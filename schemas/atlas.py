@@ -30,6 +30,8 @@ MOST_LETTERS = 100
 """A name that is given may be this long."""
 LONGEST = 200
 """Longer file names are made shorter: file systems take 255 letters, endings included."""
+LONGEST_ID = 240
+"""Letters of an id in the tables: the folder of its partition and its lock carry it."""
 PART_LETTERS = 40
 """Of each part of a name that is made shorter."""
 

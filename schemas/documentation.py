@@ -89,6 +89,19 @@ def _examples() -> Iterator[str]:
         yield f"activarium query {command}"
     yield from (
         "```",
+        "",
+        "`query` takes one query that reads: `SELECT`, `WITH`, `FROM`, `VALUES`, `DESCRIBE`, `SUMMARIZE`, `SHOW` "
+        "or `EXPLAIN`. It sees the tables, no other file, no setting and no network, and runs in a process of "
+        "its own: at most 300 s (`--time-limit SECONDS`) and half of the memory; Ctrl-C ends it. `PIVOT` "
+        "needs the values of its columns: `PIVOT units ON layer IN ('conv1') USING avg(eta2)`.",
+        "",
+        "`--csv` and `--json` print all rows as they come; a table shows the first 200. In CSV, NULL is "
+        "nothing and an empty text is two quotes. Of columns of one name, JSON numbers the later ones.",
+        "",
+        "The files of the tables that a query names are checked against their sha256 before they are read; "
+        "of large ones (16 MiB) it is remembered in `work/` until they change. A damaged file is left out and "
+        "a line says which and what makes it again; where nothing is left of a table, the query is refused.",
+        "",
         "```python",
         "import pandas, pyarrow.dataset",
         "",
@@ -138,8 +151,11 @@ def recording_page() -> str:
         "units of all layers one after the other. `xarray.open_zarr` reads it with labels:",
         "",
         "```python",
-        'ds = xarray.open_zarr("atlas/recordings/<id>.zarr")',
-        'ds.channel_mean.sel(unit=ds.unit_layer == "layer4.1.conv2")',
+        "import glob, xarray",
+        "",
+        '(path,) = glob.glob("atlas/recordings/two-block-cnn-epoch-*.zarr")  # the demo\'s',
+        "ds = xarray.open_zarr(path)",
+        'ds.channel_mean.sel(unit=ds.unit_layer == "conv2")  # the images x units of one layer',
         'ds.load().channel_mean.groupby("image_class").mean()  # grouping needs loaded coordinates',
         "",
         "# names as plain Python strings, where a reader cannot take numpy's StringDType",
@@ -157,7 +173,8 @@ def recording_page() -> str:
         f"{layout.BLOCK_UNITS} columns, each with a crc32c. After a shard is safely on disk its "
         f"receipt `{layout.RECEIPTS}/shard-<n>.json` lists each stored object with its size and the "
         "CRC-32C of its key and each of its blocks of 65,536 bytes (the last four bytes, a chunk's own "
-        "crc32c, are noted as they are); only receipts count as progress. "
+        "crc32c, are noted as they are), and the processor that made it; only receipts count as "
+        "progress. "
         f"`{layout.STORE_RECEIPT}` lists the metadata and coordinates, `{layout.FINAL_RECEIPT}` what "
         "is added up over all shards; each receipt ends with a sha256 of itself. Rows of images "
         "that could not be decoded are NaN, and `valid` is false.",
@@ -238,13 +255,45 @@ def configuration_page() -> str:
     ]
     for name, section in SECTIONS.items():
         lines += [f"## {name}", "", str(section.__doc__).splitlines()[0], ""]
-        lines += ["| setting | default | what it does |", "|---|---|---|"]
+        lines += ["| setting | values | default | what it does |", "|---|---|---|---|"]
+        described = section.model_json_schema()
         for key, field in section.model_fields.items():
             default = "needed" if field.is_required() else _shown(field.default)
             text = " ".join((field.description or "").split())
-            lines.append(f"| {key} | {default} | {text} |")
+            values = _values(described["properties"][key])
+            lines.append(f"| {key} | {values} | {default} | {text} |")
         lines.append("")
     return "\n".join(lines)
+
+
+KINDS_OF_VALUE = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "object": "mapping",
+    "boolean": "true, false",
+}
+"""What a type of JSON Schema is called."""
+BOUNDS = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "below",
+}
+"""What a bound of JSON Schema is called."""
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """Return which values a setting takes, from its JSON Schema; null, as for no value, is left out."""
+    if "anyOf" in schema:
+        return " or ".join(_values(each) for each in schema["anyOf"] if each.get("type") != "null")
+    if "enum" in schema or "const" in schema:
+        return ", ".join(str(each) for each in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        return f"list of {_values(schema['items'])}"
+    bounds = [f"{word} {schema[key]:,}" for key, word in BOUNDS.items() if key in schema]
+    kind = "path" if schema.get("format") == "path" else KINDS_OF_VALUE[schema["type"]]
+    return " ".join([kind, *bounds])
 
 
 def _shown(value: Any) -> str:

@@ -31,6 +31,9 @@ class ShardReceipt(Receipt):
     """Images per forward pass; less than the recording's where memory did not suffice."""
     objects: tuple[StoredObject | EarlierObject, ...]
     device: str
+    processor: str = ""
+    """Model of the processor or GPU, with the instruction set that torch uses; empty where it was not
+    noted. Numbers of two of them may differ in their last bits."""
     read_seconds: float
     forward_seconds: float
     write_seconds: float

@@ -108,6 +108,21 @@ def check_file_name(path: str | Path) -> None:
         )
 
 
+def known_place(text: str) -> str:
+    """Return a folder or an address that is given, `~` written out.
+
+    Raises
+    ------
+    ValueError
+        If no file system takes it.
+    RuntimeError
+        If it names the home of a user who is not known.
+    """
+    _check_text(text)
+    check_file_name(text)
+    return str(Path(text).expanduser()) if text.startswith("~") else text
+
+
 def _check_text(value: Any) -> None:
     """Refuse text that no file, page or terminal can hold, in a setting or within it."""
     if isinstance(value, dict):

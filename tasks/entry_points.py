@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import logging
 import re
 import sys
 from pathlib import Path
@@ -12,6 +14,9 @@ from activarium.schemas.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+LOADING = logging.getLogger("activarium.loading")
+"""Tells which files of others are loaded, before they are."""
 
 REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -56,6 +61,7 @@ def load_entry_point(
     if place not in sys.path:
         sys.path.append(place)
     importlib.invalidate_caches()
+    LOADING.info("%s: running the code of %s", setting, _file_of(name))
     try:
         found: Any = importlib.import_module(name)
     except FOREIGN as error:  # the user's own code runs here
@@ -73,6 +79,18 @@ def load_entry_point(
         raise UserError(f"{setting}: {reference!r} {what}; expected package.module:function")
     function: Callable[..., Any] = found
     return function
+
+
+def _file_of(module: str) -> str:
+    """Return the file or folder of a module's package, of which nothing is run for that."""
+    package = module.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # one that hides where it comes from
+        spec = None
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    file = folders[0] if folders else spec.origin if spec is not None else None
+    return file or f"the module {package}"
 
 
 def one_line(error: BaseException) -> str:

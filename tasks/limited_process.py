@@ -119,9 +119,10 @@ def _ended(code: int, seconds: float, what: str, more: str) -> BaseException:
         return UserError(f"{what} did not end within {seconds:g} s; {more}")
     if code == -signal.SIGINT:
         return KeyboardInterrupt()
-    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return RuntimeError(f"the process of {what} ended with exit code {code}")
     return UserError(
-        f"{what} was ended by the system ({name}), most likely for more than the "
+        f"{what} was ended by the system ({signal.Signals(-code).name}), most likely for more than the "
         f"{memory_bytes() / 2**30:.1f} GiB of memory that it may take; ask for less at once"
     )
 
@@ -143,9 +144,9 @@ def serve() -> None:
     os.dup2(2, 1)
     with suppress(OSError, AttributeError):  # not on macOS, where the time limit has to do
         ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL)
-    function, arguments, seconds = pickle.load(sys.stdin.buffer)  # noqa: S301 - of our parent
-    _limit()
     try:
+        function, arguments, seconds = pickle.load(sys.stdin.buffer)  # noqa: S301 - of our parent
+        _limit()
         for item in _timed(_packed(function, arguments), seconds):
             _send(output, item)
         _send(output, pickle.dumps((_END, None)))

@@ -14,11 +14,13 @@ from dask.delayed import delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.cluster import cluster, finished
+from activarium.tasks.cluster import check_workers, cluster, finished, submit
 from activarium.tasks.processes import end_with_parent, most_processes
+from activarium.tasks.shared_folders import marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 LOCAL = ("threads", "processes", "synchronous")
 """Schedulers of this machine; synchronous runs one piece after the other."""
@@ -30,6 +32,7 @@ def run_pieces(
     *,
     scheduler: str,
     advance: Callable[[int], None],
+    shared: Sequence[Path] = (),
 ) -> list[Any]:
     """Return `function(*each)` for each tuple of arguments, in their order.
 
@@ -43,11 +46,14 @@ def run_pieces(
         `threads`, `processes`, or the address of a Dask scheduler.
     advance
         Called with 1 whenever a piece is done.
+    shared
+        Folders that the pieces write to, which the workers of a cluster must see as they are here.
 
     Raises
     ------
     UserError
-        If the scheduler is unknown or cannot be reached, has no workers, or loses them all; if
+        If the scheduler is unknown or cannot be reached, has no workers, or loses them all; if a
+        worker of a cluster does not see a shared folder, or fails in what the user can mend; if
         worker processes of this machine die once more after the pieces left were begun again.
     """
     if scheduler in LOCAL:
@@ -57,7 +63,7 @@ def run_pieces(
             f"scheduler: expected one of {', '.join(LOCAL)} or an address such as "
             f"tcp://host:8786, got {scheduler!r}"
         )
-    return _run_on_cluster(function, arguments, scheduler, advance)
+    return _run_on_cluster(function, arguments, scheduler, advance, shared)
 
 
 def _run_here(
@@ -118,11 +124,15 @@ def _run_on_cluster(
     arguments: Sequence[tuple[Any, ...]],
     address: str,
     advance: Callable[[int], None],
+    shared: Sequence[Path],
 ) -> list[Any]:
-    with cluster(address) as client:
-        futures = [client.submit(function, *each, pure=False) for each in arguments]
+    if not arguments:
+        return []
+    with cluster(address) as client, marked(shared) as marks:
+        check_workers(client, marks, address)
+        futures = submit(client, function, marks, arguments, address)
         results = {}
-        for future, result in finished(client, futures, address):
-            results[future.key] = result
+        for future, done in finished(client, futures, address):
+            results[future.key] = done.value
             advance(1)
     return [results[future.key] for future in futures]

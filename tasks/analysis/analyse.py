@@ -54,8 +54,9 @@ from activarium.tasks.analysis.selected import select, selection_text, table_nam
 from activarium.tasks.analysis.target_block import correlate_block, target_rows
 from activarium.tasks.analysis.unit_block import CHOICE, TARGET, Block, analyse_block
 from activarium.tasks.analysis.untrained import untrained_layers, untrained_recording
+from activarium.tasks.analysis.work_plan import tell_plan
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES
 from activarium.tasks.stores.files import replacing, sweep_partial_files
@@ -129,7 +130,13 @@ class _Job:
         place, work = self.recording.place.absolute(), self.work.absolute()
         pieces = [(place, work, *each) for each in zip(*arguments, strict=True)]
         with self.progress(f"{what} {self.selected.name}", len(pieces)) as advance:
-            run_pieces(task, pieces, scheduler=self.config.scheduler, advance=advance)
+            run_pieces(
+                task,
+                pieces,
+                scheduler=self.config.scheduler,
+                advance=advance,
+                shared=[self.atlas.root],
+            )
 
 
 def analysis_inputs(
@@ -142,7 +149,7 @@ def analysis_inputs(
             "recording": recording.fingerprint,
             "stored": _stored(recording),
             "asked": asked and [asked.fingerprint, _stored(asked)],
-            "settings": config.model_dump(mode="json", exclude=_PLACES),
+            "settings": _settings(config),
             "selection": selection_text(config),
             "shuffle": SHUFFLE in config.controls,
             "untrained": untrained and inputs_of(atlas.table_file(LAYERS, untrained)),
@@ -150,6 +157,12 @@ def analysis_inputs(
             "statistics": STATISTICS_VERSION,
         }
     )
+
+
+def _settings(config: AnalyseConfig) -> dict[str, Any]:
+    """Return the settings that decide what is written; those of before are said as they were."""
+    later = {"top_classes"} if config.top_classes is None else set()
+    return config.model_dump(mode="json", exclude=_PLACES | later)
 
 
 def _stored(recording: Recording) -> list[int]:
@@ -207,6 +220,7 @@ def analyse(
     if analysis_set(atlas, name).is_current(inputs, files):
         shutil.rmtree(work, ignore_errors=True)  # of one that was killed when all was written
         return TablesReceipt(recording=name, files=files, made=False)
+    begin_work(progress)
     with only_process(atlas.lock(f"{name}.tables"), f"tabulating {name}"):
         selected = select(recording, config, asked)
         # Before the work begins, that may take hours.
@@ -218,6 +232,9 @@ def analyse(
         _sweep(atlas, name, work)
         selected.chosen.save(work / CHOICE)
         job = _Job(atlas, recording, selected, work, config, control, progress)
+        if config.target is None:
+            sizes = [each.units for each in recording.layers]
+            tell_plan(name, selected.chosen, sizes, config, progress)
         tables = _class_tables(job) if config.target is None else _target_tables(job)
         notices += _findings(recording, tables)
         tables["images"] = selected.images

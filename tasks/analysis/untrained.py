@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.analysis_config import SHUFFLE
-from activarium.schemas.atlas import recording_of
+from activarium.schemas.atlas import SELECTION_MARK, recording_of
 from activarium.schemas.errors import UserError
 from activarium.schemas.layer_tables import CONTROLLED
 from activarium.schemas.tables import IMAGES, LAYERS, RECORDINGS, UNITS
@@ -35,8 +35,10 @@ def untrained_recording(config: AnalyseConfig) -> str | None:
     names = [each for each in config.controls if each != SHUFFLE]
     if len(names) > 1:
         raise UserError(f"controls: expected shuffle and one recording, got {', '.join(names)}")
+    if not names or SELECTION_MARK in names[0]:
+        return names[0] if names else None
     # A selection is compared with the same selection of the control.
-    return table_name(names[0], config) if names else None
+    return table_name(names[0], config)
 
 
 def untrained_layers(

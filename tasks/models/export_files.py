@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
-from activarium.tasks.entry_points import one_line
+from activarium.tasks.entry_points import LOADING, one_line
 from activarium.tasks.models.export_archive import RefusedArchiveError, clean_archive
 from activarium.tasks.models.exported_modules import module_tree
 from activarium.tasks.models.weights_files import file_content, kind_of_file
@@ -81,6 +81,7 @@ def _load(path: Path, content: bytes) -> tuple[ExportedProgram, str]:
     if kind != "export":
         raise UserError(f"{path} is no program of torch.export.save: it is {_KINDS[kind]}")
     extra = {PREPROCESSING_FILE: ""}
+    LOADING.info("model.architecture: loading the program of %s", path)
     try:
         with _silent(), clean_archive(content, PREPROCESSING_FILE) as archive:
             return torch.export.load(archive, extra_files=extra), extra[PREPROCESSING_FILE]

@@ -58,7 +58,7 @@ def model_source(config: ModelConfig) -> ModelSource:
     """
     name = config.architecture
     source: ModelSource
-    if torchvision_name(name) is not None and name not in OWN:
+    if name not in OWN and torchvision_name(name) is not None:
         return TorchvisionModel(config)
     if name in OWN:
         source = OwnModel(config)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import platform
+import re
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +30,10 @@ LACKING = (
     "the MPS device",
 )
 """What torch says of operations and types that Apple's GPUs have not."""
+
+
+CPU_MODEL = re.compile(r"^model name\s*:(.*)$", re.MULTILINE)
+"""The line of Linux's /proc/cpuinfo that names the CPU."""
 
 
 def resolve_device(device: str, *, setting: str = "record.device") -> torch.device:
@@ -88,6 +95,22 @@ def gpu_model(device: torch.device) -> str:
 def has_float64(device: torch.device) -> bool:
     """Return whether the device computes in float64, as the trial of layers does."""
     return device.type != "mps"
+
+
+def processor_model(device: torch.device) -> str:
+    """Return what computes: the model of a GPU, or of the CPU with the instruction set in use."""
+    if device.type == "cuda":
+        return gpu_model(device)
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{_cpu_model()}, {instructions}"
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):
+        found = CPU_MODEL.search(Path("/proc/cpuinfo").read_text("utf-8", errors="replace"))
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def has_tf32(device: torch.device) -> bool:

@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.progress import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from activarium.schemas.layout import RecordingLayout, Shard
+    from activarium.tasks.progress import Progress
     from activarium.tasks.recording.shard_writer import ShardWriter
     from activarium.tasks.stores.places import Place
 
 MEBIBYTE = 2**20
+
+MUCH_BYTES = 1e9
+"""From here on a recording says how large it is before it begins."""
 
 RESERVED_BYTES = MEBIBYTE // 4
 """Left for receipts and metadata, without which nothing of a recording counts."""
@@ -60,6 +65,30 @@ def check_room(place: Place, layout: RecordingLayout, shards: int) -> None:
         raise UserError(
             f"recording {place.name.removesuffix('.zarr')} needs {_mebibytes(needed, math.ceil)}, "
             f"{_mebibytes(free, math.floor)} are free at {place}: free some or use another --root"
+        )
+
+
+def tell_size(place: Place, layout: RecordingLayout, shards: int, progress: Progress) -> None:
+    """Say how much is stored before it begins, where that is much.
+
+    Parameters
+    ----------
+    place
+        The recording's store.
+    layout
+        Its sizes.
+    shards
+        How many shards are still to be stored.
+    progress
+        Where it is said.
+    """
+    needed = shards * shard_bytes(layout)
+    if needed >= MUCH_BYTES:
+        parts = f"{shards:,} shards" if shards > 1 else "1 shard"
+        tell(
+            progress,
+            f"{place.name.removesuffix('.zarr')}: {layout.images:,} images x {layout.units:,} units, "
+            f"up to {needed / 1e9:.1f} GB in {parts} to store",
         )
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from typing import TYPE_CHECKING, Any
 
-from activarium.schemas.atlas import SELECTION_MARK
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import FORMAT_VERSION
 from activarium.schemas.tables import RECORDINGS, TABLES
 from activarium.tasks.stores.parquet_files import read_table
 from activarium.tasks.stores.places import place_at, recording_names
 from activarium.tasks.stores.recording_store import is_half_created, read_attributes, receipt_keys
+from activarium.tasks.stores.selections import selections_of
 from activarium.tasks.stores.set_replacing import settle_tables
 from activarium.tasks.stores.table_reading import set_problems
 
@@ -37,13 +36,6 @@ def list_recordings(atlas: Atlas) -> list[dict[str, Any]]:
     for row in rows:
         row.setdefault("problem", problems.get(row["recording"]))
     return rows
-
-
-def selections_of(atlas: Atlas, recording: str) -> list[str]:
-    """Return the ids of the analysed selections of a recording, sorted."""
-    pattern = f"recording={glob.escape(recording)}{SELECTION_MARK}*"
-    folders = (atlas.tables / RECORDINGS.name).glob(pattern)
-    return sorted(folder.name.removeprefix("recording=") for folder in folders)
 
 
 def _describe_selection(atlas: Atlas, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from activarium.tasks.reporting.report_maps import maps_payload, read_maps
 from activarium.tasks.reporting.report_packing import packed_coarse_shares, packed_codes
 from activarium.tasks.reporting.report_pairs import pairs_payload
+from activarium.tasks.reporting.report_selection import selection_words, title_of
 from activarium.tasks.reporting.report_sprites import (
     EXEMPLAR_BYTES,
     HOVER_BYTES,
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 _FACTS = (
     "model", "checkpoint", "architecture", "test_set", "split", "images", "invalid_images",
     "classes", "layers", "units", "accuracy", "fingerprint", "weights_sha256", "images_sha256",
-    "preprocessing", "engine", "precision", "device", "batch_size", "versions",
+    "preprocessing", "engine", "precision", "device", "batch_size", "versions", "selection",
+    "selection_of", "analysed_images",
 )  # fmt: skip
 _CONTROL_EXEMPLARS = 2
 """How many times fewer exemplars a control gets than the main recording."""
@@ -81,6 +83,8 @@ def report_payload(atlas: Atlas, recordings: Sequence[str]) -> dict[str, Any]:
     ]
     return {
         "classes": classes,
+        "title": title_of(everything[0]),
+        "selection": selection_words(everything[0]),
         "answer": answer(everything, labels),
         "verdicts": verdicts(everything, labels),
         "pairs": pairs_payload(atlas, everything[0], classes),
@@ -109,12 +113,12 @@ def _recording(
 
 
 def _facts(tables: RecordingTables) -> dict[str, Any]:
-    facts = {name: tables.facts[name] for name in _FACTS}
+    facts = {name: tables.facts.get(name) for name in _FACTS}
     facts["versions"] = _parsed(facts["versions"])
     return facts
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: Any) -> Any:
     try:
         return json.loads(text)
     except ValueError:

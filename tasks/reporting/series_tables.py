@@ -55,6 +55,12 @@ class SeriesTables:
         return wide.reindex(index=self.layers, columns=self.steps)
 
     @property
+    def accuracy(self) -> pd.DataFrame:
+        """Accuracy of the model by step, in one line; NaN where unknown."""
+        values = self.checkpoints["accuracy"].astype(float).to_numpy()
+        return pd.DataFrame([values], index=["the model"], columns=self.steps)
+
+    @property
     def is_healthy(self) -> bool:
         """Whether all layers are healthy at every checkpoint."""
         return bool((self.changes["health"] == HEALTHY).all())

@@ -144,6 +144,16 @@ def _answer(views: Sequence[PairView]) -> str:
     return f"{first.title} of {first.reading}."
 
 
+def readings(pair: ComparedPair) -> list[str]:
+    """Say what there is to see in a pair of recordings, by the first measure that there is."""
+    alone = pair.first == pair.second
+    who = pair.first if alone else f"{pair.first} with {pair.second}"
+    for name in pair.measures[:1]:
+        values = pair.measure(name)
+        return [f"{who}: {MEASURES[name]} of {_reading(values, alone=alone)}"]
+    return []
+
+
 def _payload(view: PairView) -> dict[str, Any]:
     """Return what the page tells of the cell that is pointed at."""
     maps = [{"title": each.title, "cells": each.cells} for each in view.maps]

@@ -14,13 +14,14 @@ from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import SIMILARITIES, UNIT_MATCHES
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import silent, tell
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.similarity.compared_images import check_same_images, common_rows
 from activarium.tasks.similarity.compared_pairs import choose_layers, choose_pairs
 from activarium.tasks.similarity.cross_products import divide
 from activarium.tasks.similarity.layer_products import match_layer, multiply_panels
 from activarium.tasks.similarity.layer_profile import (
+    LABELS,
     PRODUCTS,
     ROWS,
     Subject,
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
     from activarium.schemas.layers import Layer
     from activarium.tasks.progress import Progress
     from activarium.tasks.stores.recording import Recording
+
+MUCH_BYTES = 1e9
+"""Room for what is half done from which on it is told."""
 
 
 def compare(
@@ -129,7 +133,13 @@ def _only_comparison(atlas: Atlas, pairs: Sequence[Pair]) -> Iterator[None]:
 
 def _notices(pair: Pair) -> Iterator[str]:
     both = pair.first.valid & pair.second.valid
-    left_out, images = int((~both).sum()), int(both.sum())
+    left_out, images = _invalid(pair), int(both.sum())
+    taken = [int(each.taken.sum()) for each in (pair.first, pair.second)]
+    if (pair.first.taken != pair.second.taken).any():
+        yield (
+            f"{pair.name}: compared over the {images:,} images that both take ({taken[0]:,} and "
+            f"{taken[1]:,})"
+        )
     if left_out:
         one = "1 image that could not be decoded is left out"
         many = f"{left_out} images that could not be decoded are left out"
@@ -140,6 +150,12 @@ def _notices(pair: Pair) -> Iterator[str]:
             f"{pair.name}: {have} in common, of which any two layers are alike: similarities are "
             f"left out (null), which need {FEWEST_IMAGES}"
         )
+
+
+def _invalid(pair: Pair) -> int:
+    """Return how many of the images that both take could not be decoded in one or both."""
+    first, second = pair.first, pair.second
+    return int((first.taken & second.taken & ~(first.valid & second.valid)).sum())
 
 
 @dataclass(frozen=True)
@@ -181,6 +197,9 @@ class _Comparison:
         subjects = [self._subject(each, row) for each in pair.recordings]
         needed = sum(profile_bytes(each, self.config) for each in subjects)
         check_atlas(self.atlas.root, needed=needed)
+        if needed >= MUCH_BYTES:
+            line = f"{pair.name}: up to {needed / 1e9:.1f} GB in {self.work} while it is compared"
+            tell(self.progress, line)
         for recording, subject in zip(pair.recordings, subjects, strict=True):
             places = [each for each in range(len(subject.layers)) if not is_profiled(subject, each)]
             if not places:
@@ -190,14 +209,14 @@ class _Comparison:
         folder = self.work / f"{pair.work_name}-{pair.inputs[:12]}"
         self._sweep(pair.work_name, keep=folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._write(pair, Compared(subjects[0], subjects[-1]), folder)
+        self._write(pair, Compared(subjects[0], subjects[-1], _invalid(pair)), folder)
         shutil.rmtree(folder, ignore_errors=True)
 
     def _subject(self, recording: Recording, row: NDArray[Any]) -> Subject:
         """Return a recording with the folder of its profiles, which says which images they are of."""
         key = fingerprint(
             {
-                "recording": recording.fingerprint,
+                "recording": recording.identity,
                 "layers": layer_names(self.layers[recording.name]),
                 "rows": row.tolist(),
                 "settings": settings_of(self.config),
@@ -210,8 +229,10 @@ class _Comparison:
             self.seen.add(recording.name)
         folder.mkdir(parents=True, exist_ok=True)
         save(folder / ROWS, row)
-        layers = self.layers[recording.name]
-        return Subject(recording.place.absolute(), layers, folder, self.config.features)
+        save(folder / LABELS, recording.labels[row])
+        layers, classes = self.layers[recording.name], recording.class_names
+        place, features = recording.place.absolute(), self.config.features
+        return Subject(place, layers, folder, recording.name, classes, features)
 
     def _sweep(self, name: str, keep: Path | None = None) -> None:
         """Delete the folders of that name but one: what is done, or a killed comparison left."""
@@ -226,7 +247,13 @@ class _Comparison:
         pieces: Sequence[tuple[Any, ...]],
         advance: Callable[[int], None],
     ) -> None:
-        run_pieces(task, pieces, scheduler=self.config.scheduler, advance=advance)
+        run_pieces(
+            task,
+            pieces,
+            scheduler=self.config.scheduler,
+            advance=advance,
+            shared=[self.atlas.root],
+        )
 
     def _write(self, pair: Pair, compared: Compared, folder: Path) -> None:
         """Multiply and match in pieces, and write the tables."""

@@ -82,7 +82,7 @@ def pair_of(
     """Return two recordings as a pair, with what its tables depend on and where they lie."""
     inputs = fingerprint(
         {
-            "recordings": [first.fingerprint, second.fingerprint],
+            "recordings": [first.identity, second.identity],
             "layers": [layer_names(layers[first.name]), layer_names(layers[second.name])],
             "settings": settings_of(config),
             "columns": FORMAT_VERSION,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import stat
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEBIBYTE = 2**20
+
+FOLDERS = ("tables", "reports", "recordings", "models", "maps", "checksums", "work", ".locks")
+"""Folders of an atlas that stages write into."""
 
 FLOOR_BYTES = 200 * MEBIBYTE
 """Free space that a command that writes asks for before it starts.
@@ -58,6 +63,7 @@ def check_atlas(root: Path, *, needed: int, recordings_at: str | None = None) ->
     """
     if recordings_at is not None:
         place_at(recordings_at).check()
+    _check_folders(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(root).free
@@ -81,6 +87,30 @@ def check_atlas(root: Path, *, needed: int, recordings_at: str | None = None) ->
             f"{math.floor(free / MEBIBYTE):,} MiB are free: free some or use another --root"
         )
     sweep_atlas(Atlas(root, recordings_at))
+
+
+def _check_folders(root: Path) -> None:
+    """Refuse a folder of the atlas that stages could not write into, before they have worked.
+
+    Raises
+    ------
+    UserError
+        If a file lies in its place, or it may not be written.
+    """
+    for name in FOLDERS:
+        folder = root / name
+        try:
+            status = folder.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise UserError(f"cannot look at {folder}: {error.strerror or error}") from error
+        if not stat.S_ISDIR(status.st_mode):
+            raise UserError(f"{folder} is a file, expected a folder of the atlas: move it away")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(
+                f"cannot write to {folder}: change its permissions, or use another --root"
+            )
 
 
 def sweep_atlas(atlas: Atlas) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from activarium.flows.cli import main
+from activarium.flows.next_steps import Ending, where
 from activarium.tasks.stores.places import place_at
 from activarium.tasks.stores.recording_store import reopen
 
@@ -37,7 +39,7 @@ def atlas(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
-    assert "try" in done.stdout
+    assert "next  " in done.stdout
     return folder / "atlas"
 
 
@@ -506,3 +508,69 @@ def test_query__recordings_can_be_named(activarium, atlas):
     code, _, err = activarium("query", sql, "--recording", "no-such", "--root", atlas)
     assert (code, err.count("\n")) == (2, 1)
     assert "--recording 'no-such'" in err
+
+
+CONFIG = "tiny.yaml"
+EPOCH = "two-block-cnn-w4-epoch"
+QUICK = ("--permutations", "9")
+
+
+@pytest.fixture(scope="module")
+def own_atlas(atlas, tmp_path_factory):
+    """A copy that tests may add to."""
+    folder = tmp_path_factory.mktemp("own")
+    shutil.copy(atlas.parent / CONFIG, folder)
+    return shutil.copytree(atlas, folder / "atlas")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["train", CONFIG], ""),
+        (["record", CONFIG], ""),
+        (["record", CONFIG, "--checkpoints", "trained", "--series", "tiny"], ""),
+        (["analyse", EPOCH, *QUICK], "where the class explains"),
+        (["analyse", EPOCH, "--where", "label < 5", "--name", "a", *QUICK], "the class explains"),
+        (["analyse", EPOCH, "--target", "confidence", "--name", "b"], "follows confidence with"),
+        (["embed", EPOCH, "--method", "pca", "--layer", "conv2"], "clearest map: pca of the"),
+        (["compare", EPOCH], "of neighbouring layers: median"),
+        (["compare", EPOCH, "two-block-cnn-w4-untrained"], "of the same layer of both: median"),
+    ],
+)
+def test_end__says_what_was_found_and_a_next_command_that_works(
+    activarium, own_atlas, arguments, found, monkeypatch
+):
+    monkeypatch.chdir(own_atlas.parent)
+    code, out, err = activarium(*arguments, "--root", own_atlas, "--no-prefect")
+    assert code == 0, err
+    *lines, last = out.splitlines()
+    assert any(found in line for line in lines)
+    assert last.startswith("next: activarium ")
+    code, out, err = activarium(*shlex.split(last)[2:])
+    assert code == 0, err
+    assert out
+
+
+def test_end__json_is_the_document_alone(activarium, own_atlas):
+    arguments = ("compare", EPOCH, "--root", own_atlas, "--no-prefect", "--json")
+    assert json.loads(activarium(*arguments)[1])["recording"]
+
+
+@pytest.mark.parametrize("root", ["my atlas", "it's", "$HOME/a", "-atlas", "ä\\b"])
+def test_end__commands_are_quoted_as_a_shell_reads_them(root, monkeypatch):
+    monkeypatch.delenv("ACTIVARIUM_ROOT", raising=False)
+    ending = Ending(Path(root), "s3://bucket/a b", no_prefect=True)
+    words = shlex.split(ending.command("report", "a~b"))
+    assert words == [
+        *("activarium", "report", "a~b", "--root", root),
+        *("--recordings", "s3://bucket/a b", "--no-prefect"),
+    ]
+    sql = " ".join(["SELECT 'it''s', \"$HOME\" FROM units", where(recording="it's")])
+    assert shlex.split(ending.query(sql)) == ["activarium", "query", sql, "--root", root]
+
+
+def test_end__the_usual_root_is_not_repeated(monkeypatch):
+    monkeypatch.delenv("ACTIVARIUM_ROOT", raising=False)
+    assert Ending(Path("atlas")).command("list") == "activarium list"
+    monkeypatch.setenv("ACTIVARIUM_ROOT", "elsewhere")
+    assert Ending(Path("atlas")).command("list") == "activarium list --root atlas"

