@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     "fdr", "where", "where_of", "classes", "target", "name", "permutations", "seed", "exemplars",
-    "class_exemplars",
+    "class_exemplars", "top_classes",
 )  # fmt: skip
 """Settings that the command takes as an option of their name, and a value."""
 
