@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from activarium.schemas.atlas import MAPS, MODELS, REPORTS
 from activarium.schemas.errors import UserError
-from activarium.tasks.stores.files import replacing, sha256_file, write_bytes
+from activarium.tasks.stores.files import sha256_file, write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 HAS_CHECKSUM = b"<!-- its sha256 lies in checksums/reports -->\n"
@@ -45,27 +43,11 @@ def checksum_line(content: Path | bytes, name: str) -> bytes:
     return f"{digest}  {name}\n".encode()
 
 
-@contextmanager
-def replacing_checked(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; at the end it takes the place of `path`, with its sha256.
+def write_checked(path: Path, content: bytes) -> None:
+    """Write a whole file at once, and its sha256.
 
     The old checksum goes first: whoever is stopped between the two files leaves a file that is
     made again, never one that seems damaged.
-
-    Raises
-    ------
-    UserError
-        If the disk is full or the folder cannot be written.
-    """
-    with replacing(path) as temporary:
-        yield temporary
-        line = checksum_line(temporary, path.name)
-        checksum_file(path).unlink(missing_ok=True)
-    write_bytes(checksum_file(path), line)
-
-
-def write_checked(path: Path, content: bytes) -> None:
-    """Write a whole file at once, and its sha256 as `replacing_checked` does.
 
     Raises
     ------

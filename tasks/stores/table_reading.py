@@ -63,10 +63,10 @@ def table_problems(atlas: Atlas, files: Iterable[Path]) -> dict[Path, str]:
 
 
 def broken_sets(atlas: Atlas, files: Iterable[Path]) -> dict[Path, str]:
-    """Return which files belong to sets that are not whole, or hold files of another piece of work.
+    """Return which files belong to sets that hold files of another piece of work.
 
-    Contents are not read: that is for those who read the files. What was left half done is
-    finished first.
+    Contents are not read: that is for those who read the files, as is a file that is gone. What
+    was left half done is finished first; where that cannot be, its set is broken too.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def broken_sets(atlas: Atlas, files: Iterable[Path]) -> dict[Path, str]:
             continue
         key = (found.owner, found.part)
         if key not in known:
-            known[key] = unfinished.get(found.owner) or found.problem()
+            known[key] = unfinished.get(found.owner) or found.mixture()
         if known[key]:
             problems[file] = known[key].removeprefix(f"{found.inside(file)}: ")
     return problems

@@ -155,36 +155,49 @@ class TableSet:
 
         Looks at sizes and at what checksum files say, not at contents: `file_problem` does.
         """
+        return next(self._problems(), "")
+
+    def mixture(self) -> str:
+        """Return what tells that its files are of two pieces of work; empty where nothing does.
+
+        A file that is damaged or gone leaves the others what they are.
+        """
+        return next((each for each in self._problems() if each.endswith(MIXED)), "")
+
+    def _problems(self) -> Iterator[str]:
+        """Yield `file: problem` for each file of which sizes and checksum files tell one."""
         try:
             receipt = self.receipt
         except DamagedReceiptError as error:
-            return f"{self.inside(self.receipt_file)}: {error}"
+            yield f"{self.inside(self.receipt_file)}: {error}"
+            receipt = None
         if receipt is None:
-            return self._older_problem()
+            yield from self._problems_without_receipt()
+            return
         listed = {each.path for each in receipt.files}
         for each in receipt.files:
             problem = _moved(self.atlas, each)
             if problem:
-                return f"{each.path}: {problem}"
+                yield f"{each.path}: {problem}"
         for file in self._found():
             if self.inside(file) not in listed:
-                return f"{self.inside(file)}: {MIXED}"
-        return ""
+                yield f"{self.inside(file)}: {MIXED}"
 
     def inside(self, file: Path) -> str:
         """Return where a file lies in the atlas."""
         return file.relative_to(self.atlas.root).as_posix()
 
-    def _older_problem(self) -> str:
-        """Return what is wrong with files without a receipt: each tells of its inputs."""
+    def _problems_without_receipt(self) -> Iterator[str]:
+        """Yield what is wrong with files without a receipt: each tells of its inputs."""
         inputs: dict[bytes, str] = {}
         for file in self._found():
             metadata = footer_metadata(file)
-            if IN_SET_KEY in metadata:
-                return f"{self.inside(self.receipt_file)}: missing"
+            if IN_SET_KEY in metadata and not self.receipt_file.exists():
+                yield f"{self.inside(self.receipt_file)}: missing"
             if metadata:
                 inputs[metadata.get(INPUTS_KEY, b"")] = self.inside(file)
-        return f"{[*inputs.values()][-1]}: {MIXED}" if len(inputs) > 1 else ""
+        if len(inputs) > 1:
+            yield f"{[*inputs.values()][-1]}: {MIXED}"
 
     def _found(self) -> list[Path]:
         """Return the files that are there where this kind of set has them."""

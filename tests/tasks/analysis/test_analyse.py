@@ -13,6 +13,7 @@ from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.analysis import analyse as module
 from activarium.tasks.analysis.analyse import analyse
+from activarium.tasks.analysis.analyse_command import analyse_command
 from activarium.tasks.analysis.merging import Parts
 
 SYNCHRONOUS = AnalyseConfig(scheduler="synchronous")
@@ -244,3 +245,14 @@ def test_analyse__one_missing_table_is_made_again(atlas, make_raw, write_recordi
     files[0].unlink()
     assert analyse(atlas, recording, config=SYNCHRONOUS).made
     assert_same_tables(expected, stored(atlas).tables())
+
+
+def test_analyse_command__names_what_differs_from_the_usual():
+    config = AnalyseConfig(
+        fdr=0.05, where="correct and valid", name="sure", controls=("shuffle",), partial=True
+    )
+    assert analyse_command("toy", AnalyseConfig(bins=5)) == "activarium analyse toy"
+    assert analyse_command("toy", config) == (
+        "activarium analyse toy --control shuffle --fdr 0.05 --where 'correct and valid' "
+        "--name sure --partial"
+    )

@@ -18,7 +18,12 @@ from activarium.tasks.stores import set_replacing
 from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.set_replacing import moving, replacing_set, settle_tables
 from activarium.tasks.stores.table_check import table_findings
-from activarium.tasks.stores.table_reading import read_settled, set_problems, table_problems
+from activarium.tasks.stores.table_reading import (
+    broken_sets,
+    read_settled,
+    set_problems,
+    table_problems,
+)
 from activarium.tasks.stores.table_sets import (
     TableSet,
     analysis_set,
@@ -206,6 +211,21 @@ def test_problems__file_of_another_piece_of_work_is_named_with_the_command(toy, 
     assert found[files[0]] == f"{mixed}; {remedy}"
     assert found[files[1]] == f"{named}: {mixed}; {remedy}"
     assert not analysis_set(atlas, "toy").is_current("old", files)
+
+
+def test_broken_sets__what_is_damaged_or_gone_leaves_the_others_what_they_are(toy):
+    atlas, files = toy
+    content = files[0].read_bytes()
+    for damaged in (content[:-3], b"", None):
+        if damaged is None:
+            files[0].unlink()
+        else:
+            files[0].write_bytes(damaged)
+        assert broken_sets(atlas, files) == {}
+        assert set_problems(atlas, ["toy"]) != {}
+    analysis_set(atlas, "toy").receipt_file.write_bytes(b"{}")
+    assert broken_sets(atlas, files) == {}
+    assert list(table_problems(atlas, files)) == files[:1]
 
 
 def test_problems__every_flipped_bit_and_lost_file_is_told_from_the_others(toy):
