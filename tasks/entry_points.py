@@ -77,9 +77,10 @@ def _file_of(module: str) -> str:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):  # one that hides where it comes from
         spec = None
-    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    file = spec.origin if spec is not None and not folders else None
-    return str((folders or [file])[0] or f"the module {package}")
+    if spec is None:
+        return f"the module {package}"
+    folders = list(spec.submodule_search_locations or ())
+    return folders[0] if folders else spec.origin or f"the module {package}"
 
 
 def one_line(error: BaseException) -> str:
