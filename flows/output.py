@@ -13,24 +13,43 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from activarium.schemas.atlas import Atlas
-from activarium.schemas.errors import shown
+from activarium.schemas.errors import MOST_LINE, shortened, shown
 from activarium.tasks.entry_points import LOADING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType
 
     from activarium.flows.pipeline import RunReceipt
+    from activarium.tasks.stores.verify import Verification
 
 WIDE = None if sys.stdout.isatty() else 200
 """Columns of a file or pipe, so that tables do not wrap there."""
 
+
+class SafeConsole(Console):
+    """A console that shows what it prints as letters: nothing in a name steers the terminal.
+
+    Whatever is printed comes through here: text, tables and progress bars.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield the segments of what is printed, their text as it may be shown."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else shown(text, kept="\n"), style, control)
+
+
 # Names and messages may hold what Rich reads as markup or emoji: style is given as Text only.
-out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=WIDE)
-err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+out = SafeConsole(highlight=False, markup=False, emoji=False, soft_wrap=True, width=WIDE)
+err = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 EXAMPLE_QUERY = (
     "SELECT unit, auroc_class, auroc, eta2 FROM trained_units WHERE q_value < 0.01 "
@@ -66,7 +85,7 @@ def _plain(value: Any) -> Any:
 
 def print_error(error: BaseException, message: str, *, verbose: bool) -> None:
     """Print an error as one line, and where it came from if that was asked for."""
-    err.print(Text.assemble(("error: ", "red"), " ".join(message.splitlines())))
+    err.print(Text.assemble(("error: ", "red"), " ".join(shortened(message, MOST_LINE).split())))
     if verbose:
         err.print("".join(traceback.format_exception(error)), end="")
 
@@ -90,7 +109,7 @@ def small(value: float, log10: float) -> str:
     return f"{value:.1e}" if value > 0 else f"1e{log10:.0f}"
 
 
-def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) -> None:
+def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas, query: str) -> None:
     """Print what a run found, where everything is, and what to ask next."""
     out.print(Text(summary["recording"], "bold"))
     share = summary["accuracy"]
@@ -109,14 +128,14 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
         out.print("strongest units:")
     for unit in summary["strongest"]:
         out.print(
-            f"  {unit['unit']:<20} tells {unit['auroc_class']} from the rest: AUROC {unit['auroc']:.4f}, "
+            f"  {shown(unit['unit']):<20} tells {shown(unit['auroc_class'])} from the rest: AUROC {unit['auroc']:.4f}, "
             f"q {small(unit['q_value'], unit['q_log10'])}"
         )
     out.print(
         f"\nreport      {receipt.report.path}\n"
         f"tables      {atlas.tables}\n"
         f"recordings  {atlas.recordings}\n"
-        f'try         activarium query --root {atlas.root} "{EXAMPLE_QUERY}"'
+        f"next        {query}"
     )
 
 
@@ -197,7 +216,7 @@ def _layer_table(summary: dict[str, Any]) -> Table:
     for layer in layers:
         dead = round(layer["dead_fraction"] * layer["units"])
         table.add_row(
-            layer["layer"],
+            shown(layer["layer"]),
             str(layer["units"]),
             percent(layer["selective_fraction"]),
             str(dead),
@@ -254,6 +273,7 @@ def _cell(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, list):
         return shown(" ".join(str(each) for each in value))
+    # Before the table is laid out, so that its columns are as wide as what is printed.
     return "" if value is None else shown(str(value))
 
 
@@ -264,6 +284,28 @@ def write_out(text: str) -> None:
         out.file.flush()
     except BrokenPipeError:
         out.on_broken_pipe()
+
+
+def print_verification(found: Verification) -> None:
+    """Print what is damaged, what is unfinished, and what could not be checked."""
+    for fault in found.faults:
+        name = (f"{fault.recording} ", "red") if fault.recording else ""
+        remedy = f" ({fault.remedy})" if fault.remedy else ""
+        out.print(Text.assemble(name, f"{fault.where}: {fault.problem}{remedy}"))
+    for each in found.unfinished:
+        out.print(Text.assemble((each.name, "yellow"), f" is unfinished: {each.problem}"))
+    for name in found.tables_only:
+        out.print(f"{name}: the recording is gone, its tables were checked", markup=False)
+    for name in found.unknown:
+        out.print(Text.assemble((name, "yellow"), " is unknown: no checksum covers it"))
+    for name in found.checked_less:
+        what = " was written by an earlier version: checked less"
+        out.print(Text.assemble((name, "yellow"), what))
+    out.print(
+        f"{found.objects} objects, {counted(found.recordings, 'recording')}: "
+        f"{len(found.faults)} damaged, {len(found.unfinished)} unfinished, "
+        f"{len(found.unknown)} unknown"
+    )
 
 
 def print_receipt(receipt: Any, *, json: bool, text: str) -> None:

@@ -30,6 +30,7 @@ from activarium.tasks.limited_process import QUERY_SECONDS, memory_bytes, run_li
 from activarium.tasks.progress import silent
 from activarium.tasks.reporting.sql_session import SCHEME, Question, answer
 from activarium.tasks.stores.readable_files import readable_files
+from activarium.tasks.stores.set_replacing import settle_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -126,6 +127,7 @@ def open_query(
     """
     if "\0" in sql or any("\ud800" <= letter <= "\udfff" for letter in sql):
         raise UserError(f"expected a query in Unicode text, got {sql!r}")
+    settle_tables(atlas)
     files = {name: _files(atlas, name) for name in TABLES}
     kept = _chosen({_recording(each) for part in files.values() for each in part}, recordings)
     asked = _asked(sql, {name for name, part in files.items() if part})

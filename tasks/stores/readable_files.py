@@ -19,7 +19,8 @@ from activarium.schemas.errors import UserError
 from activarium.tasks.progress import silent
 from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.files import sha256_file, write_bytes
-from activarium.tasks.stores.parquet_files import UNREADABLE
+from activarium.tasks.stores.table_reading import broken_sets
+from activarium.tasks.stores.table_sets import UNREADABLE
 
 if TYPE_CHECKING:
     import os
@@ -88,9 +89,10 @@ def readable_files(
     """
     memory = _Memory(atlas)
     readable, damaged = [], []
+    broken = broken_sets(atlas, files)
     with progress("checking tables", len(files)) as advance:
         for path in files:
-            checked = _check(path, memory)
+            checked = DamagedFile(path, broken[path]) if path in broken else _check(path, memory)
             if isinstance(checked, ReadableFile):
                 readable.append(checked)
             else:
