@@ -84,7 +84,7 @@ def main() -> None:
     tell_what_is_loaded()
     try:
         check_environment()
-        code = app(obj=session, standalone_mode=False)
+        code = app(obj=session, standalone_mode=False, prog_name="activarium")
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is one line

@@ -12,6 +12,7 @@ from activarium.flows.looking import found_current
 from activarium.flows.prefect_settings import prepare_prefect
 from activarium.flows.progress_bars import current_progress
 from activarium.tasks.images.kept_sets import keeping_test_sets
+from activarium.tasks.processes import end_child_with_this
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +75,16 @@ def start_prefect(root: Path, *, verbose: bool) -> None:
             error = client.api_healthcheck()
         if error is not None:
             raise error
+        _end_server_with_this()
+
+
+def _end_server_with_this() -> None:
+    """Let the server that Prefect has started for this process end with it, though it is killed."""
+    from prefect.server.api import server
+
+    for each in list(server.SubprocessASGIServer._instances.values()):  # noqa: SLF001
+        if each.server_process is not None:
+            end_child_with_this(each.server_process.pid)
 
 
 @contextmanager

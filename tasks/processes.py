@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -57,6 +58,36 @@ def end_with_parent(parent: int) -> None:
         os._exit(ORPHANED)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+WATCHER = """
+import os, subprocess, sys, time
+parent, child = map(int, sys.argv[1:])
+def begun():
+    return subprocess.run(["ps", "-o", "lstart=", "-p", str(child)], capture_output=True).stdout
+first = begun()
+while os.getppid() == parent:
+    time.sleep(0.5)
+if first and begun() == first:
+    os.kill(child, 15)
+"""
+"""Ends a process when its parent is gone, unless another has its number by then."""
+
+
+def end_child_with_this(child: int) -> None:
+    """Let a process that this one started end when this one does, however that ends.
+
+    For programs of others, which do not look for their parent; one of ours calls `end_with_parent`.
+
+    Parameters
+    ----------
+    child
+        Its process id.
+    """
+    arguments = [sys.executable, "-S", "-E", "-c", WATCHER, str(os.getpid()), str(child)]
+    silent = [(os.POSIX_SPAWN_OPEN, each, os.devnull, os.O_RDWR, 0) for each in range(3)]
+    # In a group of its own: Ctrl-C in a terminal is not for it.
+    os.posix_spawn(sys.executable, arguments, os.environ, file_actions=silent, setpgroup=0)
 
 
 def cpu_quota() -> float | None:

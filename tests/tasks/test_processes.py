@@ -91,6 +91,32 @@ def test_workers__end_when_their_parent_is_killed(tmp_path, program, busy):
     assert not alive
 
 
+CHILD = """
+import subprocess, sys, time
+from activarium.tasks.processes import end_child_with_this
+
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+end_child_with_this(child.pid)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_programs_of_others__end_when_their_parent_is_killed():
+    command = [sys.executable, "-Wignore", "-c", CHILD]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        watchers = wait_for(lambda: [each for each in children(parent.pid) if each != child])
+        wait_for(lambda: any(each.cpu_times().user > 0.01 for each in watchers))
+        time.sleep(1)
+        assert child.is_running()
+        os.kill(parent.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs([child, *watchers], timeout=20)
+    for each in alive:
+        each.kill()
+    assert not alive
+
+
 def test_check_processes__more_than_the_processors_is_refused(monkeypatch):
     monkeypatch.setattr(processes, "cpu_count", lambda: 4)
     monkeypatch.setattr(processes, "cpu_quota", lambda: 2.5)

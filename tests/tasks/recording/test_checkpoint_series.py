@@ -277,7 +277,7 @@ def test_record_series__nothing_that_can_be_recorded_is_an_error(atlas, tmp_path
 
 def test_record_series__options_that_cannot_be_are_no_failed_checkpoints(atlas, trained):
     with pytest.raises(UserError, match="--part: expected i/n"):
-        record_series(atlas, TRAINED, call=RecordCall(part="3/2"), trained=trained)
+        record_series(atlas, TRAINED, call=RecordCall.model_construct(part="3/2"), trained=trained)
 
 
 def test_record_series__loads_the_test_set_once(trained, atlas, monkeypatch):
