@@ -83,6 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--method", action="append", choices=METHODS, help="by default all three")
     asked = parser.parse_args(arguments)
     methods = tuple(asked.method or METHODS)
+    needed = (
+        asked.data / "mnist-test-png.zip",
+        asked.data / "cifar10-test-jpeg.zip",
+        asked.models / "cifar10-resnet18-w32.safetensors",
+    )
+    if missing := [str(path) for path in needed if not path.is_file()]:
+        sys.exit(
+            "these files are needed, --data and --models say where they lie (image sets as zip of "
+            f"test/<class>/<image>); missing: {', '.join(missing)}"
+        )
     runs = (
         (mnist(asked.data), ("pixels",)),
         (cifar10(asked.data, asked.models), ("pixels", "pooled", "logits")),

@@ -1,7 +1,13 @@
-"""Draws docs/images/cifar10.png from the tables of a run: `python docs/readme_picture.py ATLAS`."""
+"""Draws the picture of the README from the tables of a run of a ResNet-18 over CIFAR-10's classes.
+
+    python docs/readme_picture.py ATLAS PICTURE.png
+
+The picture of the README itself is docs/images/cifar10.png.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -84,16 +90,46 @@ def draw_depth(axes: plt.Axes, layers: dict[str, pd.DataFrame]) -> None:
         side.set_visible(False)
 
 
-def main(root: Path) -> None:
-    """Draw the picture from the atlas at `root`."""
-    recordings = pd.read_parquet(root / "tables" / "recordings")
-    by_checkpoint = dict(zip(recordings["checkpoint"], recordings["recording"], strict=True))
+def chosen(recordings: pd.DataFrame) -> dict[str, str]:
+    """Return the ids of the one recording that is trained, and of its control."""
+    whole = recordings[recordings["selection_of"].isna()]
+    is_control = whole["checkpoint"] == "untrained"
+    found = {"trained": whole[~is_control], "untrained": whole[is_control]}
+    for name, rows in found.items():
+        if len(rows) != 1:
+            listed = ", ".join(rows["recording"]) or "none"
+            sys.exit(f"expected one {name} recording that is analysed, found {len(rows)}: {listed}")
+    return {name: rows["recording"].iloc[0] for name, rows in found.items()}
+
+
+def main() -> None:
+    """Draw the picture from an atlas."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("atlas", type=Path, help="atlas of the run")
+    parser.add_argument("picture", type=Path, help="file to write")
+    asked = parser.parse_args()
+    tables = asked.atlas / "tables"
+    if not (tables / "recordings").is_dir():
+        sys.exit(f"expected the tables of a run in {tables}, found none")
+    ids = chosen(pd.read_parquet(tables / "recordings"))
 
     def rows(table: str) -> dict[str, pd.DataFrame]:
-        whole = pd.read_parquet(root / "tables" / table)
-        return {name: whole[whole["recording"] == key] for name, key in by_checkpoint.items()}
+        whole = pd.read_parquet(tables / table)
+        return {name: whole[whole["recording"] == key] for name, key in ids.items()}
 
     units, layers = rows("units"), rows("layers")
+    missing = {*SHOWN} - {*units["trained"]["layer"]} or {*units["trained"]["preferred_class"]} - {
+        *COLOURS
+    }
+    if missing:
+        sys.exit(
+            f"the picture is of a ResNet-18 over CIFAR-10; not of it: {sorted(map(str, missing))}"
+        )
+    draw(units, layers, asked.picture)
+
+
+def draw(units: dict[str, pd.DataFrame], layers: dict[str, pd.DataFrame], picture: Path) -> None:
+    """Draw units and depth, trained and untrained, into a file."""
     figure = plt.figure(figsize=(12, 7.4), facecolor=BACKGROUND)
     grid = figure.add_gridspec(2, 2, height_ratios=[1.15, 1], hspace=0.2, wspace=0.05)
     depth = figure.add_subplot(grid[1, :], facecolor=BACKGROUND)
@@ -103,11 +139,8 @@ def main(root: Path) -> None:
         draw_grids(axes, units[name], f"{name}: every unit in its class's colour", names=place == 0)
     for place, (name, colour) in enumerate(COLOURS.items()):
         figure.text(0.126 + 0.079 * place, 0.925, f"■ {name}", color=colour, fontsize=9)
-    figure.savefig(
-        Path(__file__).parent / "images" / "cifar10.png", dpi=110, bbox_inches="tight",
-        facecolor=BACKGROUND,
-    )  # fmt: skip
+    figure.savefig(picture, dpi=110, bbox_inches="tight", facecolor=BACKGROUND)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

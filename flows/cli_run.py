@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,9 @@ from activarium.flows.cli_options import (
     Root,
     Verbose,
 )
+from activarium.flows.next_steps import Ending
 from activarium.flows.output import (
+    EXAMPLE_QUERY,
     counted,
     err,
     out,
@@ -122,9 +124,11 @@ def _print_run(receipt: RunReceipt, atlas: Atlas, *, json: bool) -> None:
     from activarium.tasks.reporting.summary import summarise
 
     summary = summarise(atlas, receipt.report.recordings)
-    notices = [*(receipt.series.notices if receipt.series is not None else ())]
+    notices = [*receipt.checkpoint.notices]
+    notices += receipt.series.notices if receipt.series is not None else ()
     notices += [line for each in receipt.recordings for line in each.notices]
     notices += [line for each in receipt.tables for line in each.notices]
+    notices += receipt.report.notices
     notices = list(dict.fromkeys(notices))
     # What is the answer too is said once.
     print_notices([each for each in notices if json or each != summary["answer"]])
@@ -134,7 +138,7 @@ def _print_run(receipt: RunReceipt, atlas: Atlas, *, json: bool) -> None:
             more["series"] = receipt.series.model_dump(mode="json")
         print_json({**summary, **more})
     else:
-        print_summary(summary, receipt, atlas)
+        print_summary(summary, receipt, atlas, Ending(atlas.root).query(EXAMPLE_QUERY))
         if not receipt.made:
             out.print("nothing was made anew: all of this was there and is current")
     _end_with_failures(receipt.series)
@@ -150,7 +154,7 @@ def demo(
 ) -> None:
     """Run the whole pipeline on handwritten digits: about a minute, nothing to download.
 
-    Example: [bold]activarium demo --root /tmp/atlas[/]
+    Example: [bold]activarium demo --root digits[/]
     """
     from activarium.flows.demo import DEMO
 
@@ -174,9 +178,9 @@ def run(
 
     With --part, each part records its shards, and the one that completes the recordings goes on.
 
-    Example: [bold]activarium run examples/cifar10.yaml --set training.epochs=5[/]
+    Example: [bold]activarium run examples/digits.yaml --set training.epochs=5[/]
     """
-    settings = _with_flags(_load(config, overrides), devices=devices, strict=False)
+    settings = _load(config, [*(overrides or ()), *_flags({"record.devices": _listed(devices)})])
     call = _call(part=part, dask=dask)
     how = {"json": json, "verbose": verbose, "no_prefect": no_prefect}
     _run(settings, root, recordings_at, call, **how)
@@ -192,10 +196,21 @@ def _call(*, part: str, dask: str | None, repair: bool = False) -> RecordCall:
     return parse_section(RecordCall, {"part": part, "dask": dask, "repair": repair}, where="record")
 
 
-def _load(config: Path, overrides: list[str] | None) -> RunConfig:
-    from activarium.flows.configuration import load_run_config
+def _listed(devices: str | None) -> list[str] | None:
+    return None if devices is None else devices.split(",")
 
-    return load_run_config(config, overrides or (), cwd=Path.cwd())
+
+def _flags(named: dict[str, Any]) -> list[str]:
+    """Return the settings that were given by options of their own, as --set takes them."""
+    return [f"{key}={dumps(value)}" for key, value in named.items() if value is not None]
+
+
+def _load(config: Path, overrides: list[str] | None) -> RunConfig:
+    from activarium.flows.configuration import check_run, load_run_config
+
+    settings = load_run_config(config, overrides or (), cwd=Path.cwd())
+    check_run(settings)
+    return settings
 
 
 @app.command()
@@ -209,7 +224,7 @@ def train(
 ) -> None:
     """Train the configured model; one checkpoint per epoch, and more where that is asked.
 
-    Example: [bold]activarium train examples/fashion_mnist.yaml --set training.epochs=3[/]
+    Example: [bold]activarium train examples/own_dataset.yaml --set training.epochs=3[/]
     """
     settings = _load(config, overrides)
     check_atlas(root, needed=FLOOR_BYTES)
@@ -220,7 +235,12 @@ def train(
             verbose=verbose,
             no_prefect=no_prefect,
         )
+    print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"trained {receipt.model}: {receipt.path}")
+    if not json:
+        given = [word for each in overrides or () for word in ("--set", each)]
+        ending = Ending(root, no_prefect=no_prefect)
+        ending.say(ending.command("record", str(config), *given))
 
 
 @app.command()
@@ -266,38 +286,49 @@ def record(
 ) -> None:
     """Record what every layer of the model answers to every image; an interrupted run goes on.
 
-    Example: [bold]activarium record examples/imagefolder.yaml --set test_set.path=images.zip[/]
+    Example: [bold]activarium record examples/imagefolder.yaml --set test_set.path=images.zip
+    --set model.weights=weights.safetensors[/], or every checkpoint of a training:
+    [bold]activarium record examples/digits.yaml --checkpoints trained --series digits[/]
     """
     from activarium.flows.pipeline import obtain_checkpoint, obtain_series
 
-    named = {"model.checkpoints": checkpoints, "model.series": series}
-    given = [f"{key}={dumps(value)}" for key, value in named.items() if value is not None]
-    loaded = _load(config, [*(overrides or ()), *given])
-    settings = _with_flags(loaded, devices=devices, strict=strict)
+    named = {
+        "model.checkpoints": checkpoints,
+        "model.series": series,
+        "record.devices": _listed(devices),
+        "record.strict": strict or None,
+    }
+    settings = _load(config, [*(overrides or ()), *_flags(named)])
     call = _call(part=part, dask=dask, repair=repair)
     check_atlas(root, needed=RECORD_FLOOR_BYTES, recordings_at=recordings_at)
+
+    notices: list[str] = []
 
     def act(stages: Stages) -> RecordingReceipt | SeriesReceipt:
         if settings.model.checkpoints is not None:
             return obtain_series(settings, root, stages, call, recordings_at)
         checkpoint = obtain_checkpoint(settings, root, stages)
+        notices[:] = checkpoint.notices
         return stages.record(settings, checkpoint, root, call, recordings_at)
 
     with progress_bars(err):
         receipt = through_stages(act, root, verbose=verbose, no_prefect=no_prefect)
     if isinstance(receipt, SeriesReceipt):
-        _print_series(receipt, json=json)
+        _print_series(receipt, json=json, ending=Ending(root, recordings_at, no_prefect))
         return
-    print_notices(receipt.notices)
+    print_notices([*notices, *receipt.notices])
     text = f"recorded {receipt.images:,} images x {receipt.units:,} units: {receipt.recording}"
     if receipt.shards_left:
         text = f"recorded part {part} of {receipt.recording}; {_left(receipt.shards_left)}"
     print_receipt(receipt, json=json, text=text)
     if not json:
         print_invalid(receipt.invalid)
+        ending = Ending(root, recordings_at, no_prefect)
+        when = ", when all parts are recorded" if receipt.shards_left else ""
+        ending.say(ending.command("analyse", receipt.recording, "--control", "shuffle"), when=when)
 
 
-def _print_series(receipt: SeriesReceipt, *, json: bool) -> None:
+def _print_series(receipt: SeriesReceipt, *, json: bool, ending: Ending) -> None:
     """Print what was recorded of a series; end with an error where a checkpoint failed."""
     said = [line for each in receipt.recordings for line in each.notices]
     print_notices([*receipt.notices, *said])
@@ -310,6 +341,9 @@ def _print_series(receipt: SeriesReceipt, *, json: bool) -> None:
         for each in receipt.recordings:
             out.print(f"  {each.recording}")
         print_invalid([name for each in receipt.recordings for name in each.invalid])
+        named = [word for name in series for word in ("--series", name)]
+        when = ", when all parts are recorded" if left else ""
+        ending.say(ending.command("compare", *named), when=when)
     _end_with_failures(receipt)
 
 
@@ -317,11 +351,3 @@ def _end_with_failures(receipt: SeriesReceipt | None) -> None:
     failure = None if receipt is None else receipt.failure
     if failure is not None:
         raise UserError(failure)
-
-
-def _with_flags(config: RunConfig, *, devices: str | None, strict: bool) -> RunConfig:
-    """Return the configuration with what the command line says of it in options of its own."""
-    update: dict[str, object] = {"strict": True} if strict else {}
-    if devices is not None:
-        update["devices"] = tuple(device.strip() for device in devices.split(","))
-    return config.model_copy(update={"record": config.record.model_copy(update=update)})

@@ -77,9 +77,11 @@ def obtain_series(
     recordings_at: str | None = None,
 ) -> SeriesReceipt:
     """Record the configured series of checkpoints, trained first where that is asked."""
-    trained = stages.train(config, root).path if config.model.is_trained_here else None
-    folder = None if trained is None else trained.parent
-    return stages.record_series(config, root, folder, call, recordings_at)
+    trained = stages.train(config, root) if config.model.is_trained_here else None
+    folder = None if trained is None or trained.path is None else trained.path.parent
+    series = stages.record_series(config, root, folder, call, recordings_at)
+    lost = () if trained is None else trained.notices
+    return series.model_copy(update={"notices": (*lost, *series.notices)})
 
 
 def run_stages(

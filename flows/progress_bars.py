@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from activarium.schemas.errors import shown
 from activarium.tasks.progress import no_advance, silent
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def progress_bars(console: Console) -> Iterator[None]:
 
     @contextmanager
     def bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        description = shown(description)
+        if total == 0:
+            console.print(Text(description))
+            yield no_advance
+            return
         if not console.is_terminal:
             # Bars in a log file are noise; one line says what has begun.
             console.print(Text(f"{description} ..."))
@@ -61,9 +67,9 @@ def progress_bars(console: Console) -> Iterator[None]:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=console, transient=True) as shown:
-            task = shown.add_task(description, total=total)
-            yield lambda steps: shown.advance(task, steps)
+        with Progress(*columns, console=console, transient=True) as bars:
+            task = bars.add_task(description, total=total)
+            yield lambda steps: bars.advance(task, steps)
 
     with shown_by(bar):
         yield

@@ -99,12 +99,13 @@ def analyse_stage(
     from activarium.tasks.analysis.analyse import analyse
     from activarium.tasks.images.kept_sets import forget_test_sets
     from activarium.tasks.stores.recording import open_recording
+    from activarium.tasks.stores.selections import open_compared
 
     forget_test_sets()
     atlas = Atlas(root, recordings_at)
     opened = open_recording(atlas, recording, partial=config.partial)
     controls = tuple(
-        each if each == SHUFFLE else open_recording(atlas, each).name for each in config.controls
+        each if each == SHUFFLE else open_compared(atlas, each).name for each in config.controls
     )
     named = config.model_copy(update={"controls": controls})
     return analyse(atlas, opened, config=named, progress=current_progress())
@@ -134,12 +135,12 @@ def compare_stage(
     """Compare the layers of one recording, or of several, and write the page of them."""
     from activarium.tasks.reporting.similarity_page import write_similarity_page
     from activarium.tasks.similarity.compare import compare
-    from activarium.tasks.stores.recording import open_recording
+    from activarium.tasks.stores.selections import open_compared
 
     atlas = Atlas(root, recordings_at)
-    opened = [open_recording(atlas, each) for each in recordings]
+    opened = [open_compared(atlas, each) for each in recordings]
     if config.against is not None:
-        beside = open_recording(atlas, config.against)
+        beside = open_compared(atlas, config.against)
         config = config.model_copy(update={"against": beside.name})
         opened = [*(each for each in opened if each.name != beside.name), beside]
     tables = compare(atlas, opened, config=config, progress=current_progress())

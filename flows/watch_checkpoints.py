@@ -12,7 +12,7 @@ from activarium.flows.run_pipeline import FlowStages
 from activarium.flows.watching import SETTLING_SECONDS, WatchReceipt, record_and_compare
 from activarium.schemas.atlas import Atlas, slug
 from activarium.schemas.config import RunConfig
-from activarium.schemas.errors import UserError
+from activarium.schemas.errors import UserError, shown
 from activarium.tasks.recording.checkpoint_series import weight_files
 from activarium.tasks.series.folder_watch import FolderWatch
 from activarium.tasks.stores.locking import BusyError, only_process
@@ -59,7 +59,7 @@ def watch_checkpoints(
     look.has_news(weight_files(where))
     time.sleep(SETTLING_SECONDS)
     if not look.has_news(weight_files(where)):
-        get_run_logger().info("%s: nothing yet, or a file is being written", folder)
+        get_run_logger().info("%s: nothing yet, or a file is being written", shown(str(folder)))
         return None
     try:
         with only_process(Atlas(root).lock(f"watch-{slug(str(folder))[-100:]}"), "watching"):

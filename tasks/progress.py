@@ -16,8 +16,17 @@ class Progress(Protocol):
     def __call__(
         self, description: str, total: int | None
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a bar of `total` steps, or one that only shows life where `total` is None."""
+        """Open a bar of `total` steps, or one that only shows life where `total` is None.
+
+        Of 0 steps there is no bar: the description is a line to read.
+        """
         ...
+
+
+def tell(progress: Progress, line: str) -> None:
+    """Say something before long work begins, where progress is shown; it stays to be read."""
+    with progress(line, 0):
+        pass
 
 
 def no_advance(steps: int) -> None:

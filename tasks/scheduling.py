@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import dask.config
 from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import delayed
@@ -12,6 +15,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.cluster import check_workers, cluster, finished, submit
+from activarium.tasks.processes import end_with_parent, most_processes
 from activarium.tasks.shared_folders import marked
 
 if TYPE_CHECKING:
@@ -71,13 +75,19 @@ def _run_here(
     pieces = [delayed(function, pure=False)(*each) for each in arguments]
     # BLAS at one thread where the pieces already fill the cores.
     limit = None if scheduler == "synchronous" else 1
-    with threadpool_limits(limit), _Results(advance) as results:
+    settings = _process_settings() if scheduler == "processes" else {}
+    with (
+        # A server that forks them would be their parent instead of this process.
+        dask.config.set({"multiprocessing.context": "spawn"}),
+        threadpool_limits(limit),
+        _Results(advance) as results,
+    ):
         try:
-            compute(*pieces, scheduler=scheduler)  # type: ignore[no-untyped-call]
+            compute(*pieces, scheduler=scheduler, **settings)  # type: ignore[no-untyped-call]
         except BrokenProcessPool:
             left = [each for each in pieces if each.key not in results.by_key]
             try:
-                compute(*left, scheduler=scheduler)  # type: ignore[no-untyped-call]
+                compute(*left, scheduler=scheduler, **settings)  # type: ignore[no-untyped-call]
             except BrokenProcessPool as error:
                 raise UserError(
                     "a worker process died, and another when the rest was begun again (killed, or "
@@ -85,6 +95,14 @@ def _run_here(
                     "synchronous` takes the least memory"
                 ) from error
     return [results.by_key[each.key] for each in pieces]
+
+
+def _process_settings() -> dict[str, Any]:
+    """Return how many worker processes there are, and that each ends when this one does."""
+    asked = dask.config.get("num_workers", None)
+    most = most_processes()
+    workers = min(asked, most) if isinstance(asked, int) and asked > 0 else most
+    return {"num_workers": workers, "initializer": partial(end_with_parent, os.getpid())}
 
 
 class _Results(Callback):

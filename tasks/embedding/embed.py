@@ -18,6 +18,7 @@ from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.statistics.comparable_classes import has_lone_classes
 from activarium.tasks.stores.locking import only_process
+from activarium.tasks.stores.set_replacing import settle_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,6 +68,7 @@ def embed(
         or of other features, or the disk is full.
     """
     began = time.perf_counter()
+    settle_tables(atlas)
     images = int(recording.valid.sum())
     if images < FEWEST_IMAGES:
         has = "1 valid image" if images == 1 else f"{images} valid images"

@@ -16,6 +16,7 @@ from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.images.kept_sets import kept_test_set
 from activarium.tasks.images.preprocessing import read_images, resolve_preprocessing
 from activarium.tasks.models.checkpoint_files import epoch_file
+from activarium.tasks.models.lost_checkpoints import is_finished, lost_checkpoints
 from activarium.tasks.models.model_weights import weights_sha256
 from activarium.tasks.models.models import (
     checkpoint_name,
@@ -140,7 +141,8 @@ def train_checkpoint(
     Raises
     ------
     UserError
-        If there is no training section, the images do not fit in memory, or training diverges.
+        If there is no training section, the images do not fit in memory, training diverges, or the
+        last checkpoint is damaged.
     """
     if config.training is None:
         raise UserError(f"run {config.name!r} has no `training` section: nothing to train")
@@ -156,7 +158,9 @@ def train_checkpoint(
     parts = (name, images.test_set.name, fingerprint(identity)[:12])
     folder = atlas.models / file_name(parts)
     last = folder / epoch_file(config.training.epochs)
-    if not last.exists():
+    made = not is_finished(folder, config.training.epochs)
+    notices: tuple[str, ...] = ()
+    if made:
         begin_work(progress)
         pixels, valid = _all_images(images)
         train(
@@ -170,11 +174,12 @@ def train_checkpoint(
             identity=identity,
             progress=progress,
         )
-        made = True
     else:
-        made = False
+        notices = lost_checkpoints(folder, config.training.epochs)
     checkpoint = config.model.checkpoint or last.stem
-    return CheckpointReceipt(model=name, checkpoint=checkpoint, path=last, made=made)
+    return CheckpointReceipt(
+        model=name, checkpoint=checkpoint, path=last, made=made, notices=notices
+    )
 
 
 def _training_identity(

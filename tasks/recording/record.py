@@ -20,8 +20,9 @@ from activarium.tasks.images.class_names import text_order_note
 from activarium.tasks.images.conversions import describe_conversions
 from activarium.tasks.images.preprocessing import read_images
 from activarium.tasks.memory_format import place_model
+from activarium.tasks.processes import usable_memory
 from activarium.tasks.progress import begin_work, silent
-from activarium.tasks.recording.batch_size import release_memory
+from activarium.tasks.recording.batch_size import check_one_image, release_memory
 from activarium.tasks.recording.begun import (
     Begun,
     Subject,
@@ -39,12 +40,13 @@ from activarium.tasks.recording.cores import (
 )
 from activarium.tasks.recording.devices import (
     device_faults,
+    has_float64,
     has_tf32,
     resolve_device,
     use_device,
 )
 from activarium.tasks.recording.feeding import PixelFeed, ReadFeed, fits_device
-from activarium.tasks.recording.free_space import check_room
+from activarium.tasks.recording.free_space import check_memory, check_room, tell_size
 from activarium.tasks.recording.record_plan import coordinate_values, plan_recording
 from activarium.tasks.recording.record_shard import Session, record_shards
 from activarium.tasks.recording.share import Share, even_shards
@@ -185,11 +187,13 @@ def _planned(
 ) -> tuple[Subject, RecordPlan]:
     """Return the plan, and the subject in the memory format in which its model runs.
 
-    Where a GPU has no room for the trial, which keeps what the layers return, the CPU makes it.
+    Where a GPU has no room for the trial, which keeps what the layers return, or no float64, the CPU
+    makes it.
     """
     device = subject.device
     try:
-        return _planned_here(subject, config, identity, share)
+        if has_float64(device):
+            return _planned_here(subject, config, identity, share)
     except (RuntimeError, MemoryError) as error:
         if device.type == "cpu" or not is_out_of_memory(error):
             raise
@@ -214,9 +218,12 @@ def _planned_here(
 def _plan(
     subject: Subject, config: RecordConfig, identity: ModelIdentity, share: Share
 ) -> RecordPlan:
+    first = subject.first_inputs(1)
+    if first.device.type == "cpu":
+        check_one_image(subject.model, first, usable_memory())
     layers = find_layers(
         subject.model,
-        subject.first_inputs(1),
+        first,
         patterns=config.layers,
         kinds=config.chosen_kinds,
         reading=Reading(identity.output, identity.tokens, allow_random=config.allow_random),
@@ -290,6 +297,8 @@ class _Work:
             # How far compression goes is not known; then free space is watched only.
             shards = len(pending) if self.config.compression == "none" else 1
             check_room(place, layout, shards)
+            check_memory(layout, usable_memory())
+            tell_size(place, layout, len(pending), progress)
             self._fill(mine, pending, progress)
         left = pending_shards(place, layout.shards())
         was_complete = is_final(place)

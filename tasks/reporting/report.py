@@ -9,6 +9,8 @@ from activarium.schemas.receipts import ReportReceipt
 from activarium.tasks.progress import reading, silent
 from activarium.tasks.reporting.page_files import json_inside, render, replace_page
 from activarium.tasks.reporting.report_data import report_payload
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import ANALYSIS, MAP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,8 @@ _SCRIPTS = (
     "format", "data", "controls", "depth", "where", "which", "barcode", "unit", "images", "tables",
     "beyond", "pairs", "page",
 )  # fmt: skip
+SHOWN = (ANALYSIS, MAP)
+"""Kinds of sets that a page reads."""
 
 
 def render_report(payload: dict[str, Any], *, title: str) -> str:
@@ -32,7 +36,9 @@ def render_report(payload: dict[str, Any], *, title: str) -> str:
         main=payload["recordings"][0],
         controls=payload["recordings"][1:],
         answer=payload["answer"],
+        selection=payload["selection"],
         verdicts=payload["verdicts"],
+        notices=payload["notices"],
         payload=json_inside(payload),
     )
 
@@ -61,14 +67,15 @@ def write_report(
     Raises
     ------
     UserError
-        Without a recording, and where a table that every report needs is missing.
+        Without a recording, where a table that every report needs is missing, and where tables are damaged or
+        of two pieces of work.
     """
     if not recordings:
         raise UserError("expected at least one recording to report on, got none")
     with reading(progress)(f"writing the report {name}", None):
-        payload = report_payload(atlas, recordings)
-        facts = payload["recordings"][0]["facts"]
-        page = render_report(payload, title=title or f"{facts['model']} on {facts['test_set']}")
+        payload = read_settled(atlas, recordings, lambda: report_payload(atlas, recordings), SHOWN)
+        page = render_report(payload, title=title or payload["title"])
     path = atlas.report(name)
     made = replace_page(path, page, progress=progress)
-    return ReportReceipt(path=path, recordings=tuple(recordings), made=made)
+    notices = tuple(payload["notices"])
+    return ReportReceipt(path=path, recordings=tuple(recordings), made=made, notices=notices)

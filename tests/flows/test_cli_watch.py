@@ -55,7 +55,7 @@ def test_watch__once_records_compares_and_names_what_failed(folder, tmp_path):
     assert sorted(rows["step"].unique()) == [0, 1, 3]
     assert (rows.loc[rows["step"] == 3, "cka_to_last"].dropna() == 1).all()
     assert rows.loc[rows["step"] == 0, "class_kept"].notna().any()
-    assert "steps" in (root / "reports" / "tiny.html").read_text("utf-8")
+    assert "steps" in (root / "reports" / "tiny-training.html").read_text("utf-8")
 
 
 FLOW = """

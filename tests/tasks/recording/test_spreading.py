@@ -135,7 +135,8 @@ def test_even_shards__are_a_multiple_of_the_workers(images, shard_images, worker
     assert made[-1].stop == images
 
 
-def test_device_per_process__counts_processes_of_the_cpu():
+def test_device_per_process__counts_processes_of_the_cpu(monkeypatch):
+    monkeypatch.setattr("activarium.tasks.processes.usable_processors", lambda: 3)
     assert device_per_process(["cpu:3"]) == ("cpu", "cpu", "cpu")
     assert device_per_process(["cpu"]) == ("cpu",)
     for devices, message in [(["cpu:0"], "cpu:<processes>"), (["cuda:99"], "is not there")]:
