@@ -103,7 +103,7 @@ def test_run__parts_record_theirs_and_the_last_goes_on(activarium, tiny_file, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--part", "3/2"], "--part: expected i/n with i from 1 to n"),
+        (["--part", "3/2"], "part: expected i/n with i from 1 to n"),
         (["--part", "1/2", "--dask", "tcp://127.0.0.1:1"], "leave out --part and --devices"),
         (["--devices", "cuda:99"], "cuda:99"),
     ],
