@@ -190,9 +190,7 @@ def _call(*, part: str, dask: str | None, repair: bool = False) -> RecordCall:
     """Return what a command records, checked."""
     from activarium.flows.configuration import parse_section
     from activarium.schemas.config import RecordCall
-    from activarium.tasks.recording.share import parse_part
 
-    parse_part(part)
     return parse_section(RecordCall, {"part": part, "dask": dask, "repair": repair}, where="record")
 
 

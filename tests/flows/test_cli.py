@@ -84,6 +84,38 @@ def test_run__second_run_makes_nothing_and_says_so(activarium, atlas):
     assert all(name.endswith(".lock") for name in changed)
 
 
+def test_run__parts_record_theirs_and_the_last_goes_on(activarium, tiny_file, tmp_path):
+    root = tmp_path / "parts"
+    command = ["run", tiny_file, "--root", root, "--no-prefect"]
+    code, out, _ = activarium(*command, "--part", "1/2")
+    assert code == 0
+    assert out.startswith("recorded part 1/2 of two-block-cnn")
+    assert "2 shards are left for other parts; the part that completes them goes on" in out
+    assert not (root / "tables").exists()
+    code, out, _ = activarium(*command, "--part", "2/2", "--devices", "cpu:1")
+    assert code == 0
+    assert (root / "reports" / "tiny.html").exists()
+    assert "accuracy" in out
+    code, out, _ = activarium(*command, "--part", "1/2")
+    assert "nothing was made anew" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--part", "3/2"], "part: expected i/n with i from 1 to n"),
+        (["--part", "1/2", "--dask", "tcp://127.0.0.1:1"], "leave out --part and --devices"),
+        (["--devices", "cuda:99"], "cuda:99"),
+    ],
+)
+def test_run__options_that_cannot_be_are_one_line(activarium, atlas, options, message):
+    file = atlas.parent / "tiny.yaml"
+    code, _, err = activarium("run", file, "--root", atlas, "--no-prefect", *options)
+    assert code == 2
+    (line,) = err.strip().splitlines()
+    assert message in line
+
+
 def test_list__json_names_recordings_with_their_tables(activarium, atlas):
     code, out, _ = activarium("list", "--root", atlas, "--json")
     rows = json.loads(out)
