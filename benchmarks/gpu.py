@@ -27,7 +27,8 @@ from subjects import RESNET18, RESNET50, Architecture, place
 from timings import Times, circumstances, table
 
 from activarium.tasks.capture.capture import HookCapture, Wanted
-from activarium.tasks.capture.engines import LOW_TOLERANCE, TOLERANCE, deviations
+from activarium.tasks.capture.engine_agreement import deviations
+from activarium.tasks.capture.engines import LOW_TOLERANCE, TOLERANCE
 from activarium.tasks.models.architectures import resnet18
 
 if TYPE_CHECKING:

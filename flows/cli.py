@@ -8,11 +8,12 @@ import warnings
 import typer
 
 from activarium.flows import cli_atlas, cli_compare, cli_run, cli_stages, cli_watch
-from activarium.flows.cli_options import Session
+from activarium.flows.cli_options import Session, Version
 from activarium.flows.interruption import INTERRUPTED, end_soon_after_interruption
-from activarium.flows.output import err, print_error
+from activarium.flows.output import err, print_error, tell_what_is_loaded
 from activarium.flows.prefect_settings import explain_prefect_error
-from activarium.schemas.errors import UserError
+from activarium.flows.system_errors import check_environment, explain_error, unexpected
+from activarium.schemas.errors import UserError, shortened
 
 app = typer.Typer(
     name="activarium",
@@ -28,26 +29,45 @@ for commands in (cli_run, cli_stages, cli_compare, cli_watch, cli_atlas):
     app.add_typer(commands.app)
 
 
+@app.callback()
+def _program(version: Version = False) -> None:
+    """Tell of the whole program."""
+    del version
+
+
 def _say_interrupted() -> None:
     err.print("interrupted; run the same command again to go on")
 
 
-def _given(error: Exception) -> str:
+PLAINER = {
+    "Input should be a valid integer, unable to parse string as an integer": "expected a whole number",
+    "Input should be a valid number, unable to parse string as a number": "expected a number",
+    "Input should be greater than or equal to": "expected at least",
+    "Input should be less than or equal to": "expected at most",
+    "Input should be": "expected",
+    "Value error, ": "",
+}
+"""Words of the library that reads the command line, and ours."""
+
+
+def _given(error: BaseException) -> str:
     """Return what was given for the option that an error is about; nothing where that is unknown."""
     names = getattr(getattr(error, "param", None), "opts", ())
     for place, word in enumerate(sys.argv):
         name, mark, value = word.partition("=")
         if name in names and (mark or place + 1 < len(sys.argv)):
-            return f", got {value if mark else sys.argv[place + 1]!r}"
+            return f", got {shortened(repr(value if mark else sys.argv[place + 1]))}"
     return ""
 
 
-def _usage_line(error: Exception) -> str | None:
+def _usage_line(error: BaseException) -> str | None:
     """Return one line for a command line that cannot be read; None for any other error."""
     # The classes of these errors lie in click, or within newer versions of typer.
     if not hasattr(error, "format_message"):
         return None
     message = " ".join(str(error.format_message()).split()).removesuffix(".")
+    for words, plain in PLAINER.items():
+        message = message.replace(words, plain)
     context = getattr(error, "ctx", None)
     see = f"; see `{context.command_path} --help`" if context is not None else ""
     given = _given(error) if message.startswith("Invalid value") else ""
@@ -61,26 +81,30 @@ def main() -> None:
         warnings.simplefilter("ignore")
     session = Session()
     end_soon_after_interruption(_say_interrupted)
+    tell_what_is_loaded()
     try:
+        check_environment()
         code = app(obj=session, standalone_mode=False)
-        if code == INTERRUPTED:  # typer's word for a KeyboardInterrupt
-            _say_interrupted()
-        sys.exit(code if isinstance(code, int) else 0)
-    except UserError as error:
-        print_error(error, str(error), verbose=session.verbose)
-        sys.exit(2)
     except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is one line
+        code = _tell(error, verbose=session.verbose)
+    if code == INTERRUPTED:  # typer's word for a KeyboardInterrupt, too
         _say_interrupted()
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            error.show()  # type: ignore[attr-defined]
-            sys.exit(2)
-        reason = _usage_line(error) or explain_prefect_error(error)
-        if reason is None:
-            raise
-        print_error(error, reason, verbose=session.verbose)
-        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: BaseException, *, verbose: bool) -> int:
+    """Print an error as one line, and return the exit code: 1 for a fault of this program."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()  # type: ignore[attr-defined]
+        return 2
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        return 1  # who reads what is printed has gone, as `| head` does
+    reason = str(error) if isinstance(error, UserError) else None
+    reason = reason or _usage_line(error) or explain_prefect_error(error) or explain_error(error)
+    print_error(error, reason or unexpected(error), verbose=verbose)
+    return 2 if reason else 1
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,12 +13,19 @@ from activarium.flows.cli_options import (
     RecordingsAt,
     Root,
     Verbose,
+    checked_name,
 )
+from activarium.flows.next_steps import Ending, where
 from activarium.flows.output import err, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import choose_stages
+from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import UserError
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
+
+if TYPE_CHECKING:
+    from activarium.flows.stages import SeriesComparison
+    from activarium.schemas.receipts import ComparisonReceipt
 
 app = typer.Typer()
 
@@ -42,7 +49,10 @@ def compare(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Names the page; by default training for series, else the recordings."),
+        typer.Option(
+            callback=checked_name,
+            help="Names the page; by default training for series, else the recordings.",
+        ),
     ] = None,
     against: Annotated[
         str | None,
@@ -107,7 +117,40 @@ def compare(
             print_notices(found.notices)
             text = f"compared the series {', '.join(found.series)}: {found.report.path}"
             print_receipt(found, json=json, text=text)
+            if not json:
+                _end_series(Ending(root, recordings_at, no_prefect), found)
             return
         receipt = stages.compare(recordings or [], config, root, name, recordings_at)
     print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"compared {receipt.recording}: {receipt.page}")
+    if not json:
+        _end_comparison(Ending(root, recordings_at, no_prefect), receipt)
+
+
+def _end_series(ending: Ending, found: SeriesComparison) -> None:
+    """Say how the layers of the series are, and where the numbers stand."""
+    from activarium.tasks.reporting.findings import series_findings
+
+    atlas = Atlas(ending.root, ending.recordings_at)
+    query = ending.query(
+        "SELECT step, layer, health, eta2_mean FROM layer_changes",
+        where(series=found.series[0]),
+        "ORDER BY step, depth LIMIT 20",
+    )
+    ending.say(query, series_findings(atlas, found.report.recordings))
+
+
+def _end_comparison(ending: Ending, receipt: ComparisonReceipt) -> None:
+    """Say how alike the layers are, and where the numbers stand."""
+    from activarium.tasks.reporting.findings import comparison_findings
+    from activarium.tasks.reporting.similarity_tables import read_pairs
+
+    pair = read_pairs(receipt.files)[0]
+    alone = pair.first == pair.second
+    query = ending.query(
+        "SELECT layer, other_layer, cka_debiased, rsa FROM similarities",
+        where(recording=pair.first, other_recording=pair.second),
+        "AND depth < other_depth" if alone else "AND layer = other_layer",
+        "ORDER BY cka_debiased DESC LIMIT 10",
+    )
+    ending.say(query, comparison_findings(receipt.files))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from activarium.schemas.atlas import given_name
+from activarium.schemas.errors import UserError, shortened
+from activarium.schemas.settings import known_place
 
 
 @dataclass
@@ -22,15 +27,55 @@ def _remember_verbose(context: typer.Context, value: bool) -> bool:
     return value
 
 
+def _checked_address(value: str | None) -> str | None:
+    """Return a folder or address as it is meant: shells expand `~` at the start of a word only."""
+    try:
+        return None if value is None else known_place(value)
+    except ValueError as error:
+        raise UserError(f"a folder or address: {error}") from error
+    except RuntimeError as error:
+        raise UserError(f"{shortened(repr(value))} names a user who is not known here") from error
+
+
+def _checked_folder(value: Path) -> Path:
+    return Path(str(_checked_address(str(value))))
+
+
+def _print_version(value: bool) -> bool:
+    if value:
+        typer.echo(f"activarium {metadata.version('activarium')}")
+        raise typer.Exit
+    return value
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+]
+
+
+def checked_name(value: str | None) -> str | None:
+    """Return the name of a page, where a file can be called by it."""
+    try:
+        return None if value is None else given_name(value)
+    except ValueError as error:
+        raise UserError(f"--name: {error}") from error
+
+
 Root = Annotated[
     Path,
-    typer.Option("--root", envvar="ACTIVARIUM_ROOT", help="The atlas folder."),
+    typer.Option(
+        "--root", envvar="ACTIVARIUM_ROOT", callback=_checked_folder, help="The atlas folder."
+    ),
 ]
 RecordingsAt = Annotated[
     str | None,
     typer.Option(
         "--recordings",
         envvar="ACTIVARIUM_RECORDINGS",
+        callback=_checked_address,
         metavar="ADDRESS",
         help="Where recordings lie if not in the atlas folder: a folder, or s3://bucket/prefix "
         "(credentials from the environment or AWS_PROFILE).",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,10 @@ from activarium.flows.cli_options import (
     Root,
     Verbose,
 )
+from activarium.flows.next_steps import Ending
 from activarium.flows.output import (
+    EXAMPLE_QUERY,
+    counted,
     err,
     out,
     print_invalid,
@@ -28,46 +31,104 @@ from activarium.flows.output import (
     print_summary,
 )
 from activarium.flows.progress_bars import progress_bars
-from activarium.flows.stage_choice import choose_stages, start_prefect
+from activarium.flows.stage_choice import through_stages
+from activarium.flows.stages import PlainStages
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import UserError
+from activarium.schemas.receipts import SeriesReceipt
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, RECORD_FLOOR_BYTES, check_atlas
 
 if TYPE_CHECKING:
-    from activarium.schemas.config import RunConfig
-    from activarium.schemas.receipts import SeriesReceipt
+    from activarium.flows.pipeline import PartReceipt, RunReceipt
+    from activarium.flows.stages import Stages
+    from activarium.schemas.config import RecordCall, RunConfig
+    from activarium.schemas.receipts import RecordingReceipt
 
 app = typer.Typer()
+
+
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEVICE,...",
+        help="Devices of this machine that record side by side, one process each: "
+        "cuda:0,cuda:1, or cpu:2 for two processes on the CPU.",
+    ),
+]
+Part = Annotated[
+    str,
+    typer.Option(
+        metavar="I/N",
+        help="Record part i of n of the shards; other machines that see the same recordings "
+        "record the others. Whoever ends last completes the recording.",
+    ),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Record on the workers of a Dask cluster, tcp://host:port, which see the atlas "
+        "under the same path.",
+    ),
+]
 
 
 def _run(
     config: RunConfig,
     root: Path,
     recordings_at: str | None,
+    call: RecordCall | None = None,
     *,
     json: bool,
     verbose: bool,
     no_prefect: bool,
 ) -> None:
+    from activarium.flows.pipeline import PartReceipt, run_stages
+    from activarium.flows.stages import WHOLE
+
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
+    call = call or WHOLE
+
+    def act(stages: Stages) -> RunReceipt | PartReceipt:
+        if isinstance(stages, PlainStages):
+            return run_stages(config, root, stages, recordings_at, call)
+        from activarium.flows.run_pipeline import run_pipeline
+
+        return run_pipeline(config, root, recordings_at, call)
+
     with progress_bars(err):
-        if no_prefect:
-            from activarium.flows.pipeline import run_stages
-            from activarium.flows.stages import PlainStages
+        receipt = through_stages(act, root, verbose=verbose, no_prefect=no_prefect)
+    if isinstance(receipt, PartReceipt):
+        _print_part(receipt, call.part, json=json)
+        return
+    _print_run(receipt, Atlas(root, recordings_at), json=json)
 
-            receipt = run_stages(config, root, PlainStages(), recordings_at)
-        else:
-            start_prefect(root, verbose=verbose)
-            from activarium.flows.run_pipeline import run_pipeline
 
-            receipt = run_pipeline(config, root, recordings_at)
+def _print_part(receipt: PartReceipt, part: str, *, json: bool) -> None:
+    """Print what a part of a run recorded, where others are still to record theirs."""
+    print_notices([line for each in receipt.recordings for line in each.notices])
+    names = " and ".join(each.recording for each in receipt.recordings)
+    text = f"recorded part {part} of {names}; {_left(receipt.shards_left)}"
+    text += "; the part that completes them goes on to tables and report"
+    print_receipt(receipt, json=json, text=text)
+
+
+def _left(shards: int) -> str:
+    """Return how many shards other parts are to record."""
+    are = "is" if shards == 1 else "are"
+    return f"{counted(shards, 'shard')} {are} left for other parts"
+
+
+def _print_run(receipt: RunReceipt, atlas: Atlas, *, json: bool) -> None:
+    """Print what a run found."""
     from activarium.tasks.reporting.summary import summarise
 
-    atlas = Atlas(root, recordings_at)
     summary = summarise(atlas, receipt.report.recordings)
-    notices = [*(receipt.series.notices if receipt.series is not None else ())]
+    notices = [*receipt.checkpoint.notices]
+    notices += receipt.series.notices if receipt.series is not None else ()
     notices += [line for each in receipt.recordings for line in each.notices]
     notices += [line for each in receipt.tables for line in each.notices]
+    notices += receipt.report.notices
     notices = list(dict.fromkeys(notices))
     # What is the answer too is said once.
     print_notices([each for each in notices if json or each != summary["answer"]])
@@ -77,7 +138,7 @@ def _run(
             more["series"] = receipt.series.model_dump(mode="json")
         print_json({**summary, **more})
     else:
-        print_summary(summary, receipt, atlas)
+        print_summary(summary, receipt, atlas, Ending(atlas.root).query(EXAMPLE_QUERY))
         if not receipt.made:
             out.print("nothing was made anew: all of this was there and is current")
     _end_with_failures(receipt.series)
@@ -104,6 +165,9 @@ def demo(
 def run(
     config: ConfigFile,
     overrides: Overrides = None,
+    devices: Devices = None,
+    part: Part = "1/1",
+    dask: Dask = None,
     root: Root = DEFAULT_ROOT,
     recordings_at: RecordingsAt = None,
     json: Json = False,
@@ -112,16 +176,41 @@ def run(
 ) -> None:
     """Train, record, analyse, embed and report; what is current is not made again.
 
+    With --part, each part records its shards, and the one that completes the recordings goes on.
+
     Example: [bold]activarium run examples/digits.yaml --set training.epochs=5[/]
     """
-    settings = _load(config, overrides)
-    _run(settings, root, recordings_at, json=json, verbose=verbose, no_prefect=no_prefect)
+    settings = _load(config, [*(overrides or ()), *_flags({"record.devices": _listed(devices)})])
+    call = _call(part=part, dask=dask)
+    how = {"json": json, "verbose": verbose, "no_prefect": no_prefect}
+    _run(settings, root, recordings_at, call, **how)
+
+
+def _call(*, part: str, dask: str | None, repair: bool = False) -> RecordCall:
+    """Return what a command records, checked."""
+    from activarium.flows.configuration import parse_section
+    from activarium.schemas.config import RecordCall
+    from activarium.tasks.recording.share import parse_part
+
+    parse_part(part)
+    return parse_section(RecordCall, {"part": part, "dask": dask, "repair": repair}, where="record")
+
+
+def _listed(devices: str | None) -> list[str] | None:
+    return None if devices is None else devices.split(",")
+
+
+def _flags(named: dict[str, Any]) -> list[str]:
+    """Return the settings that were given by options of their own, as --set takes them."""
+    return [f"{key}={dumps(value)}" for key, value in named.items() if value is not None]
 
 
 def _load(config: Path, overrides: list[str] | None) -> RunConfig:
-    from activarium.flows.configuration import load_run_config
+    from activarium.flows.configuration import check_run, load_run_config
 
-    return load_run_config(config, overrides or (), cwd=Path.cwd())
+    settings = load_run_config(config, overrides or (), cwd=Path.cwd())
+    check_run(settings)
+    return settings
 
 
 @app.command()
@@ -140,31 +229,26 @@ def train(
     settings = _load(config, overrides)
     check_atlas(root, needed=FLOOR_BYTES)
     with progress_bars(err):
-        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.train(settings, root)
+        receipt = through_stages(
+            lambda stages: stages.train(settings, root),
+            root,
+            verbose=verbose,
+            no_prefect=no_prefect,
+        )
+    print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"trained {receipt.model}: {receipt.path}")
+    if not json:
+        given = [word for each in overrides or () for word in ("--set", each)]
+        ending = Ending(root, no_prefect=no_prefect)
+        ending.say(ending.command("record", str(config), *given))
 
 
 @app.command()
 def record(
     config: ConfigFile,
     overrides: Overrides = None,
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DEVICE,...",
-            help="Devices of this machine that record side by side, one process each: "
-            "cuda:0,cuda:1, or cpu:2 for two processes on the CPU.",
-        ),
-    ] = None,
-    part: Annotated[
-        str,
-        typer.Option(
-            metavar="I/N",
-            help="Record part i of n of the shards; other machines that see the same recordings "
-            "record the others. Whoever ends last completes the recording.",
-        ),
-    ] = "1/1",
+    devices: Devices = None,
+    part: Part = "1/1",
     checkpoints: Annotated[
         str | None,
         typer.Option(
@@ -177,14 +261,7 @@ def record(
         str | None,
         typer.Option(metavar="NAME", help="Name of the series; by default the folder's name."),
     ] = None,
-    dask: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Record on the workers of a Dask cluster, tcp://host:port, which see the atlas "
-            "under the same path.",
-        ),
-    ] = None,
+    dask: Dask = None,
     strict: Annotated[
         bool,
         typer.Option(
@@ -213,50 +290,60 @@ def record(
     --set model.weights=weights.safetensors[/], or every checkpoint of a training:
     [bold]activarium record examples/digits.yaml --checkpoints trained --series digits[/]
     """
-    from activarium.flows.configuration import parse_section
-    from activarium.schemas.config import RecordCall
+    from activarium.flows.pipeline import obtain_checkpoint, obtain_series
 
-    named = {"model.checkpoints": checkpoints, "model.series": series}
-    given = [f"{key}={dumps(value)}" for key, value in named.items() if value is not None]
-    loaded = _load(config, [*(overrides or ()), *given])
-    settings = _with_flags(loaded, devices=devices, strict=strict)
-    call = parse_section(RecordCall, {"part": part, "dask": dask, "repair": repair}, where="record")
+    named = {
+        "model.checkpoints": checkpoints,
+        "model.series": series,
+        "record.devices": _listed(devices),
+        "record.strict": strict or None,
+    }
+    settings = _load(config, [*(overrides or ()), *_flags(named)])
+    call = _call(part=part, dask=dask, repair=repair)
     check_atlas(root, needed=RECORD_FLOOR_BYTES, recordings_at=recordings_at)
-    with progress_bars(err):
-        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        from activarium.flows.pipeline import obtain_checkpoint, obtain_series
 
+    notices: list[str] = []
+
+    def act(stages: Stages) -> RecordingReceipt | SeriesReceipt:
         if settings.model.checkpoints is not None:
-            found = obtain_series(settings, root, stages, call, recordings_at)
-            _print_series(found, json=json)
-            return
+            return obtain_series(settings, root, stages, call, recordings_at)
         checkpoint = obtain_checkpoint(settings, root, stages)
-        receipt = stages.record(settings, checkpoint, root, call, recordings_at)
-    print_notices(receipt.notices)
+        notices[:] = checkpoint.notices
+        return stages.record(settings, checkpoint, root, call, recordings_at)
+
+    with progress_bars(err):
+        receipt = through_stages(act, root, verbose=verbose, no_prefect=no_prefect)
+    if isinstance(receipt, SeriesReceipt):
+        _print_series(receipt, json=json, ending=Ending(root, recordings_at, no_prefect))
+        return
+    print_notices([*notices, *receipt.notices])
     text = f"recorded {receipt.images:,} images x {receipt.units:,} units: {receipt.recording}"
     if receipt.shards_left:
-        text = (
-            f"recorded part {part} of {receipt.recording}; {receipt.shards_left} shards are still "
-            "to be recorded by other parts"
-        )
+        text = f"recorded part {part} of {receipt.recording}; {_left(receipt.shards_left)}"
     print_receipt(receipt, json=json, text=text)
     if not json:
         print_invalid(receipt.invalid)
+        ending = Ending(root, recordings_at, no_prefect)
+        when = ", when all parts are recorded" if receipt.shards_left else ""
+        ending.say(ending.command("analyse", receipt.recording, "--control", "shuffle"), when=when)
 
 
-def _print_series(receipt: SeriesReceipt, *, json: bool) -> None:
+def _print_series(receipt: SeriesReceipt, *, json: bool, ending: Ending) -> None:
     """Print what was recorded of a series; end with an error where a checkpoint failed."""
     said = [line for each in receipt.recordings for line in each.notices]
     print_notices([*receipt.notices, *said])
     series = sorted({str(each.series) for each in receipt.checkpoints})
     text = f"recorded {len(receipt.recordings)} checkpoints of {', '.join(series)}"
     left = sum(each.shards_left for each in receipt.recordings)
-    text += f"; {left} shards are still to be recorded by other parts" if left else ""
+    text += f"; {_left(left)}" if left else ""
     print_receipt(receipt, json=json, text=text)
     if not json:
         for each in receipt.recordings:
             out.print(f"  {each.recording}")
         print_invalid([name for each in receipt.recordings for name in each.invalid])
+        named = [word for name in series for word in ("--series", name)]
+        when = ", when all parts are recorded" if left else ""
+        ending.say(ending.command("compare", *named), when=when)
     _end_with_failures(receipt)
 
 
@@ -264,11 +351,3 @@ def _end_with_failures(receipt: SeriesReceipt | None) -> None:
     failure = None if receipt is None else receipt.failure
     if failure is not None:
         raise UserError(failure)
-
-
-def _with_flags(config: RunConfig, *, devices: str | None, strict: bool) -> RunConfig:
-    """Return the configuration with what the command line says of it in options of its own."""
-    update: dict[str, object] = {"strict": True} if strict else {}
-    if devices is not None:
-        update["devices"] = tuple(device.strip() for device in devices.split(","))
-    return config.model_copy(update={"record": config.record.model_copy(update=update)})

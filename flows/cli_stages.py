@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,13 +14,19 @@ from activarium.flows.cli_options import (
     RecordingsAt,
     Root,
     Verbose,
+    checked_name,
 )
+from activarium.flows.next_steps import Ending
+from activarium.flows.next_steps import where as where_equal
 from activarium.flows.output import err, out, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
-from activarium.flows.stage_choice import choose_stages
-from activarium.schemas.atlas import Atlas, given_name
-from activarium.schemas.errors import UserError
+from activarium.flows.stage_choice import through_stages
+from activarium.schemas.atlas import SELECTION_MARK, Atlas
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
+
+if TYPE_CHECKING:
+    from activarium.schemas.config import AnalyseConfig
+    from activarium.schemas.receipts import TablesReceipt
 
 app = typer.Typer()
 
@@ -80,6 +86,14 @@ def analyse(
     seed: Annotated[int, typer.Option(min=0, help="Seed of permutations and samples.")] = 0,
     exemplars: Annotated[int, typer.Option(min=1, help="Exemplars per unit and end.")] = 8,
     class_exemplars: Annotated[int, typer.Option(min=0, help="The same within each class.")] = 3,
+    top_classes: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Classes of each unit, those of its largest means, that unit_classes and exemplars "
+            "within a class are kept of; 0 keeps none. By default all.",
+        ),
+    ] = None,
     scheduler: Annotated[
         str, typer.Option(help="Dask: threads, processes, or tcp://host:port.")
     ] = "threads",
@@ -96,7 +110,6 @@ def analyse(
     from activarium.flows.configuration import parse_section
     from activarium.schemas.config import AnalyseConfig
 
-    check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     settings = {
         "fdr": fdr,
         "controls": tuple(controls or ()),
@@ -110,14 +123,46 @@ def analyse(
         "seed": seed,
         "exemplars": exemplars,
         "class_exemplars": class_exemplars,
+        "top_classes": top_classes,
         "scheduler": scheduler,
     }
     config = parse_section(AnalyseConfig, settings, where="analyse")
+    check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
-        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.analyse(recording, config, root, recordings_at)
+        receipt = through_stages(
+            lambda stages: stages.analyse(recording, config, root, recordings_at),
+            root,
+            verbose=verbose,
+            no_prefect=no_prefect,
+        )
     print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"analysed {receipt.recording}")
+    if not json:
+        _end_analysis(Ending(root, recordings_at, no_prefect), receipt, config)
+
+
+def _end_analysis(ending: Ending, receipt: TablesReceipt, config: AnalyseConfig) -> None:
+    """Say what an analysis found, and how to see more of it."""
+    from activarium.tasks.analysis.untrained import untrained_recording
+    from activarium.tasks.reporting.findings import analysis_findings, has_targets
+    from activarium.tasks.stores.selections import analysed_name
+
+    atlas, name = Atlas(ending.root, ending.recordings_at), receipt.recording
+    # What is the answer too is said once.
+    found = [line for line in analysis_findings(atlas, name) if line not in receipt.notices]
+    if has_targets(atlas, name):
+        query = ending.query(
+            "SELECT unit, spearman_rho, q_value FROM unit_targets",
+            where_equal(recording=name),
+            "ORDER BY abs(spearman_rho) DESC LIMIT 10",
+        )
+        ending.say(query, found)
+        return
+    control = untrained_recording(config)
+    controls = [] if control is None else [analysed_name(atlas, control)]
+    selection = name.partition(SELECTION_MARK)[2]
+    named = ["--name", selection] if selection else []
+    ending.say(ending.command("report", name, *controls, *named), found)
 
 
 @app.command()
@@ -197,11 +242,20 @@ def embed(
     )
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     with progress_bars(err):
-        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.embed(recording, config, root, recordings_at)
+        receipt = through_stages(
+            lambda stages: stages.embed(recording, config, root, recordings_at),
+            root,
+            verbose=verbose,
+            no_prefect=no_prefect,
+        )
     print_notices(receipt.notices)
     if receipt.files or json:
         print_receipt(receipt, json=json, text=f"embedded {receipt.recording}")
+        if not json:
+            from activarium.tasks.reporting.findings import map_findings
+
+            ending = Ending(root, recordings_at, no_prefect)
+            ending.say(ending.command("report", receipt.recording), map_findings(receipt.files))
     else:
         out.print(f"no map of {receipt.recording} was made")
 
@@ -211,7 +265,7 @@ def report(
     recordings: Annotated[
         list[str], typer.Argument(metavar="RECORDING...", help="The recording, then controls.")
     ],
-    name: Annotated[str, typer.Option(help="Names the page.")] = "report",
+    name: Annotated[str, typer.Option(callback=checked_name, help="Names the page.")] = "report",
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     root: Root = DEFAULT_ROOT,
     recordings_at: RecordingsAt = None,
@@ -223,17 +277,20 @@ def report(
 
     Example: [bold]activarium report two-block-cnn-epoch two-block-cnn-untrained --name digits[/]
     """
+    from activarium.flows.configuration import parse_section
     from activarium.schemas.config import ReportConfig
-    from activarium.tasks.stores.recording import open_analysed
+    from activarium.tasks.stores.selections import analysed_name
 
-    try:
-        given_name(name)
-    except ValueError as error:
-        raise UserError(f"--name: {error}") from error
+    config = parse_section(ReportConfig, {"title": title}, where="report")
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
     atlas = Atlas(root, recordings_at)
-    names = [open_analysed(atlas, each).name for each in recordings]
+    names = [analysed_name(atlas, each) for each in recordings]
     with progress_bars(err):
-        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-        receipt = stages.report(names, name, ReportConfig(title=title), root, recordings_at)
+        receipt = through_stages(
+            lambda stages: stages.report(names, name, config, root, recordings_at),
+            root,
+            verbose=verbose,
+            no_prefect=no_prefect,
+        )
+    print_notices(receipt.notices)
     print_receipt(receipt, json=json, text=f"report {receipt.path}")

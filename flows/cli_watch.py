@@ -24,6 +24,16 @@ from activarium.tasks.stores.atlas_check import RECORD_FLOOR_BYTES, check_atlas
 
 app = typer.Typer()
 
+MOST_SECONDS = 604_800.0
+"""A week between looks."""
+
+
+def _seconds(value: float) -> float:
+    # typer's own bounds let what is no number pass.
+    if not 0.1 <= value <= MOST_SECONDS:
+        raise UserError(f"--every: expected 0.1 to {MOST_SECONDS:,.0f} seconds, got {value}")
+    return value
+
 
 @app.command()
 def watch(
@@ -38,7 +48,7 @@ def watch(
     series: Annotated[
         str | None, typer.Option(help="Name of the series; by default the folder's name.")
     ] = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 30.0,
+    every: Annotated[float, typer.Option(callback=_seconds, help="Seconds between looks.")] = 30.0,
     once: Annotated[
         bool, typer.Option("--once", help="Take what is there, then end: for schedulers.")
     ] = False,
@@ -52,7 +62,7 @@ def watch(
     Example: [bold]activarium watch 'atlas/models/two-block-cnn-digits-*' --config
     examples/digits.yaml --once[/]
     """
-    from activarium.flows.configuration import load_run_config
+    from activarium.flows.configuration import check_run, load_run_config
     from activarium.flows.watching import WatchReceipt, record_and_compare
     from activarium.flows.watching import watch as watch_folder
     from activarium.tasks.recording.checkpoint_series import weight_files
@@ -61,6 +71,7 @@ def watch(
     named = {"model.checkpoints": folder, "model.series": series}
     given = [f"{key}={dumps(value)}" for key, value in named.items() if value is not None]
     settings = load_run_config(config, [*(overrides or ()), *given], cwd=Path.cwd())
+    check_run(settings)
     check_atlas(root, needed=RECORD_FLOOR_BYTES, recordings_at=recordings_at)
     if once and not list(weight_files(Path(folder).expanduser())):
         raise UserError(f"{folder}: expected files of weights, found none")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from activarium.flows.yaml_files import parse_yaml, read_settings
 from activarium.schemas.config import Config, RunConfig
-from activarium.schemas.errors import UserError
+from activarium.schemas.errors import UserError, shortened
+from activarium.schemas.faults import told_faults
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,20 +56,35 @@ def load_run_config(path: Path, overrides: Sequence[str] = (), *, cwd: Path) -> 
     UserError
         If the file is missing, is no YAML mapping, or a setting is unknown or out of range.
     """
-    try:
-        settings = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = " ".join(str(error).split())
-        raise UserError(f"{path} is not valid YAML: {where}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: expected settings such as `name: ...`, got {settings!r}")
+    settings = read_settings(path)
     settings.setdefault("name", path.stem)
     _resolve_paths(settings, path.resolve().parent)
     for override in overrides:
         _apply(settings, override, cwd)
     return parse_run_config(settings, where=str(path))
+
+
+def check_run(config: RunConfig) -> None:
+    """Refuse before any work what this machine has not: devices, processes, files.
+
+    Raises
+    ------
+    UserError
+        One line that names the first of them.
+    """
+    if config.record.devices or config.record.device not in {"auto", "cpu"}:
+        from activarium.tasks.recording.devices import device_per_process, resolve_device
+
+        resolve_device(config.record.device)
+        if config.record.devices:
+            device_per_process(config.record.devices)
+    files = {"analyse.classes": config.analyse.classes}
+    if config.training is not None and config.training.initial_weights is not None:
+        initial = config.training.initial_weights
+        files["training.initial_weights"] = initial if WEIGHT_FILES.search(initial) else None
+    for setting, file in files.items():
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"{setting}: expected a file, there is none at {shortened(file, 300)}")
 
 
 def parse_run_config(settings: dict[str, Any], *, where: str) -> RunConfig:
@@ -88,47 +103,13 @@ def parse_section(model: type[C], settings: dict[str, Any], *, where: str) -> C:
     try:
         return model.model_validate(settings)
     except ValidationError as error:
-        told = error.errors()
-        # Where an item is wrong, that its list is then too short is no fault of its own.
-        wrong = {each["loc"][:-1] for each in told}
-        told = [each for each in told if each["type"] != "too_short" or each["loc"] not in wrong]
-        faults = "; ".join(_fault(model, each) for each in told)
-        raise UserError(" ".join(f"{where}: {faults}".split())) from error
-
-
-def _fault(model: type[BaseModel], error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "settings"
-    if error["type"] == "extra_forbidden":
-        *sections, key = error["loc"]
-        return f"{place}: no such setting; {_allowed(_section(model, sections), str(key))}"
-    if error["type"] == "missing":
-        return f"{place}: is needed"
-    if error["type"] == "value_error":
-        # Our own messages quote what came; the input is the whole section here.
-        return f"{place}: {error['ctx']['error']}"
-    return f"{place}: {error['msg']}, got {error['input']!r}"
-
-
-def _section(model: type[BaseModel], sections: Sequence[str | int]) -> type[BaseModel]:
-    """Return the model of a section; the union with None of an optional one is looked through."""
-    for section in sections:
-        annotation = model.model_fields[str(section)].annotation
-        kinds = (annotation, *get_args(annotation))
-        model = next(each for each in kinds if isinstance(each, type) and issubclass(each, Config))
-    return model
-
-
-def _allowed(model: type[BaseModel], key: str) -> str:
-    """Return which settings there are, the most similar one first."""
-    names = sorted(model.model_fields, key=lambda name: -SequenceMatcher(None, key, name).ratio())
-    meant = f"did you mean {names[0]}? " if get_close_matches(key, names, n=1) else ""
-    return f"{meant}allowed: {', '.join(names)}"
+        raise UserError(f"{where}: {told_faults(model, error)}") from error
 
 
 def _apply(settings: dict[str, Any], override: str, cwd: Path) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UserError(f"--set: expected section.key=value, got {override!r}")
+        raise UserError(f"--set: expected section.key=value, got {shortened(repr(override))}")
     *sections, last = key.split(".")
     place = settings
     for section in sections:
@@ -136,12 +117,11 @@ def _apply(settings: dict[str, Any], override: str, cwd: Path) -> None:
         if inner is None:
             inner = place[section] = {}
         if not isinstance(inner, dict):
-            raise UserError(f"--set {override}: {section!r} is a value, not a section")
+            raise UserError(
+                f"--set {shortened(override)}: {shortened(section)!r} is a value, not a section"
+            )
         place = inner
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: the value is not valid YAML") from error
+    place[last] = parse_yaml(text, where=f"--set {shortened(override)}")
     if (*sections, last) in PATHS:
         _resolve_paths(settings, cwd)
 
@@ -150,10 +130,19 @@ def _resolve_paths(settings: dict[str, Any], folder: Path) -> None:
     for section, key in PATHS:
         inner = settings.get(section)
         value = inner.get(key) if isinstance(inner, dict) else None
-        if not isinstance(inner, dict) or not isinstance(value, str):
+        if not isinstance(inner, dict) or not isinstance(value, str) or not value.strip():
             continue
         prefix, file = (EXPORT, value[len(EXPORT) :]) if value.startswith(EXPORT) else ("", value)
         is_file = bool(prefix) if key == "architecture" else WEIGHT_FILES.search(value)
         is_folder = key == "checkpoints" and value != TRAINED
         if key in {"path", "classes"} or is_file or is_folder:
-            inner[key] = f"{prefix}{folder / Path(file).expanduser()}"
+            inner[key] = f"{prefix}{folder / _expanded(file, f'{section}.{key}')}"
+
+
+def _expanded(file: str, setting: str) -> Path:
+    try:
+        return Path(file).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{setting}: {shortened(file)!r} names a user who is not known here"
+        ) from error

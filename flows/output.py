@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import traceback
@@ -10,36 +11,60 @@ from datetime import date, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from activarium.schemas.atlas import Atlas
+from activarium.schemas.errors import MOST_LINE, shortened, shown
+from activarium.tasks.entry_points import LOADING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    import pyarrow as pa
+    from rich.console import ConsoleOptions, RenderableType
 
     from activarium.flows.pipeline import RunReceipt
+    from activarium.tasks.stores.verify import Verification
 
 WIDE = None if sys.stdout.isatty() else 200
 """Columns of a file or pipe, so that tables do not wrap there."""
 
+
+class SafeConsole(Console):
+    """A console that shows what it prints as letters: nothing in a name steers the terminal.
+
+    Whatever is printed comes through here: text, tables and progress bars.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield the segments of what is printed, their text as it may be shown."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else shown(text, kept="\n"), style, control)
+
+
 # Names and messages may hold what Rich reads as markup or emoji: style is given as Text only.
-out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=WIDE)
-err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+out = SafeConsole(highlight=False, markup=False, emoji=False, soft_wrap=True, width=WIDE)
+err = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 EXAMPLE_QUERY = (
     "SELECT unit, auroc_class, auroc, eta2 FROM trained_units WHERE q_value < 0.01 "
     "ORDER BY auroc DESC LIMIT 5"
 )
-ROWS_SHOWN = 200
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document, which every reader of JSON accepts."""
-    out.file.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    write_out(as_json(value) + "\n")
+
+
+def as_json(value: Any, *, indent: int | None = 2) -> str:
+    """Return a value as JSON that every reader accepts: null for NaN, infinity and NULL."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -60,7 +85,7 @@ def _plain(value: Any) -> Any:
 
 def print_error(error: BaseException, message: str, *, verbose: bool) -> None:
     """Print an error as one line, and where it came from if that was asked for."""
-    err.print(Text.assemble(("error: ", "red"), " ".join(message.splitlines())))
+    err.print(Text.assemble(("error: ", "red"), " ".join(shortened(message, MOST_LINE).split())))
     if verbose:
         err.print("".join(traceback.format_exception(error)), end="")
 
@@ -84,7 +109,7 @@ def small(value: float, log10: float) -> str:
     return f"{value:.1e}" if value > 0 else f"1e{log10:.0f}"
 
 
-def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) -> None:
+def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas, query: str) -> None:
     """Print what a run found, where everything is, and what to ask next."""
     out.print(Text(summary["recording"], "bold"))
     share = summary["accuracy"]
@@ -103,14 +128,14 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas) ->
         out.print("strongest units:")
     for unit in summary["strongest"]:
         out.print(
-            f"  {unit['unit']:<20} tells {unit['auroc_class']} from the rest: AUROC {unit['auroc']:.4f}, "
+            f"  {shown(unit['unit']):<20} tells {shown(unit['auroc_class'])} from the rest: AUROC {unit['auroc']:.4f}, "
             f"q {small(unit['q_value'], unit['q_log10'])}"
         )
     out.print(
         f"\nreport      {receipt.report.path}\n"
         f"tables      {atlas.tables}\n"
         f"recordings  {atlas.recordings}\n"
-        f'try         activarium query --root {atlas.root} "{EXAMPLE_QUERY}"'
+        f"next        {query}"
     )
 
 
@@ -129,15 +154,37 @@ def _print_outputs(outputs: int, classes: int) -> None:
 def print_notices(lines: Sequence[str]) -> None:
     """Tell what the user should know, beside the result."""
     for line in dict.fromkeys(lines):
-        err.print(Text.assemble(("note: ", "yellow"), line))
+        err.print(Text.assemble(("note: ", "yellow"), shown(line)))
+
+
+class _Loading(logging.Handler):
+    """Prints which files of others are loaded, each once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        line = record.getMessage()
+        if line not in self._told:
+            self._told.add(line)
+            print_notices([line])
+
+
+def tell_what_is_loaded() -> None:
+    """Print from here on which files of others a command loads: code of theirs may run."""
+    LOADING.handlers = [_Loading()]
+    LOADING.setLevel(logging.INFO)
+    LOADING.propagate = False
 
 
 def print_invalid(names: Sequence[str]) -> None:
     """Name the images that could not be decoded."""
     if names:
-        shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        some = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
         what = f"{counted(len(names), 'image')} could not be decoded: "
-        out.print(Text.assemble((what, "yellow"), shown))
+        out.print(Text.assemble((what, "yellow"), shown(some)))
 
 
 CONTROL_HEADINGS = {
@@ -169,7 +216,7 @@ def _layer_table(summary: dict[str, Any]) -> Table:
     for layer in layers:
         dead = round(layer["dead_fraction"] * layer["units"])
         table.add_row(
-            layer["layer"],
+            shown(layer["layer"]),
             str(layer["units"]),
             percent(layer["selective_fraction"]),
             str(dead),
@@ -193,27 +240,72 @@ def _beyond(layer: dict[str, Any]) -> str:
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     """Print rows as a plain table."""
+    print_table(columns, [[row.get(column) for column in columns] for row in rows])
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print cells below their headings; only a terminal's table is folded to its width."""
+    headings = [shown(column) for column in columns]
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not out.is_terminal:
+        _print_unfolded([headings, *cells])
+        return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+    for heading in headings:
+        table.add_column(Text(heading), overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
     out.print(table)
 
 
+def _print_unfolded(lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        parts = (
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)
+        )
+        write_out("  ".join(parts).rstrip() + "\n")
+
+
 def _cell(value: Any) -> str:
+    """Return a value as one line that a terminal may show."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        return " ".join(str(each) for each in value)
-    return "" if value is None else str(value)
+        return shown(" ".join(str(each) for each in value))
+    # Before the table is laid out, so that its columns are as wide as what is printed.
+    return "" if value is None else shown(str(value))
 
 
-def print_result(result: pa.Table) -> None:
-    """Print a query's result, the first rows of a long one."""
-    print_rows(result.slice(0, ROWS_SHOWN).to_pylist(), result.column_names)
-    if result.num_rows > ROWS_SHOWN:
-        err.print(f"{ROWS_SHOWN} of {result.num_rows:,} rows shown; --json prints all")
+def write_out(text: str) -> None:
+    """Write to the standard output; ends quietly where nobody reads it any more, as with `head`."""
+    try:
+        out.file.write(text)
+        out.file.flush()
+    except BrokenPipeError:
+        out.on_broken_pipe()
+
+
+def print_verification(found: Verification) -> None:
+    """Print what is damaged, what is unfinished, and what could not be checked."""
+    for fault in found.faults:
+        name = (f"{fault.recording} ", "red") if fault.recording else ""
+        remedy = f" ({fault.remedy})" if fault.remedy else ""
+        out.print(Text.assemble(name, f"{fault.where}: {fault.problem}{remedy}"))
+    for each in found.unfinished:
+        out.print(Text.assemble((each.name, "yellow"), f" is unfinished: {each.problem}"))
+    for name in found.tables_only:
+        out.print(f"{name}: the recording is gone, its tables were checked", markup=False)
+    for name in found.unknown:
+        out.print(Text.assemble((name, "yellow"), " is unknown: no checksum covers it"))
+    for name in found.checked_less:
+        what = " was written by an earlier version: checked less"
+        out.print(Text.assemble((name, "yellow"), what))
+    out.print(
+        f"{found.objects} objects, {counted(found.recordings, 'recording')}: "
+        f"{len(found.faults)} damaged, {len(found.unfinished)} unfinished, "
+        f"{len(found.unknown)} unknown"
+    )
 
 
 def print_receipt(receipt: Any, *, json: bool, text: str) -> None:

@@ -45,6 +45,21 @@ class RunReceipt(BaseModel):
         return any(stages) or any(each.made for each in self.tables)
 
 
+class PartReceipt(BaseModel):
+    """What one part of a run recorded, where other parts are still to record theirs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recordings: tuple[RecordingReceipt, ...]
+    shards_left: int
+    """Shards of all recordings that are still to be made, by other parts."""
+
+    @property
+    def made(self) -> bool:
+        """Whether anything was made anew."""
+        return any(each.made for each in self.recordings)
+
+
 def obtain_checkpoint(config: RunConfig, root: Path, stages: Stages) -> CheckpointReceipt:
     """Return the configured weights, trained where that is asked."""
     if config.model.weights == "trained":
@@ -62,29 +77,41 @@ def obtain_series(
     recordings_at: str | None = None,
 ) -> SeriesReceipt:
     """Record the configured series of checkpoints, trained first where that is asked."""
-    trained = stages.train(config, root).path if config.model.is_trained_here else None
-    folder = None if trained is None else trained.parent
-    return stages.record_series(config, root, folder, call, recordings_at)
+    trained = stages.train(config, root) if config.model.is_trained_here else None
+    folder = None if trained is None or trained.path is None else trained.path.parent
+    series = stages.record_series(config, root, folder, call, recordings_at)
+    lost = () if trained is None else trained.notices
+    return series.model_copy(update={"notices": (*lost, *series.notices)})
 
 
 def run_stages(
-    config: RunConfig, root: Path, stages: Stages, recordings_at: str | None = None
-) -> RunReceipt:
-    """Run everything from a test set and a model to tables and a page."""
+    config: RunConfig,
+    root: Path,
+    stages: Stages,
+    recordings_at: str | None = None,
+    call: RecordCall = WHOLE,
+) -> RunReceipt | PartReceipt:
+    """Run everything from a test set and a model to tables and a page.
+
+    Where `call` makes one part of the recordings, the part that completes them goes on to the tables.
+    """
     series = None
     if config.model.checkpoints is not None:
-        series = obtain_series(config, root, stages, WHOLE, recordings_at)
+        series = obtain_series(config, root, stages, call, recordings_at)
         *earlier, main = series.recordings
         checkpoint, recordings = series.checkpoints[-1], [main]
     else:
         checkpoint, earlier = obtain_checkpoint(config, root, stages), []
-        recordings = [stages.record(config, checkpoint, root, WHOLE, recordings_at)]
+        recordings = [stages.record(config, checkpoint, root, call, recordings_at)]
     if "untrained" in config.controls and config.model.weights != "untrained":
         from activarium.tasks.recording.checkpoints import untrained_control
 
         control = untrained_control(config)
         start = obtain_checkpoint(control, root, stages)
-        recordings.append(stages.record(control, start, root, WHOLE, recordings_at))
+        recordings.append(stages.record(control, start, root, call, recordings_at))
+    left = sum(each.shards_left for each in (*recordings, *earlier))
+    if left:
+        return PartReceipt(recordings=(*recordings, *earlier), shards_left=left)
     names = [each.recording for each in recordings]
     before = [each.recording for each in earlier]
     tables = analyse_with_controls(config, names, root, stages, recordings_at, before)

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from activarium.schemas.errors import shown
 from activarium.tasks.progress import no_advance, silent
 
 if TYPE_CHECKING:
@@ -34,11 +35,26 @@ def current_progress() -> progress_module.Progress:
 
 
 @contextmanager
+def shown_by(progress: progress_module.Progress) -> Iterator[None]:
+    """Let `progress` show all long work inside the context."""
+    token = _CURRENT.set(progress)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+@contextmanager
 def progress_bars(console: Console) -> Iterator[None]:
     """Show a bar on the console for all long work inside the context."""
 
     @contextmanager
     def bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        description = shown(description)
+        if total == 0:
+            console.print(Text(description))
+            yield no_advance
+            return
         if not console.is_terminal:
             # Bars in a log file are noise; one line says what has begun.
             console.print(Text(f"{description} ..."))
@@ -51,12 +67,9 @@ def progress_bars(console: Console) -> Iterator[None]:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=console, transient=True) as shown:
-            task = shown.add_task(description, total=total)
-            yield lambda steps: shown.advance(task, steps)
+        with Progress(*columns, console=console, transient=True) as bars:
+            task = bars.add_task(description, total=total)
+            yield lambda steps: bars.advance(task, steps)
 
-    token = _CURRENT.set(bar)
-    try:
+    with shown_by(bar):
         yield
-    finally:
-        _CURRENT.reset(token)

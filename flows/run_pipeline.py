@@ -10,11 +10,12 @@ from prefect import flow
 from activarium.flows.analyse_preferences import analyse_preferences
 from activarium.flows.compare_recordings import compare_recordings, compare_series
 from activarium.flows.embed_images import embed_images
-from activarium.flows.pipeline import RunReceipt, run_stages
+from activarium.flows.pipeline import PartReceipt, RunReceipt, run_stages
 from activarium.flows.record_activations import record_activations, record_checkpoints
+from activarium.flows.stages import WHOLE
 from activarium.flows.train_model import train_model
 from activarium.flows.write_report_page import write_report_page
-from activarium.schemas.config import RunConfig
+from activarium.schemas.config import RecordCall, RunConfig
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,11 @@ class FlowStages:
 
 @flow(name="run", flow_run_name="run {config.name}", persist_result=False)
 def run_pipeline(
-    config: RunConfig, root: Path = Path("atlas"), recordings_at: str | None = None
-) -> RunReceipt:
+    config: RunConfig,
+    root: Path = Path("atlas"),
+    recordings_at: str | None = None,
+    call: RecordCall = WHOLE,
+) -> RunReceipt | PartReceipt:
     """Train, record, analyse, embed and report; what is current is not made again.
 
     Parameters
@@ -45,5 +49,7 @@ def run_pipeline(
         The atlas folder.
     recordings_at
         Address of the recordings where they lie elsewhere, such as s3://bucket/prefix.
+    call
+        Which part of the recordings is made, and whether a Dask cluster makes them.
     """
-    return run_stages(config, root, FlowStages(), recordings_at)
+    return run_stages(config, root, FlowStages(), recordings_at, call)

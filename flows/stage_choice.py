@@ -6,15 +6,42 @@ import fcntl
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from activarium.flows.looking import found_current
 from activarium.flows.prefect_settings import prepare_prefect
 from activarium.flows.progress_bars import current_progress
+from activarium.tasks.images.kept_sets import keeping_test_sets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from activarium.flows.stages import Stages
+
+R = TypeVar("R")
+
+
+def through_stages(act: Callable[[Stages], R], root: Path, *, verbose: bool, no_prefect: bool) -> R:
+    """Return what `act` gives: found as it is, or made by plain functions or Prefect flows.
+
+    Prefect takes ten seconds of processor time, which nobody waits for where nothing is to be made.
+
+    Parameters
+    ----------
+    act
+        Calls stages.
+    root
+        The atlas folder.
+    verbose
+        Show Prefect's own log.
+    no_prefect
+        Run plain functions.
+    """
+    with keeping_test_sets():
+        found = None if no_prefect else found_current(act)
+        if found is not None:
+            return found
+        return act(choose_stages(root, verbose=verbose, no_prefect=no_prefect))
 
 
 def choose_stages(root: Path, *, verbose: bool, no_prefect: bool) -> Stages:

@@ -97,12 +97,15 @@ def analyse_stage(
 ) -> TablesReceipt:
     """Compute the class-preference tables of one recording."""
     from activarium.tasks.analysis.analyse import analyse
+    from activarium.tasks.images.kept_sets import forget_test_sets
     from activarium.tasks.stores.recording import open_recording
+    from activarium.tasks.stores.selections import open_compared
 
+    forget_test_sets()
     atlas = Atlas(root, recordings_at)
     opened = open_recording(atlas, recording, partial=config.partial)
     controls = tuple(
-        each if each == SHUFFLE else open_recording(atlas, each).name for each in config.controls
+        each if each == SHUFFLE else open_compared(atlas, each).name for each in config.controls
     )
     named = config.model_copy(update={"controls": controls})
     return analyse(atlas, opened, config=named, progress=current_progress())
@@ -132,12 +135,12 @@ def compare_stage(
     """Compare the layers of one recording, or of several, and write the page of them."""
     from activarium.tasks.reporting.similarity_page import write_similarity_page
     from activarium.tasks.similarity.compare import compare
-    from activarium.tasks.stores.recording import open_recording
+    from activarium.tasks.stores.selections import open_compared
 
     atlas = Atlas(root, recordings_at)
-    opened = [open_recording(atlas, each) for each in recordings]
+    opened = [open_compared(atlas, each) for each in recordings]
     if config.against is not None:
-        beside = open_recording(atlas, config.against)
+        beside = open_compared(atlas, config.against)
         config = config.model_copy(update={"against": beside.name})
         opened = [*(each for each in opened if each.name != beside.name), beside]
     tables = compare(atlas, opened, config=config, progress=current_progress())
@@ -196,9 +199,8 @@ def report_stage(
     """Write the page of a recording and its controls."""
     from activarium.tasks.reporting.report import write_report
 
-    with current_progress()(f"writing the report {name}", None):
-        atlas = Atlas(root, recordings_at)
-        return write_report(atlas, recordings, name=name, title=config.title)
+    atlas, progress = Atlas(root, recordings_at), current_progress()
+    return write_report(atlas, recordings, name=name, title=config.title, progress=progress)
 
 
 class Stages(Protocol):

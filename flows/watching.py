@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SETTLING_SECONDS = 2.0
 """Between two looks that tell whether a file is still being written."""
+PAGE_ENDING = "-training"
+"""Ends the name of the page, that of the run itself being the page of its recording."""
 MEASURES = ("cka", "units")
 """What checkpoints are compared by; RSA and Procrustes cost more than all the rest."""
 
@@ -49,7 +51,7 @@ def record_and_compare(
     Parameters
     ----------
     config
-        A run with `model.checkpoints`; its name is that of the page.
+        A run with `model.checkpoints`; its name begins that of the page.
     root
         The atlas folder.
     stages
@@ -64,7 +66,8 @@ def record_and_compare(
     ]
     names = sorted({str(each.series) for each in series.checkpoints})
     beside = CompareConfig(measures=MEASURES)
-    comparison = stages.compare_series(names, beside, root, config.name, recordings_at)
+    page = f"{config.name}{PAGE_ENDING}"
+    comparison = stages.compare_series(names, beside, root, page, recordings_at)
     return WatchReceipt(series=series, tables=tuple(tables), comparison=comparison)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from activarium.schemas.settings import MOST_SEED, Config
+from activarium.schemas.settings import MOST_SEED, MOST_THREADS, Config, Distinct, Globs, Scheduler
 
 Method = Literal["pca", "tsne", "umap", "autoencoder"]
 Features = Literal["pixels", "pooled", "means", "logits"]
@@ -15,6 +15,10 @@ Features = Literal["pixels", "pooled", "means", "logits"]
 what the model puts out."""
 SHUFFLE = "shuffle"
 """The control of permuted labels."""
+
+
+Width = Annotated[int, Field(ge=1, le=4_096)]
+"""Units of a layer of the autoencoder."""
 
 
 class AnalyseConfig(Config):
@@ -26,7 +30,7 @@ class AnalyseConfig(Config):
     """Level of confidence intervals."""
     permutations: int = Field(default=999, ge=0, le=1_000_000)
     """Permutations of the labels for permutation_p, fwer_p and PERMANOVA; 0 leaves them out."""
-    controls: tuple[str, ...] = ()
+    controls: Annotated[tuple[str, ...], Field(max_length=1_000), Distinct] = ()
     """What stands beside the real thing in `layers`: shuffle (the same with permuted labels), and
     the id of a recording of the untrained model, which is analysed already. `run` fills this in
     from its own `controls`."""
@@ -50,6 +54,9 @@ class AnalyseConfig(Config):
     """Most and least activating images kept per unit."""
     class_exemplars: int = Field(default=3, ge=0, le=10_000)
     """Most and least activating images kept per unit within each class."""
+    top_classes: int | None = Field(default=None, ge=0, le=1_000_000)
+    """Classes of each unit that `unit_classes` and the exemplars within a class are kept of: those of
+    its largest means; 0 keeps none. By default all. With 1,000 classes all are gigabytes."""
     top_images: int = Field(default=60, ge=1, le=1_000_000)
     """Images of the strongest response that top_precision looks at."""
     bins: int = Field(default=10, ge=2, le=1_000)
@@ -70,13 +77,13 @@ class AnalyseConfig(Config):
     """Images at most among which they are looked up: a seeded sample."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of permutations, samples and bootstrap."""
-    scheduler: str = "threads"
+    scheduler: Scheduler = "threads"
     """Dask scheduler: threads, processes, or the address of a running one (tcp://host:port)."""
 
     @field_validator("name")
     @classmethod
     def _name_is_safe(cls, name: str | None) -> str | None:
-        if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        if name is not None and not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9_-])?", name):
             msg = (
                 "expected lower-case letters, digits, dot, dash, underscore, a letter or digit "
                 f"first, got {name!r}"
@@ -108,13 +115,13 @@ class AnalyseConfig(Config):
 class EmbedConfig(Config):
     """Maps of the images."""
 
-    features: tuple[Features, ...] = Field(default=("pixels", "pooled"), min_length=1)
+    features: Annotated[tuple[Features, ...], Field(min_length=1), Distinct] = ("pixels", "pooled")
     """What is embedded: pixels (the thumbnails), pooled (features of layers pooled to a grid), means
     (channel means of layers), logits."""
-    layers: tuple[str, ...] = ("auto",)
+    layers: Globs = ("auto",)
     """Globs of layers whose pooled features or channel means are embedded; auto: the first, the
     middle and the last that have them."""
-    methods: tuple[Method, ...] = ("pca", "tsne", "umap")
+    methods: Annotated[tuple[Method, ...], Field(min_length=1), Distinct] = ("pca", "tsne", "umap")
     """Methods."""
     dimensions: Literal[2, 3] = 2
     """Dimensions of the maps."""
@@ -124,7 +131,7 @@ class EmbedConfig(Config):
     """Perplexity of t-SNE; lowered to the largest that fits a small set, which is told and recorded."""
     neighbours: int = Field(default=15, ge=2, le=10_000)
     """Neighbours of UMAP; lowered where there are fewer images, which is told and recorded."""
-    hidden: tuple[int, ...] = ()
+    hidden: Annotated[tuple[Width, ...], Field(max_length=8)] = ()
     """Widths of the autoencoder's layers before the bottleneck, mirrored after it; none makes it
     linear, and its map that of PCA."""
     quality_neighbours: int = Field(default=10, ge=1, le=1_000)
@@ -140,11 +147,23 @@ class EmbedConfig(Config):
     """Id of another recording whose maps the images are placed in, instead of maps of their own."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the methods and of the sample."""
-    threads: int | None = Field(default=None, ge=1, le=1_024)
+    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
     """Threads of each map; by default all cores."""
-    scheduler: str = "synchronous"
+    scheduler: Scheduler = "synchronous"
     """Dask scheduler: synchronous (one map after the other, each on all threads), processes, or
     the address of a running one (tcp://host:port)."""
+
+    @field_validator("scheduler")
+    @classmethod
+    def _maps_do_not_share_threads(cls, scheduler: str) -> str:
+        if scheduler == "threads":
+            msg = (
+                "expected synchronous, processes or tcp://host:port, got 'threads': maps of one "
+                "process would share the threads of its libraries, and their last bits would depend "
+                "on what runs beside them"
+            )
+            raise ValueError(msg)
+        return scheduler
 
 
 class ReportConfig(Config):

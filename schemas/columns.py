@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 3
 """Version of the tables' columns, in every file's metadata."""
+INPUTS_KEY = b"activarium.inputs"
+"""Metadata key of the fingerprint of what a file was computed from."""
+IN_SET_KEY = b"activarium.set"
+"""Metadata key that tells that the receipt of a set lists the file."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from activarium.schemas.analysis_config import (
     Method,
     ReportConfig,
 )
-from activarium.schemas.atlas import given_name
+from activarium.schemas.atlas import UNTRAINED, given_name
 from activarium.schemas.layers import Tokens
 from activarium.schemas.record_config import Engine, Precision, RecordCall, RecordConfig
-from activarium.schemas.settings import MOST_SEED, Config
+from activarium.schemas.settings import MOST_IMAGES, MOST_PIXELS, MOST_SEED, Config, Distinct
 from activarium.schemas.training_config import TrainingConfig
 
 __all__ = [
@@ -60,6 +60,11 @@ Source = Literal[
 Name = Annotated[str, AfterValidator(given_name)]
 """A name that becomes part of files' names."""
 Interpolation = Literal["bilinear", "bicubic"]
+Colours = Annotated[
+    tuple[Annotated[float, Field(ge=-1_000, le=1_000)], ...], Field(min_length=1, max_length=3)
+]
+"""A number per colour."""
+Spread = Annotated[float, Field(ge=1e-6, le=1_000)]
 ClassOrder = Literal["text", "natural"]
 
 
@@ -80,7 +85,7 @@ class TestSetConfig(Config):
     files' names begin with; `.` for imagefolder and parquet without splits."""
     name: Name | None = None
     """Name in the atlas; by default the source, or the name of the folder, zip or file."""
-    limit: int | None = Field(default=None, ge=2)
+    limit: int | None = Field(default=None, ge=2, le=MOST_IMAGES)
     """Use this many images only, spread evenly over the set."""
     hash_content: bool = False
     """Fingerprint the files' content too, not only their names, sizes and labels."""
@@ -108,6 +113,9 @@ class TestSetConfig(Config):
         if self.source == "entry-point" and self.entry_point is None:
             msg = "source entry-point needs entry_point: package.module:function"
             raise ValueError(msg)
+        if self.source == "digits" and self.path is not None:
+            msg = f"path: the digits come with scikit-learn, got {self.path}: leave it out"
+            raise ValueError(msg)
         owners = {"entry_point": "entry-point", "options": "entry-point", "version": "entry-point"}
         owners |= {"image_column": "parquet", "label_column": "parquet and cifar100"}
         owners |= {"class_order": "imagefolder and parquet and entry-point"}
@@ -126,9 +134,9 @@ class TestSetConfig(Config):
 class PreprocessingConfig(Config):
     """From a stored image to the model's input; what is left out follows from source and model."""
 
-    resize: int | None = Field(default=None, ge=1)
+    resize: int | None = Field(default=None, ge=1, le=MOST_PIXELS)
     """Length of the shorter side before the crop, in pixels."""
-    size: int | None = Field(default=None, ge=1)
+    size: int | None = Field(default=None, ge=1, le=MOST_PIXELS)
     """Side of the square centre crop, in pixels; by default the images' own size. With size
     alone the shorter side is resized to it, so that the crop cuts the longer side only; pretrained
     weights bring a resize of their own, which grows with size where it would be smaller."""
@@ -137,18 +145,15 @@ class PreprocessingConfig(Config):
     timm's models expect; by default as for the weights, else false."""
     interpolation: Interpolation | None = None
     """How pixels are resized: by default as for the pretrained weights, else bilinear."""
-    mean: tuple[float, ...] | None = None
+    mean: Colours | None = None
     """Mean per colour, of values from 0 to 1."""
-    sd: tuple[float, ...] | None = None
+    sd: Annotated[tuple[Spread, ...], Field(min_length=1, max_length=3)] | None = None
     """Standard deviation per colour, of values from 0 to 1."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> PreprocessingConfig:
         if self.resize is not None and self.size is not None and self.resize < self.size:
             msg = f"resize ({self.resize}) must be at least size ({self.size})"
-            raise ValueError(msg)
-        if self.sd is not None and min(self.sd, default=0.0) <= 0:
-            msg = f"sd must be positive, got {self.sd}"
             raise ValueError(msg)
         return self
 
@@ -163,7 +168,7 @@ class ModelConfig(Config):
     options: dict[str, JsonValue] = Field(default={})
     """Keyword arguments of the function that makes the model: an entry point's, torchvision's or
     timm's."""
-    width: int = Field(default=64, ge=1)
+    width: int = Field(default=64, ge=1, le=4_096)
     """Channels of the first stage (resnet18) or of the first convolution (two-block-cnn)."""
     weights: str = "trained"
     """trained (by this run's training), untrained, a safetensors or state-dict file, or the name
@@ -181,7 +186,7 @@ class ModelConfig(Config):
     """Which state dict of a file of weights is meant, where it holds several: a key such as ema, keys
     joined by dots, or what the names begin with; by default the one that fits the model, and of
     several that of the likeliest key, which is said."""
-    outputs: int | None = Field(default=None, ge=1)
+    outputs: int | None = Field(default=None, ge=1, le=1_000_000)
     """Number of outputs; by default the number of classes, or what the pretrained weights have."""
     name: Name | None = None
     """Name in the atlas; by default the architecture and width."""
@@ -222,6 +227,12 @@ class ModelConfig(Config):
         if self.checkpoints is not None and self.checkpoint is not None:
             msg = "checkpoint names one state; leave it out with checkpoints"
             raise ValueError(msg)
+        if self.checkpoint == UNTRAINED and self.weights not in {UNTRAINED, "restarted"}:
+            msg = (
+                f"checkpoint: {UNTRAINED} names controls, got it for weights {self.weights}: give "
+                "this state another name"
+            )
+            raise ValueError(msg)
         if self.checkpoints == "trained" and self.weights != "trained":
             msg = f"checkpoints: trained needs weights: trained, got weights: {self.weights}"
             raise ValueError(msg)
@@ -254,7 +265,10 @@ class RunConfig(Config):
     """The maps."""
     report: ReportConfig = ReportConfig()
     """The page."""
-    controls: tuple[Literal["untrained", "shuffle"], ...] = ("untrained", "shuffle")
+    controls: Annotated[tuple[Literal["untrained", "shuffle"], ...], Distinct] = (
+        "untrained",
+        "shuffle",
+    )
     """What stands beside the model's own recording. untrained: a recording of the same architecture
     at its start; shuffle: the same statistics with permuted labels."""
 

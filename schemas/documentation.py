@@ -53,6 +53,16 @@ def tables_page() -> str:
         "metadata; every file carries page checksums, and its sha256 is at "
         "`checksums/<table>/recording=<id>/<file>.sha256`.",
         "",
+        "The files that one piece of work makes together (the tables of an analysis, a map, a "
+        "comparison of two recordings, a series) are a set, and are replaced as one: its receipt, "
+        "`checksums/sets/recording=<id>/<set>.json`, lists the sha256 of each and the command that "
+        "makes them. A killed run leaves the old set, or the new one once the next command that "
+        "looks at tables (`activarium list`, say) has moved the rest of its files. This program reads "
+        "no damaged file and no set of two pieces of work: one line names the file and the command. A reader that "
+        "knows nothing of sets may see files of both while files are moved (milliseconds) or after a "
+        "kill just then. Tables of earlier versions have no receipt and are checked less, which "
+        "`verify` says ([why so](decisions/0019-tables-are-replaced-as-one.md)).",
+        "",
         *_examples(),
         "A file that holds columns of an older format version reads well with "
         "`union_by_name = true` in DuckDB; pyarrow and pandas need a unified schema.",
@@ -79,6 +89,19 @@ def _examples() -> Iterator[str]:
         yield f"activarium query {command}"
     yield from (
         "```",
+        "",
+        "`query` takes one query that reads: `SELECT`, `WITH`, `FROM`, `VALUES`, `DESCRIBE`, `SUMMARIZE`, `SHOW` "
+        "or `EXPLAIN`. It sees the tables, no other file, no setting and no network, and runs in a process of "
+        "its own: at most 300 s (`--time-limit SECONDS`) and half of the memory; Ctrl-C ends it. `PIVOT` "
+        "needs the values of its columns: `PIVOT units ON layer IN ('conv1') USING avg(eta2)`.",
+        "",
+        "`--csv` and `--json` print all rows as they come; a table shows the first 200. In CSV, NULL is "
+        "nothing and an empty text is two quotes. Of columns of one name, JSON numbers the later ones.",
+        "",
+        "The files of the tables that a query names are checked against their sha256 before they are read; "
+        "of large ones (16 MiB) it is remembered in `work/` until they change. A damaged file is left out and "
+        "a line says which and what makes it again; where nothing is left of a table, the query is refused.",
+        "",
         "```python",
         "import pandas, pyarrow.dataset",
         "",
@@ -134,19 +157,54 @@ def recording_page() -> str:
         "ds = xarray.open_zarr(path)",
         'ds.channel_mean.sel(unit=ds.unit_layer == "conv2")  # the images x units of one layer',
         'ds.load().channel_mean.groupby("image_class").mean()  # grouping needs loaded coordinates',
+        "",
+        "# names as plain Python strings, where a reader cannot take numpy's StringDType",
+        'text = {name: v.load() for name, v in ds.variables.items() if v.dtype.kind == "T"}',
+        "ds = ds.assign_coords({name: v.astype(object) for name, v in text.items()})",
         "```",
+        "",
+        "Names are stored as Zarr's `string`, which other programs read too. zarr-python returns "
+        "numpy's `StringDType` for it. xarray, pandas, polars, pyarrow and scikit-learn take that; "
+        "`astype(str)` of numpy does not, until the last two lines above "
+        "([why](decisions/0020-what-checksums-cover.md)).",
         "",
         f"It is written shard by shard (up to {layout.SHARD_IMAGES:,} images, fewer where a shard "
         f"would pass {layout.SHARD_BYTES // 2**20} MiB), in chunks of one shard's images by "
         f"{layout.BLOCK_UNITS} columns, each with a crc32c. After a shard is safely on disk its "
         f"receipt `{layout.RECEIPTS}/shard-<n>.json` lists each stored object with its size and the "
-        "CRC-32C of each of its blocks of 65,536 bytes; only receipts count as progress. "
+        "CRC-32C of its key and each of its blocks of 65,536 bytes (the last four bytes, a chunk's own "
+        "crc32c, are noted as they are), and the processor that made it; only receipts count as "
+        "progress. "
         f"`{layout.STORE_RECEIPT}` lists the metadata and coordinates, `{layout.FINAL_RECEIPT}` what "
         "is added up over all shards; each receipt ends with a sha256 of itself. Rows of images "
         "that could not be decoded are NaN, and `valid` is false.",
         "",
         "It may lie in a bucket (`--recordings s3://bucket/prefix`, or `ACTIVARIUM_RECORDINGS`): "
-        "the same objects under the same keys.",
+        "the same objects under the same keys. A request that fails is tried again for "
+        "`ACTIVARIUM_S3_PATIENCE` seconds (120; 10 with a bucket that has not answered yet), each try "
+        "for at most `ACTIVARIUM_S3_TIMEOUT` seconds (120).",
+        "",
+        "## Verify",
+        "",
+        "`activarium verify` recomputes every checksum of the atlas: of recordings (by receipts), of "
+        "tables, maps, models and pages (by the sha256 in `checksums/`, which `sha256sum --check` "
+        "reads). It names each damaged object with what makes it anew, and each file that no checksum "
+        "covers; `datasets/`, `work/` and hidden files are left out. `verify RECORDING` looks at the "
+        "objects, tables and maps of that recording alone. It may run while others write.",
+        "",
+        "| exit code | meaning |",
+        "|---|---|",
+        "| 0 | nothing is damaged or unfinished |",
+        "| 1 | something is damaged |",
+        "| 2 | there is nothing to verify, or it cannot be read |",
+        "| 3 | nothing is damaged, but a recording or a training is not finished |",
+        "",
+        "What an earlier version wrote is read as before and listed as checked less: its receipts say "
+        "nothing of two chunks of up to 65,536 bytes in each other's places, and its models and pages "
+        "have no checksum. A training, and a recording of its checkpoints, refuses a file in `models/` "
+        "whose content differs from its sha256.",
+        "",
+        "## Contents",
         "",
         "The store's attributes hold `status` (recording or complete), the `fingerprint` of "
         "everything the recording depends on, and its provenance: model, checkpoint, sha256 of the "

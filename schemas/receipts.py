@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from activarium.schemas.stored_object import StoredObject
+from activarium.schemas.stored_object import EarlierObject, StoredObject
 
 
 class Receipt(BaseModel):
@@ -29,8 +29,11 @@ class ShardReceipt(Receipt):
     """How many images were converted on their way to the model, per kind of conversion."""
     batch_size: int
     """Images per forward pass; less than the recording's where memory did not suffice."""
-    objects: tuple[StoredObject, ...]
+    objects: tuple[StoredObject | EarlierObject, ...]
     device: str
+    processor: str = ""
+    """Model of the processor or GPU, with the instruction set that torch uses; empty where it was not
+    noted. Numbers of two of them may differ in their last bits."""
     read_seconds: float
     forward_seconds: float
     write_seconds: float
@@ -44,7 +47,7 @@ class StoreReceipt(Receipt):
     """How many shards there will be."""
     metadata: dict[str, Any]
     """Content of the root zarr.json at creation."""
-    objects: tuple[StoredObject, ...]
+    objects: tuple[StoredObject | EarlierObject, ...]
     """The arrays' metadata and the coordinates."""
 
 
@@ -52,7 +55,7 @@ class FinalReceipt(Receipt):
     """Written when a recording is complete: what follows from all shards together."""
 
     fingerprint: str
-    objects: tuple[StoredObject, ...]
+    objects: tuple[StoredObject | EarlierObject, ...]
 
 
 class CheckpointReceipt(Receipt):
@@ -68,6 +71,8 @@ class CheckpointReceipt(Receipt):
     """The series of checkpoints that it belongs to; None where it stands alone."""
     step: int | None = None
     """Optimiser steps before it, or what else its file's name counts."""
+    notices: tuple[str, ...] = ()
+    """What the user should know: other checkpoints of its training that are lost."""
 
 
 class RecordingReceipt(Receipt):
@@ -128,6 +133,36 @@ class SeriesReceipt(Receipt):
         return f"{len(self.failed)} of {total} checkpoints could not be recorded: {each}"
 
 
+class SetFile(Receipt):
+    """One file of a set."""
+
+    path: str
+    """Where it lies in the atlas: tables/units/recording=<id>/units.parquet."""
+    size: int
+    sha256: str
+
+
+class SetReceipt(Receipt):
+    """Tables and maps that one piece of work made together; written after all of its files."""
+
+    inputs: str
+    """Fingerprint of everything that they were made of."""
+    command: str
+    """What makes them anew, as it is typed."""
+    files: tuple[SetFile, ...]
+
+
+class Replacement(Receipt):
+    """What takes the place of a set: written before the first of its files moves."""
+
+    receipt: SetReceipt
+    """Of the new set."""
+    staged: tuple[str, ...]
+    """Where each file of it waits, in the atlas."""
+    removed: tuple[str, ...]
+    """Files of the old set that the new one has not."""
+
+
 class TablesReceipt(Receipt):
     """The tables that one stage wrote for one recording."""
 
@@ -153,3 +188,5 @@ class ReportReceipt(Receipt):
     recordings: tuple[str, ...]
     made: bool
     """False where an equal page was there already."""
+    notices: tuple[str, ...] = ()
+    """What the user should know."""

@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from activarium.schemas.errors import shortened
 from activarium.schemas.layers import KINDS, Kind
 from activarium.schemas.layout import Reduction
-from activarium.schemas.settings import Config
+from activarium.schemas.settings import (
+    MOST_BATCH,
+    MOST_THREADS,
+    Config,
+    DaskAddress,
+    Distinct,
+    Globs,
+    Part,
+)
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 Engine = Literal["auto", "compiled", "hooks"]
 
 
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,4})?")
+DEVICE_PROCESSES = re.compile(r"auto|cpu(:[0-9]{1,6})?|mps|cuda(:[0-9]{1,4})?")
+
+
+def _is_device(value: str) -> str:
+    if not DEVICE.fullmatch(value):
+        several = "; several processes on the CPU are record.devices: [cpu:2]"
+        raise ValueError(
+            f"expected auto, cpu, cuda, cuda:<n> or mps, got {shortened(repr(value))}"
+            f"{several if value.startswith('cpu:') else ''}"
+        )
+    return value
+
+
+def _is_device_or_processes(value: str) -> str:
+    value = value.strip()
+    if not DEVICE_PROCESSES.fullmatch(value) or re.fullmatch("cpu:0+", value):
+        raise ValueError(
+            "expected cpu:<processes>, cpu, cuda, cuda:<n>, mps or auto, got "
+            f"{shortened(repr(value))}"
+        )
+    return value
+
+
+Device = Annotated[str, AfterValidator(_is_device)]
+DeviceProcesses = Annotated[str, AfterValidator(_is_device_or_processes)]
+
+
 class RecordConfig(Config):
     """What is recorded of every image."""
 
-    layers: tuple[str, ...] = ("*",)
+    layers: Globs = ("*",)
     """Glob patterns of layer names, such as layer4.*."""
-    kinds: Literal["all"] | tuple[Kind, ...] = (
+    kinds: Literal["all"] | Annotated[tuple[Kind, ...], Field(min_length=1), Distinct] = (
         "conv",
         "linear",
         "block",
@@ -30,27 +68,30 @@ class RecordConfig(Config):
     """Kinds of layers, or the word all. Beside the usual ones there are norm, activation, window_pool (any
     pooling but the global), container (modules around others), sum (additions that are no module,
     as of a residual) and other (dropout, products, one's own modules)."""
-    reductions: tuple[Reduction, ...] = ("mean", "active")
+    reductions: Annotated[tuple[Reduction, ...], Distinct] = ("mean", "active")
     """Reductions of each channel's map; the mean is always kept."""
-    pooled_layers: tuple[str, ...] = ("auto",)
+    pooled_layers: Annotated[tuple[str, ...], Field(max_length=1_000)] = ("auto",)
     """Globs of the layers whose pooled features are kept; auto: the last before the output at each
     map size."""
     pooled_grid: int = Field(default=2, ge=1, le=32)
     """Side of the grid that a map is average-pooled to."""
     thumbnail: int = Field(default=32, ge=0, le=256)
     """Side at most of the stored thumbnails, in pixels; 0 for none."""
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=MOST_BATCH)] | Literal["auto"] | None = None
     """Images per forward pass; by default by the size of the input: on the CPU 256 up to 64 x 64
     pixels and 32 at 224 x 224, on a GPU eight times that. auto tries which is fastest. Where memory
     does not suffice, batches are halved."""
-    device: str = "auto"
-    """auto (CUDA where present), cpu, cuda or cuda:<n>."""
-    devices: tuple[str, ...] | None = None
+    device: Device = "auto"
+    """auto (CUDA where present), cpu, cuda, cuda:<n>, or mps (Apple's GPUs)."""
+    devices: (
+        Annotated[tuple[DeviceProcesses, ...], Field(min_length=1, max_length=1_024)] | None
+    ) = None
     """Devices of this machine that record side by side, each in a process of its own: such as
-    cuda:0 and cuda:1, or cpu:2 for two processes on the CPU. By default device alone."""
-    threads: int | None = Field(default=None, ge=1)
+    cuda:0 and cuda:1, or cpu:2 for two processes on the CPU; no more than the machine has cores
+    and memory for. By default device alone."""
+    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
     """CPU threads of the model in each process; by default all cores, shared by the processes."""
-    readers: int | None = Field(default=None, ge=1)
+    readers: int | None = Field(default=None, ge=1, le=MOST_THREADS)
     """Threads of each process that decode images; by default all cores, shared by the processes."""
     strict: bool = False
     """Stop at the first image that cannot be decoded, instead of leaving NaN in its rows."""
@@ -71,7 +112,7 @@ class RecordConfig(Config):
     CPU), bfloat16 or float16; what is kept of it is accumulated in float32."""
     compression: Literal["none", "zstd"] = "none"
     """Compression of the stored arrays."""
-    shard_images: int | None = Field(default=None, ge=1)
+    shard_images: int | None = Field(default=None, ge=1, le=MOST_BATCH)
     """Images per shard; by default up to 4,096."""
 
     @field_validator("kinds", mode="before")
@@ -95,9 +136,9 @@ class RecordConfig(Config):
 class RecordCall(Config):
     """What one call of `record` makes of a recording; it changes nothing of what is recorded."""
 
-    part: str = "1/1"
+    part: Part = "1/1"
     """Part i of n of the shards, as i/n; other machines make the others."""
-    dask: str | None = None
+    dask: DaskAddress | None = None
     """Address of a Dask scheduler, such as tcp://host:8786, whose workers record."""
     repair: bool = False
     """Check everything that is stored first, and make anew what is damaged."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from activarium.schemas.settings import MOST_SEED, Config
+from activarium.schemas.settings import MOST_BATCH, MOST_IMAGES, MOST_SEED, Config
 
 Schedule = Literal["cosine", "constant"]
 
@@ -23,33 +23,33 @@ class TrainingConfig(Config):
 
     split: str = "train"
     """Split to train on."""
-    limit: int | None = Field(default=None, ge=2)
+    limit: int | None = Field(default=None, ge=2, le=MOST_IMAGES)
     """Train on this many images only, spread evenly over the split."""
-    epochs: int = Field(default=15, ge=1)
+    epochs: int = Field(default=15, ge=1, le=100_000)
     """Passes over the training images."""
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=1, le=MOST_BATCH)
     """Images per step."""
-    learning_rate: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=0.05, gt=0, le=1e6)
     """Learning rate, at the start of the cosine or throughout."""
     schedule: Schedule = "cosine"
     """cosine: from the learning rate to 0 along half a cosine; constant: the same at every step."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD."""
-    weight_decay: float = Field(default=5e-4, ge=0)
+    weight_decay: float = Field(default=5e-4, ge=0, le=1e6)
     """L2 penalty."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the order, the augmentation and dropout."""
-    crop: int = Field(default=0, ge=0)
+    crop: int = Field(default=0, ge=0, le=1_024)
     """Random crop after padding by this many pixels on each side; 0 for none."""
     flip: bool = False
     """Mirror half of the images."""
-    checkpoint_steps: int | None = Field(default=None, ge=1)
+    checkpoint_steps: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
     """A checkpoint every so many steps too, before the first and after the last, beside those of
     the epochs."""
     initial_weights: str | None = None
     """Weights to start from: a file, or the name of weights that the model's source brings, such as
     DEFAULT; by default the model at its start, from model.seed."""
-    frozen: tuple[str, ...] = ()
+    frozen: Annotated[tuple[str, ...], Field(max_length=1_000)] = ()
     """Globs of modules that are not trained, with all that is in them: their weights stay, and their
     batch norms keep their statistics."""
     train_only: Literal["head"] | None = None

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import dask.config
 from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.cluster import cluster, finished
+from activarium.tasks.cluster import check_workers, cluster, finished, submit
+from activarium.tasks.processes import end_with_parent, most_processes
+from activarium.tasks.shared_folders import marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 LOCAL = ("threads", "processes", "synchronous")
 """Schedulers of this machine; synchronous runs one piece after the other."""
@@ -26,6 +32,7 @@ def run_pieces(
     *,
     scheduler: str,
     advance: Callable[[int], None],
+    shared: Sequence[Path] = (),
 ) -> list[Any]:
     """Return `function(*each)` for each tuple of arguments, in their order.
 
@@ -39,11 +46,14 @@ def run_pieces(
         `threads`, `processes`, or the address of a Dask scheduler.
     advance
         Called with 1 whenever a piece is done.
+    shared
+        Folders that the pieces write to, which the workers of a cluster must see as they are here.
 
     Raises
     ------
     UserError
-        If the scheduler is unknown or cannot be reached, has no workers, or loses them all; if
+        If the scheduler is unknown or cannot be reached, has no workers, or loses them all; if a
+        worker of a cluster does not see a shared folder, or fails in what the user can mend; if
         worker processes of this machine die once more after the pieces left were begun again.
     """
     if scheduler in LOCAL:
@@ -53,7 +63,7 @@ def run_pieces(
             f"scheduler: expected one of {', '.join(LOCAL)} or an address such as "
             f"tcp://host:8786, got {scheduler!r}"
         )
-    return _run_on_cluster(function, arguments, scheduler, advance)
+    return _run_on_cluster(function, arguments, scheduler, advance, shared)
 
 
 def _run_here(
@@ -65,13 +75,19 @@ def _run_here(
     pieces = [delayed(function, pure=False)(*each) for each in arguments]
     # BLAS at one thread where the pieces already fill the cores.
     limit = None if scheduler == "synchronous" else 1
-    with threadpool_limits(limit), _Results(advance) as results:
+    settings = _process_settings() if scheduler == "processes" else {}
+    with (
+        # A server that forks them would be their parent instead of this process.
+        dask.config.set({"multiprocessing.context": "spawn"}),
+        threadpool_limits(limit),
+        _Results(advance) as results,
+    ):
         try:
-            compute(*pieces, scheduler=scheduler)  # type: ignore[no-untyped-call]
+            compute(*pieces, scheduler=scheduler, **settings)  # type: ignore[no-untyped-call]
         except BrokenProcessPool:
             left = [each for each in pieces if each.key not in results.by_key]
             try:
-                compute(*left, scheduler=scheduler)  # type: ignore[no-untyped-call]
+                compute(*left, scheduler=scheduler, **settings)  # type: ignore[no-untyped-call]
             except BrokenProcessPool as error:
                 raise UserError(
                     "a worker process died, and another when the rest was begun again (killed, or "
@@ -79,6 +95,14 @@ def _run_here(
                     "synchronous` takes the least memory"
                 ) from error
     return [results.by_key[each.key] for each in pieces]
+
+
+def _process_settings() -> dict[str, Any]:
+    """Return how many worker processes there are, and that each ends when this one does."""
+    asked = dask.config.get("num_workers", None)
+    most = most_processes()
+    workers = min(asked, most) if isinstance(asked, int) and asked > 0 else most
+    return {"num_workers": workers, "initializer": partial(end_with_parent, os.getpid())}
 
 
 class _Results(Callback):
@@ -100,11 +124,15 @@ def _run_on_cluster(
     arguments: Sequence[tuple[Any, ...]],
     address: str,
     advance: Callable[[int], None],
+    shared: Sequence[Path],
 ) -> list[Any]:
-    with cluster(address) as client:
-        futures = [client.submit(function, *each, pure=False) for each in arguments]
+    if not arguments:
+        return []
+    with cluster(address) as client, marked(shared) as marks:
+        check_workers(client, marks, address)
+        futures = submit(client, function, marks, arguments, address)
         results = {}
-        for future, result in finished(client, futures, address):
-            results[future.key] = result
+        for future, done in finished(client, futures, address):
+            results[future.key] = done.value
             advance(1)
     return [results[future.key] for future in futures]

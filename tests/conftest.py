@@ -73,7 +73,7 @@ def s3_address(s3_server, monkeypatch, request, tmp_path):
         "AWS_ENDPOINT_URL": s3_server.endpoint,
         "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
-        "ACTIVARIUM_S3_RETRIES": "2",
+        "ACTIVARIUM_S3_PATIENCE": "1",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)

@@ -30,6 +30,7 @@ from activarium.schemas.tables import (
     UNIT_TARGETS,
     UNITS,
 )
+from activarium.tasks.analysis.analyse_command import analyse_command
 from activarium.tasks.analysis.density_rows import density_pieces
 from activarium.tasks.analysis.layer_measures import measure_layer
 from activarium.tasks.analysis.layer_summary import (
@@ -53,15 +54,17 @@ from activarium.tasks.analysis.selected import select, selection_text, table_nam
 from activarium.tasks.analysis.target_block import correlate_block, target_rows
 from activarium.tasks.analysis.unit_block import CHOICE, TARGET, Block, analyse_block
 from activarium.tasks.analysis.untrained import untrained_layers, untrained_recording
+from activarium.tasks.analysis.work_plan import tell_plan
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES
-from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.files import replacing, sweep_partial_files
 from activarium.tasks.stores.locking import only_process
-from activarium.tasks.stores.parquet_files import inputs_of, is_current
+from activarium.tasks.stores.parquet_files import inputs_of
 from activarium.tasks.stores.recording import open_recording
+from activarium.tasks.stores.set_replacing import replacing_set, settle_tables
+from activarium.tasks.stores.table_sets import ANALYSED, analysis_set
 from activarium.tasks.stores.table_writing import write_columns, write_in_pieces
 
 if TYPE_CHECKING:
@@ -77,6 +80,7 @@ if TYPE_CHECKING:
     from activarium.tasks.analysis.selected import Selected
     from activarium.tasks.progress import Progress
     from activarium.tasks.stores.recording import Recording
+    from activarium.tasks.stores.table_sets import TableSet
 
 STATISTICS_VERSION = 4
 """Raised when a statistic changes, so that tables made before are made again."""
@@ -126,7 +130,13 @@ class _Job:
         place, work = self.recording.place.absolute(), self.work.absolute()
         pieces = [(place, work, *each) for each in zip(*arguments, strict=True)]
         with self.progress(f"{what} {self.selected.name}", len(pieces)) as advance:
-            run_pieces(task, pieces, scheduler=self.config.scheduler, advance=advance)
+            run_pieces(
+                task,
+                pieces,
+                scheduler=self.config.scheduler,
+                advance=advance,
+                shared=[self.atlas.root],
+            )
 
 
 def analysis_inputs(
@@ -139,7 +149,7 @@ def analysis_inputs(
             "recording": recording.fingerprint,
             "stored": _stored(recording),
             "asked": asked and [asked.fingerprint, _stored(asked)],
-            "settings": config.model_dump(mode="json", exclude=_PLACES),
+            "settings": _settings(config),
             "selection": selection_text(config),
             "shuffle": SHUFFLE in config.controls,
             "untrained": untrained and inputs_of(atlas.table_file(LAYERS, untrained)),
@@ -147,6 +157,12 @@ def analysis_inputs(
             "statistics": STATISTICS_VERSION,
         }
     )
+
+
+def _settings(config: AnalyseConfig) -> dict[str, Any]:
+    """Return the settings that decide what is written; those of before are said as they were."""
+    later = {"top_classes"} if config.top_classes is None else set()
+    return config.model_dump(mode="json", exclude=_PLACES | later)
 
 
 def _stored(recording: Recording) -> list[int]:
@@ -194,13 +210,17 @@ def analyse(
         control is not analysed or is none of it, the scheduler cannot be reached, or the disk is full.
     """
     began = time.perf_counter()
+    settle_tables(atlas)
     asked, config = _whose_answers(atlas, recording, config)
     name = table_name(recording.name, config)
     inputs = analysis_inputs(atlas, recording, config, asked)
     written = WRITTEN if config.target is None else WRITTEN_OF_TARGET
     files = tuple(atlas.table_file(table, name) for table in written)
-    if all(is_current(path, inputs) for path in files):
+    work = atlas.work / f"{name}-{inputs[:12]}"
+    if analysis_set(atlas, name).is_current(inputs, files):
+        shutil.rmtree(work, ignore_errors=True)  # of one that was killed when all was written
         return TablesReceipt(recording=name, files=files, made=False)
+    begin_work(progress)
     with only_process(atlas.lock(f"{name}.tables"), f"tabulating {name}"):
         selected = select(recording, config, asked)
         # Before the work begins, that may take hours.
@@ -209,19 +229,19 @@ def analyse(
             untrained_layers(atlas, untrained, recording, selected, config) if untrained else None
         )
         notices = [*selected.notices, *replaced_tables(atlas, selected, config)]
-        work = atlas.work / f"{name}-{inputs[:12]}"
-        _sweep(atlas, name, work, written)
+        _sweep(atlas, name, work)
         selected.chosen.save(work / CHOICE)
         job = _Job(atlas, recording, selected, work, config, control, progress)
+        if config.target is None:
+            sizes = [each.units for each in recording.layers]
+            tell_plan(name, selected.chosen, sizes, config, progress)
         tables = _class_tables(job) if config.target is None else _target_tables(job)
         notices += _findings(recording, tables)
         tables["images"] = selected.images
         tables["recordings"] = recording_row(recording, selected, config)
-        _remove_others(atlas, name, written)
-        for table in written:
-            rows, path = tables[table.name], atlas.table_file(table, name)
-            write = write_columns if isinstance(rows, dict) else write_in_pieces
-            write(path, table, rows, inputs=inputs)
+        _write(
+            analysis_set(atlas, name), dict(zip(written, files, strict=True)), tables, job, inputs
+        )
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.perf_counter() - began
     return TablesReceipt(
@@ -229,24 +249,27 @@ def analyse(
     )
 
 
-def _sweep(atlas: Atlas, name: str, work: Path, written: Sequence[Table]) -> None:
+def _sweep(atlas: Atlas, name: str, work: Path) -> None:
     """Delete what killed analyses of this recording left, but for blocks that still count."""
     for folder in atlas.work.glob(f"{glob.escape(name)}-*"):
         # Not that of a recording whose id goes on with a dash.
         if folder != work and folder.name.rpartition("-")[0] == name:
             shutil.rmtree(folder, ignore_errors=True)
-    for table in written:
-        sweep_partial_files(atlas.partition(table, name))
+    sweep_partial_files(work)
     work.mkdir(parents=True, exist_ok=True)
 
 
-def _remove_others(atlas: Atlas, name: str, written: Sequence[Table]) -> None:
-    """Delete the tables of an analysis of another kind that had the same name."""
-    for table in {each.name: each for each in (*WRITTEN, *WRITTEN_OF_TARGET)}.values():
-        if table not in written:
-            path = atlas.table_file(table, name)
-            path.unlink(missing_ok=True)
-            checksum_file(path).unlink(missing_ok=True)
+def _write(
+    found: TableSet, files: dict[Table, Path], tables: dict[str, Any], job: _Job, inputs: str
+) -> None:
+    """Write the tables of an analysis, which take the places of those of another as one."""
+    others = [job.atlas.table_file(table, found.name) for table in ANALYSED]
+    command = analyse_command(job.recording.name, job.config)
+    with replacing_set(found, inputs=inputs, command=command, others=others) as staged:
+        for table, path in files.items():
+            rows = tables[table.name]
+            write = write_columns if isinstance(rows, dict) else write_in_pieces
+            write(staged.path(path), table, rows, inputs=inputs)
 
 
 def _class_tables(job: _Job) -> dict[str, Any]:

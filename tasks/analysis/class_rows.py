@@ -28,12 +28,55 @@ if TYPE_CHECKING:
     from activarium.tasks.statistics.ranks.ranking import Ranks
 
 
+GUARDED = "guarded_log10p"
+"""What false discovery rates are computed from, beside the table's own columns."""
+
+
+PLACE = "place"
+"""Place of a row among those of all classes of its block, where not all are kept."""
+
+
+def ranked_classes(data: BlockData, moments: ClassMoments) -> NDArray[np.int64]:
+    """Return the rank of each class by its mean, (unit, class); 0 where it cannot be compared."""
+    comparable = data.chosen.comparable
+    compared = moments.of_classes(comparable)
+    found: NDArray[np.int64] = np.where(comparable, class_rank(compared.mean, compared.count), 0)
+    return found
+
+
+def first_classes(rank: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
+    """Return which classes are the first of each unit, at most so many, (unit, class).
+
+    Of equal means, which a unit that never changes has alone, the lower codes come first.
+    """
+    order = np.argsort(np.where(rank > 0, rank, rank.shape[1] + 1), axis=1, kind="stable")
+    kept = np.zeros(rank.shape, bool)
+    np.put_along_axis(kept, order[:, :most], values=True, axis=1)
+    return kept & (rank > 0)
+
+
 def class_rows(
-    data: BlockData, moments: ClassMoments, ranks: Ranks, *, confidence: float
+    data: BlockData,
+    moments: ClassMoments,
+    ranks: Ranks,
+    rank: NDArray[np.int64],
+    *,
+    confidence: float,
 ) -> dict[str, Any]:
     """Return one row per unit and class, still without q-values.
 
     Of a class that cannot be compared with the others there are the moments alone.
+
+    Parameters
+    ----------
+    data
+        The block.
+    moments, ranks
+        Moments and ranks of its responses by class.
+    rank
+        What `ranked_classes` returns.
+    confidence
+        Level of the intervals.
     """
     comparable = data.chosen.comparable
     compared, known = moments.of_classes(comparable), partial(_known, comparable)
@@ -56,7 +99,7 @@ def class_rows(
         "n": np.tile(count, units),
         "response_mean": moments.mean.ravel(),
         "response_sd": moments.class_sd.ravel(),
-        "class_rank": np.where(comparable, class_rank(compared.mean, compared.count), 0).ravel(),
+        "class_rank": rank.ravel(),
         "z": known(class_z(compared.offset)),
         "auroc": known(area),
         "auroc_low": known(area_ends.low),
@@ -64,11 +107,17 @@ def class_rows(
         "u": known(u),
         "p_value": known(test.p),
         "log10p": known(test.log10_p),
-        "guarded_log10p": known(guarded),
+        GUARDED: known(guarded),
         "hedges_g": known(g),
         "hedges_g_low": known(g_ends.low),
         "hedges_g_high": known(g_ends.high),
     }
+
+
+def rows_of(columns: dict[str, Any], kept: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the rows of some units and classes, (unit, class), and the place of each among all."""
+    place = np.flatnonzero(kept)
+    return {name: values.take(place) for name, values in columns.items()} | {PLACE: place}
 
 
 def _known(comparable: NDArray[np.bool_], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,8 +17,20 @@ if TYPE_CHECKING:
     from activarium.tasks.analysis.unit_block import BlockData
 
 
-def exemplar_rows(data: BlockData, config: AnalyseConfig) -> dict[str, Any]:
-    """Return the strongest and weakest images of each unit, overall and within each class."""
+def exemplar_rows(
+    data: BlockData, config: AnalyseConfig, kept: NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
+    """Return the strongest and weakest images of each unit, overall and within each class.
+
+    Parameters
+    ----------
+    data
+        The block.
+    config
+        How many.
+    kept
+        Classes of each unit within which they are kept, (unit, class); None for all.
+    """
     chosen, classes = data.chosen, len(data.chosen.class_names)
     label = np.full(len(chosen.row), -1, np.int64)
     label[: chosen.labelled] = chosen.code
@@ -31,12 +43,15 @@ def exemplar_rows(data: BlockData, config: AnalyseConfig) -> dict[str, Any]:
             classes,
             order=order,
             ranks=config.exemplars,
-            class_ranks=config.class_exemplars,
+            class_ranks=0 if config.top_classes == 0 else config.class_exemplars,
             least=extreme == "least",
         )
         overall = found.overall[:, None, :]
         parts.append(_rows(data, extreme, overall, np.array([-1])))
-        parts.append(_rows(data, extreme, found.by_class, np.arange(classes)))
+        within = found.by_class
+        if kept is not None:
+            within = np.where(kept[:, :, None], within, -1)
+        parts.append(_rows(data, extreme, within, np.arange(classes)))
     whole = pa.concat_tables(parts)
     return {name: whole.column(name) for name in whole.column_names}
 

@@ -10,17 +10,17 @@ import numpy as np
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.analysis.image_answers import why_null
+from activarium.tasks.closed_database import closed_database, first_line
+from activarium.tasks.limited_process import run_limited
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
-_CLOSED: dict[str, str | bool | int | float | list[str]] = {
-    "enable_external_access": False,
-    "autoload_known_extensions": False,
-    "autoinstall_known_extensions": False,
-    "threads": 1,
-}
+SECONDS = 60.0
+"""How long a condition may take."""
 
 
 def select_images(images: pa.Table, where: str) -> NDArray[np.bool_]:
@@ -44,28 +44,15 @@ def select_images(images: pa.Table, where: str) -> NDArray[np.bool_]:
     Raises
     ------
     UserError
-        If it is not one expression that is true or false, it selects nothing, or it selects other
-        images when evaluated again.
+        If it is not one expression that is true or false, it takes too long, it selects nothing, or
+        it selects other images when evaluated again.
     """
     if not where.strip():
         raise UserError("--where is empty, expected a condition such as confidence > 0.9")
-    with duckdb.connect(":memory:", config=_CLOSED) as connection:
-        connection.execute("SET python_enable_replacements = false")
-        connection.register("source", images)
-        connection.execute("CREATE TABLE images AS SELECT * FROM source")
-        connection.unregister("source")
-        connection.execute("SET lock_configuration = true")
-        try:
-            kind = _type_of(connection, where)
-            if kind != "BOOLEAN":
-                raise UserError(
-                    f"--where {where!r}: expected a condition, true or false, got {kind}"
-                )
-            selected, again = (_selected(connection, where, images.num_rows) for _ in range(2))
-        except duckdb.Error as error:
-            reason = " ".join(str(error).split("\n")[0].split())
-            columns = ", ".join(images.column_names)
-            raise UserError(f"--where {where!r}: {reason} (columns: {columns})") from error
+    more = "write one that asks less"
+    what = f"--where {where!r}"
+    selected: NDArray[np.bool_]
+    selected, again = run_limited(_evaluate, images, where, seconds=SECONDS, what=what, more=more)
     if not (selected == again).all():
         raise UserError(
             f"--where {where!r}: selects other images each time it is evaluated; "
@@ -77,6 +64,29 @@ def select_images(images: pa.Table, where: str) -> NDArray[np.bool_]:
             f"{_null_columns(where, images)}"
         )
     return selected
+
+
+def _evaluate(images: pa.Table, where: str) -> Iterator[NDArray[np.bool_]]:
+    """Yield which images a condition selects, evaluated twice."""
+    with closed_database() as connection:
+        connection.execute("SET threads = 1")
+        connection.register("source", images)
+        connection.execute("CREATE TABLE images AS SELECT * FROM source")
+        connection.unregister("source")
+        connection.execute("SET lock_configuration = true")
+        try:
+            kind = _type_of(connection, where)
+            if kind != "BOOLEAN":
+                raise UserError(
+                    f"--where {where!r}: expected a condition, true or false, got {kind}"
+                )
+            for _ in range(2):
+                yield _selected(connection, where, images.num_rows)
+        except duckdb.Error as error:
+            columns = ", ".join(images.column_names)
+            raise UserError(
+                f"--where {where!r}: {first_line(error)} (columns: {columns})"
+            ) from error
 
 
 def _null_columns(where: str, images: pa.Table) -> str:

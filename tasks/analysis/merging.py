@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyarrow import feather
 
 from activarium.schemas.tables import CLASS_PAIRS
+from activarium.tasks.analysis.class_rows import GUARDED, PLACE
 from activarium.tasks.analysis.layer_measures import layer_part
 from activarium.tasks.statistics.testing.benjamini_yekutieli import benjamini_yekutieli
 from activarium.tasks.statistics.testing.multiple_testing import (
@@ -47,20 +48,36 @@ class Parts:
 
     def class_rows(self) -> Iterator[dict[str, Any]]:
         """Yield the rows of `unit_classes` block by block, with q-values over all that are tested."""
-        found = [columns for columns in self.pieces("unit_classes") if columns]
-        if not found:
+        tests = [self._tests(block) for block in self._blocks]
+        if not all(len(each) for each in tests):
             return
-        log10_p = np.concatenate([each["guarded_log10p"].to_numpy() for each in found])
-        del found
+        log10_p, sizes = np.concatenate(tests), [len(each) for each in tests]
+        del tests
         q, first = np.full(len(log10_p), np.nan), 0
         tested = ~np.isnan(log10_p)
         if tested.any():
             q[tested] = benjamini_hochberg(10.0 ** log10_p[tested])
         del log10_p
-        for columns in self.pieces("unit_classes"):
-            stop = first + len(columns.pop("guarded_log10p"))
-            yield columns | {"q_value": q[first:stop]}
+        for columns, size in zip(self.pieces("unit_classes"), sizes, strict=True):
+            stop = first + size
+            columns.pop(GUARDED, None)
+            place = columns.pop(PLACE, None)
+            of_block = q[first:stop]
+            yield columns | {"q_value": of_block if place is None else of_block[place.to_numpy()]}
             first = stop
+
+    def _tests(self, block: Block) -> NDArray[np.float64]:
+        """Return the p-values of all units and classes of a block, none where nothing is tested.
+
+        This column alone: those of all blocks, with the others beside, would be gigabytes.
+        """
+        apart = block.part(self._work, "tests")
+        path = apart if apart.exists() else block.part(self._work, "unit_classes")
+        with pa.memory_map(str(path)) as source:
+            if GUARDED not in pa.ipc.open_file(source).schema.names:
+                return np.empty(0)
+        found: NDArray[np.float64] = feather.read_table(path, [GUARDED])[GUARDED].to_numpy()
+        return found
 
     def _part(self, block: Block, name: str) -> pa.Table:
         return feather.read_table(block.part(self._work, name), memory_map=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from activarium.schemas.atlas import SELECTION_MARK
+from activarium.schemas.atlas import LONGEST_ID, SELECTION_MARK
 from activarium.schemas.errors import UserError
 from activarium.schemas.tables import IMAGES
 from activarium.tasks.analysis.chosen_images import arrange_images
@@ -86,7 +86,14 @@ def table_name(recording: str, config: AnalyseConfig) -> str:
     if not config.is_selection:
         return recording
     text = json.dumps(_said(config), sort_keys=True)
-    return f"{recording}{SELECTION_MARK}{config.name or fingerprint({'selection': text})[:8]}"
+    own = config.name or fingerprint({"selection": text})[:8]
+    most = LONGEST_ID - len(recording) - len(SELECTION_MARK)
+    if len(own) > most:
+        raise UserError(
+            f"--name: expected at most {most} letters for a selection of {recording}, got {len(own)}: "
+            "the files of its tables carry both names"
+        )
+    return f"{recording}{SELECTION_MARK}{own}"
 
 
 def select(recording: Recording, config: AnalyseConfig, asked: Recording | None = None) -> Selected:

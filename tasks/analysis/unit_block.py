@@ -16,7 +16,13 @@ from pyarrow import feather
 
 from activarium.schemas.analysis_config import SHUFFLE
 from activarium.tasks.analysis.chosen_images import load_choice
-from activarium.tasks.analysis.class_rows import class_rows
+from activarium.tasks.analysis.class_rows import (
+    GUARDED,
+    class_rows,
+    first_classes,
+    ranked_classes,
+    rows_of,
+)
 from activarium.tasks.analysis.exemplar_rows import exemplar_rows
 from activarium.tasks.analysis.unit_rows import control_columns, preference_columns, unit_columns
 from activarium.tasks.statistics.moments import class_moments
@@ -115,6 +121,8 @@ def read_block(recording: Recording, block: Block, chosen: ChosenImages) -> Bloc
 def block_tables(data: BlockData, config: AnalyseConfig) -> dict[str, Columns]:
     """Return the block's rows of `units`, `unit_classes` and `exemplars`, still without q-values.
 
+    Of some classes alone where `config.top_classes` says so, with the p-values of all as `tests`.
+
     Statistics that compare classes are null where none can be compared. Columns that end in
     `_shuffled` are those of the control.
     """
@@ -133,11 +141,15 @@ def block_tables(data: BlockData, config: AnalyseConfig) -> dict[str, Columns]:
         units |= preference_columns(chosen, moments, ranks)
         if SHUFFLE in config.controls:
             units |= control_columns(labelled, chosen)
-    return {
-        "units": units,
-        "unit_classes": class_rows(data, moments, ranks, confidence=config.confidence),
-        "exemplars": exemplar_rows(data, config),
-    }
+    rank = ranked_classes(data, moments)
+    rows = class_rows(data, moments, ranks, rank, confidence=config.confidence)
+    tables = {"units": units, "unit_classes": rows}
+    kept = None
+    if config.top_classes is not None:
+        kept = first_classes(rank, config.top_classes)
+        # False discovery rates are over all classes, whatever is kept of them.
+        tables |= {"tests": {GUARDED: rows.pop(GUARDED)}, "unit_classes": rows_of(rows, kept)}
+    return tables | {"exemplars": exemplar_rows(data, config, kept)}
 
 
 def _of_all(data: BlockData) -> tuple[ClassMoments, Ranks]:
@@ -168,7 +180,7 @@ def analyse_block(place: Place, work: Path, block: Block, config: AnalyseConfig)
             np.save(file, effects.permuted)
         tables["units"]["observed_effect"] = effects.observed
     # The part that says that the block is done comes last.
-    for table in reversed(PARTS):
+    for table in reversed(tables):
         with replacing(block.part(work, table)) as temporary:
             columns = pa.table(tables[table])
             feather.write_feather(columns, temporary, compression="lz4")

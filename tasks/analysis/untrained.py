@@ -6,14 +6,18 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.analysis_config import SHUFFLE
-from activarium.schemas.atlas import recording_of
+from activarium.schemas.atlas import SELECTION_MARK, recording_of
 from activarium.schemas.errors import UserError
 from activarium.schemas.layer_tables import CONTROLLED
 from activarium.schemas.tables import IMAGES, LAYERS, RECORDINGS, UNITS
 from activarium.tasks.analysis.selected import table_name
 from activarium.tasks.stores.parquet_files import read_table
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import ANALYSIS
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from activarium.schemas.atlas import Atlas
     from activarium.schemas.config import AnalyseConfig
     from activarium.tasks.analysis.selected import Selected
@@ -31,8 +35,10 @@ def untrained_recording(config: AnalyseConfig) -> str | None:
     names = [each for each in config.controls if each != SHUFFLE]
     if len(names) > 1:
         raise UserError(f"controls: expected shuffle and one recording, got {', '.join(names)}")
+    if not names or SELECTION_MARK in names[0]:
+        return names[0] if names else None
     # A selection is compared with the same selection of the control.
-    return table_name(names[0], config) if names else None
+    return table_name(names[0], config)
 
 
 def untrained_layers(
@@ -71,19 +77,31 @@ def untrained_layers(
     advice = f"run {same}"
     if config.where is None and not recording.stored_rows.all():
         advice = "complete the recording with `activarium record`, or leave the control out"
-    _check_images(atlas, control, recording, selected, advice)
-    columns = ["layer", "effective_dimension", *CONTROLLED]
-    rows = read_table(atlas.table_file(LAYERS, control), columns).to_pylist()
+    rows, units = read_settled(
+        atlas,
+        [control],
+        lambda: _read_control(atlas, control, recording, selected, advice),
+        (ANALYSIS,),
+    )
     here, there = [layer.name for layer in recording.layers], [row["layer"] for row in rows]
     if not {*here} & {*there}:
         raise UserError(
             f"control {control} has no layer in common with {recording.name} (it has {there[0]}, "
             f"..., not {here[0]}, ...): give a recording of the same architecture"
         )
-    units = read_table(atlas.table_file(UNITS, control), ["layer", "eta2"])
     eta2 = units.to_pandas().groupby("layer").eta2
     found = {name: values.to_numpy() for name, values in eta2}
     return {row["layer"]: {"row": row, "eta2": found[row["layer"]]} for row in rows}
+
+
+def _read_control(
+    atlas: Atlas, control: str, recording: Recording, selected: Selected, advice: str
+) -> tuple[list[dict[str, Any]], pa.Table]:
+    """Return the rows of `layers` and the units' eta squared of a control of the same images."""
+    _check_images(atlas, control, recording, selected, advice)
+    columns = ["layer", "effective_dimension", *CONTROLLED]
+    rows = read_table(atlas.table_file(LAYERS, control), columns).to_pylist()
+    return rows, read_table(atlas.table_file(UNITS, control), ["layer", "eta2"])
 
 
 def _same_analysis(control: str, recording: Recording, config: AnalyseConfig) -> str:

@@ -11,8 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from activarium.schemas.errors import UserError
 from activarium.tasks.capture.capture import Capture, HookCapture
 from activarium.tasks.capture.device_errors import first_line, is_device_lost, is_out_of_memory
+from activarium.tasks.capture.engine_agreement import (
+    CONTINUOUS,
+    deviations,
+    farthest_difference,
+    worst_layer,
+)
 from activarium.tasks.capture.graph_taps import UntraceableError
-from activarium.tasks.capture.model_output import OUTPUT_NAME
 from activarium.tasks.capture.traced_capture import TracedCapture
 
 if TYPE_CHECKING:
@@ -31,15 +36,16 @@ FOLDING_TOLERANCE = 5e-6
 LOW_TOLERANCE: dict[Precision, float] = {"tf32": 5e-3, "float16": 5e-3, "bfloat16": 2e-2}
 """The same where products are rounded to 10 or 7 bits, which a compiler does in other places."""
 
-CONTINUOUS = frozenset({"mean", "sd", "max"})
-"""Reductions that change in their last bits where maps do; a fraction of positions jumps."""
-
 LONG_RUN_FLOPS = {"cpu": 2e15, "cuda": 4e15}
 """Operations of a recording from which compiling pays: it takes a minute or two, for some percent
 of the time on the CPU and about half of it on a GPU (half a million images of a ResNet-50)."""
 
 MOST_OF_A_REASON = 200
 """Letters of an error that are quoted."""
+
+
+class DifferingGraphError(UntraceableError):
+    """A traced graph that gives other values than the model."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,9 @@ def choose_engine(  # noqa: PLR0913 - everything that decides
             raise UserError(
                 f"record.engine: the model cannot be compiled: {_reason(error)}; use auto or hooks"
             ) from error
-        return hooks_because("the model cannot be traced", error)
+        differs = isinstance(error, DifferingGraphError)
+        what = "its traced graph gives other values" if differs else "the model cannot be traced"
+        return hooks_because(what, error)
     if density:
         return _because(traced, "not compiled, because densities are kept")
     if engine == "auto" and not _is_long(model, inputs, images):
@@ -134,46 +142,6 @@ def open_capture(
     )
 
 
-def deviations(
-    wanted: Wanted, expected: torch.Tensor, found: torch.Tensor, *, jumps: bool = False
-) -> dict[str, float]:
-    """Return each layer's largest difference over all reductions, of its largest value.
-
-    Parameters
-    ----------
-    wanted
-        What was captured.
-    expected, found
-        (image, column) by two engines.
-    jumps
-        Fractions of positions are compared by their mean difference: a value within rounding of
-        zero makes one of them jump, which says nothing of the rest.
-
-    Raises
-    ------
-    ValueError
-        If they are not of the same size.
-    """
-    if expected.shape != found.shape:
-        raise ValueError(f"expected rows of {tuple(expected.shape)}, got {tuple(found.shape)}")
-    worst: dict[str, float] = {}
-    differences, sizes = (found - expected).abs(), expected.abs()
-
-    def compare(name: str, columns: slice, *, by_mean: bool = False) -> None:
-        size = float(sizes[:, columns].max())
-        difference = differences[:, columns]
-        ratio = float(difference.mean() if by_mean else difference.max()) / size if size else 0.0
-        worst[name] = max(worst.get(name, 0.0), ratio)
-
-    for reduction in wanted.reductions:
-        first = wanted.columns()[f"channel_{reduction}"].start
-        for layer, offset in zip(wanted.layers.layers, wanted.layers.offsets(), strict=True):
-            columns = slice(first + offset, first + offset + layer.units)
-            compare(layer.name, columns, by_mean=jumps and reduction not in CONTINUOUS)
-    compare(OUTPUT_NAME, wanted.columns()["logits"])
-    return worst
-
-
 def _traced(
     model: nn.Module, wanted: Wanted, inputs: torch.Tensor, expected: torch.Tensor, *, strict: bool
 ) -> EngineChoice:
@@ -192,7 +160,8 @@ def _traced(
     unfolded: set[str] | None = set() if may_fold else None
     while True:
         capture = TracedCapture(model, wanted, unfolded=unfolded)
-        off = deviations(wanted, expected, capture.run(inputs))
+        found = capture.run(inputs)
+        off = deviations(wanted, expected, found)
         over = {name for name, ratio in off.items() if not ratio <= FOLDING_TOLERANCE}
         if not over:
             kept = None if unfolded is None else tuple(sorted(unfolded))
@@ -203,7 +172,9 @@ def _traced(
         elif max(off.values()) <= tolerance:
             return EngineChoice("traced", None, "traced graph")
         else:
-            raise UntraceableError(f"layer {max(off, key=off.__getitem__)!r} differs in its graph")
+            raise DifferingGraphError(
+                f"{farthest_difference(wanted, expected, found, worst_layer(off))}; {tolerance:g} is allowed"
+            )
 
 
 def _is_long(model: nn.Module, inputs: torch.Tensor, images: int) -> bool:
@@ -242,7 +213,8 @@ def _compiled(
     while True:
         try:
             capture = TracedCapture(model, wanted, unfolded=unfolded, compiled=True)
-            off = deviations(wanted, expected, capture.run(inputs), jumps=jumps)
+            found = capture.run(inputs)
+            off = deviations(wanted, expected, found, jumps=jumps)
         except Exception as error:  # noqa: BLE001 - whatever a compiler meets
             _raise_of_device(error)
             return _because(traced, f"not compiled: {_reason(error)}")
@@ -255,8 +227,8 @@ def _compiled(
         elif max(off.values()) <= tolerance:
             return EngineChoice("compiled", unfolded, "compiled graph")
         else:
-            worst = max(off, key=off.__getitem__)
-            return _because(traced, f"not compiled: layer {worst!r} would differ")
+            where = farthest_difference(wanted, expected, found, worst_layer(off))
+            return _because(traced, f"not compiled, because it would differ ({where})")
 
 
 def _raise_of_device(error: Exception) -> None:

@@ -21,6 +21,7 @@ from activarium.tasks.capture.image_rows import (
 from activarium.tasks.capture.layer_maps import Layout
 from activarium.tasks.capture.lively_weights import kept_buffers, lively_weights
 from activarium.tasks.capture.trial_pass import OUTPUT, Consumers, LabelledPass, Pass, Seen
+from activarium.tasks.capture.value_numbers import ValueNumbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +77,8 @@ class Trial:
     fixed: Mapping[int, torch.Tensor]
     """For each length of sequences, which of its positions are the same for every image in the first
     of them, (position)."""
+    values: Mapping[str, int]
+    """Number of each layer's value: one for those that compute the same of the same."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,15 @@ class _Sums:
         same = all(shapes.get(seen.name) == seen.shape for shapes in self.changed_shapes)
         return same and seen.name in self.shapes
 
+    def are_equal(self, one: str, other: str) -> bool:
+        """Tell whether two layers had the same rows, bit by bit, in every pass."""
+        passes = (self.base, *self.changed, self.company)
+        pairs = [(rows.get(one), rows.get(other)) for rows in passes]
+        return all(
+            first is not None and second is not None and torch.equal(first, second)
+            for first, second in pairs
+        )
+
     def seen(self, name: str) -> RowsSeen:
         """Return what was seen of a layer."""
         changed = [each[name] for each in self.changed]
@@ -181,8 +193,9 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
         If the forward pass fails, or the model returns no such tensor.
     """
     passes = trial_images(example)
-    sums, consumers = _Sums(output), Consumers()
+    sums, consumers, numbers = _Sums(output), Consumers(), ValueNumbers()
     looked: dict[str, _Looked] = {}
+    values: dict[str, int | None] = {}
     doubled: set[str] = set()
     fixed: dict[int, torch.Tensor] = {}
 
@@ -196,6 +209,7 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
             total = float(sums.base[each.name].sum())
             each = replace(each, memory=(*each.memory, total))
             _note_fixed(fixed, tensor, image, axes)
+        values[each.name] = numbers.of(tensor)
         looked[each.name] = _Looked(each, image, axes)
         consumers.watch(tensor, each.name)
 
@@ -203,8 +217,9 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
         Pass(sums.note_shape, output).run(model, passes[0][:FEWER])
         base = LabelledPass(note, output)
         base.labels = labels = ChannelLabels(passes[0])
-        base.run(model, passes[0], labels, consumers)
+        base.run(model, passes[0], labels, consumers, numbers)
         consumers.release()
+        numbers.release()
         labels.release()
         sums.change(model, passes)
         found = {each.seen.name: _found(sums, each) for each in looked.values()}
@@ -222,7 +237,18 @@ def run_trial(model: nn.Module, example: torch.Tensor, *, output: str | None = N
         *base.chosen,
         frozenset(doubled),
         fixed,
+        {} if numbers.is_branched else _values(values, sums),
     )
+
+
+def _values(numbers: Mapping[str, int | None], sums: _Sums) -> dict[str, int]:
+    """Return the numbers of layers, of those that share one only where all passes agree."""
+    first: dict[int, str] = {}
+    return {
+        name: number
+        for name, number in numbers.items()
+        if number is not None and sums.are_equal(first.setdefault(number, name), name)
+    }
 
 
 def _note_fixed(

@@ -46,6 +46,8 @@ class ModelLayers:
     """Paths of modules, chosen or not, that are not called alike for all images."""
     mixed: tuple[str, ...] = ()
     """Recorded layers, and the model's output, that are no functions of the image alone."""
+    repeated: tuple[str, ...] = ()
+    """Those of the duplicates that compute once more what was computed."""
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -59,6 +61,9 @@ class ModelLayers:
         for reason in sorted(set(self.left_out.values())):
             names = [name for name, why in self.left_out.items() if why == reason]
             notes.append(f"{_counted(names)} left out: {reason}")
+        for name in dict.fromkeys(self.duplicates[each] for each in self.repeated):
+            again = [each for each in self.repeated if self.duplicates[each] == name]
+            notes.append(f"{_counted(again)} recorded once, as {name}: the same of the same values")
         if self.mixed:
             notes.append(f"{_counted(self.mixed)} recorded although not of each image alone")
         return notes
@@ -144,7 +149,8 @@ def find_layers(
     calls = [_Call(each.seen, tokens.narrowed(each)) for each in laid_out]
     output = _output(trial, tokens)
     tokens.check()
-    originals = _originals(calls)
+    passed_on = _originals(calls)
+    originals = _computed_once(calls, passed_on, trial.values)
     kept = [call for call in calls if originals[call.seen.name] == call.seen.name]
     taps = tuple(_tap(call, depth, trial) for depth, call in enumerate(kept))
     return ModelLayers(
@@ -154,6 +160,7 @@ def find_layers(
         {each.seen.name: each.fault for each in chosen if each.layout is None},
         frozenset(each.path for each in trial.found if each.fault == UNEVEN),
         tuple(name or OUTPUT_NAME for name in mixed),
+        tuple(name for name, of in originals.items() if of != passed_on[name] == name),
     )
 
 
@@ -235,6 +242,21 @@ def _originals(calls: Sequence[_Call]) -> dict[str, str]:
     for call in calls:
         groups.setdefault((call.seen.memory, call.maps[1]), []).append(call.seen)
     return {seen.name: _original(group).name for group in groups.values() for seen in group}
+
+
+def _computed_once(
+    calls: Sequence[_Call], originals: Mapping[str, str], values: Mapping[str, int]
+) -> dict[str, str]:
+    """Return the same, where a layer that computes a value once more is the first's that does."""
+    first: dict[tuple[object, ...], str] = {}
+    known = {call.seen.name: call for call in calls}
+    for name in dict.fromkeys(originals[call.seen.name] for call in calls):
+        if name in values:
+            first.setdefault((values[name], known[name].maps), name)
+    return {
+        name: first[values[of], known[of].maps] if of in values else of
+        for name, of in originals.items()
+    }
 
 
 def _original(group: Sequence[Seen]) -> Seen:

@@ -14,10 +14,11 @@ from activarium.tasks.embedding.quality import most_neighbours
 from activarium.tasks.embedding.tsne import largest_perplexity
 from activarium.tasks.features.spaces import choose_spaces, space_layers
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.statistics.comparable_classes import has_lone_classes
 from activarium.tasks.stores.locking import only_process
+from activarium.tasks.stores.set_replacing import settle_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,6 +68,7 @@ def embed(
         or of other features, or the disk is full.
     """
     began = time.perf_counter()
+    settle_tables(atlas)
     images = int(recording.valid.sum())
     if images < FEWEST_IMAGES:
         has = "1 valid image" if images == 1 else f"{images} valid images"
@@ -81,8 +83,9 @@ def embed(
     pending = [piece for piece in pieces if not piece.is_current()]
     notices = [*_notices(recording, config)]
     if pending:
+        begin_work(progress)
         with only_process(atlas.lock(f"{recording.name}.tables"), f"tabulating {recording.name}"):
-            notices += _make(recording.name, pieces, pending, config, progress)
+            notices += _make(atlas, recording.name, pieces, pending, config, progress)
     return TablesReceipt(
         recording=recording.name,
         files=tuple(path for piece in pieces for path in piece.tables()),
@@ -151,7 +154,8 @@ def _notices(recording: Recording, config: EmbedConfig) -> Iterator[str]:
         )
 
 
-def _make(
+def _make(  # noqa: PLR0913, PLR0917 - a whole stage
+    atlas: Atlas,
     name: str,
     pieces: Sequence[Piece],
     pending: Sequence[Piece],
@@ -165,5 +169,12 @@ def _make(
             [(each,) for each in pending],
             scheduler=config.scheduler,
             advance=advance,
+            shared=[atlas.root],
+        )
+    missing = [each for each in pending if not each.is_current()]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(pieces)} maps of {name} were made but are not in {atlas.root}, "
+            f"{missing[0].part} the first: do the workers of the cluster write to the same folder?"
         )
     return [line for each in told for line in each]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from activarium.schemas.errors import UserError
 from activarium.tasks.embedding.autoencoder import autoencoder, encode
 from activarium.tasks.embedding.principal_components import PrincipalComponents, pca
 from activarium.tasks.embedding.tsne import largest_perplexity, place_by_tsne, tsne
 from activarium.tasks.embedding.umap import place_by_umap, umap
-from activarium.tasks.stores.checksum_files import replacing_checked
+from activarium.tasks.stores.parquet_files import damaged
+from activarium.tasks.stores.table_sets import file_problem, set_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,13 +161,7 @@ class KeptMap:
 
 
 def keep_map(path: Path, kept: KeptMap) -> None:
-    """Write a map to a file.
-
-    Raises
-    ------
-    UserError
-        If the disk is full or the folder cannot be written.
-    """
+    """Write a map to where its set is staged."""
     fitted = kept.fitted
     told = {
         "method": fitted.method,
@@ -181,8 +175,15 @@ def keep_map(path: Path, kept: KeptMap) -> None:
     }
     arrays: dict[str, Any] = {f"state_{name}": each for name, each in (fitted.state or {}).items()}
     arrays |= {"coordinates": fitted.coordinates, "classes": kept.classes}
-    with replacing_checked(path) as temporary, temporary.open("wb") as file:
+    with path.open("wb") as file:
         np.savez(file, told=np.array(json.dumps(told)), **arrays)
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse arrays that are packed: those of maps lie in the file as they are."""
+    with ZipFile(path) as archive:
+        if sum(each.file_size for each in archive.infolist()) > path.stat().st_size:
+            raise BadZipFile("its arrays are larger than it is")
 
 
 def kept_map(path: Path) -> KeptMap:
@@ -193,16 +194,18 @@ def kept_map(path: Path) -> KeptMap:
     UserError
         If the file is damaged.
     """
+    problem = file_problem(set_of(path), path)
+    if problem:
+        raise damaged(path, problem)
     try:
+        _check_sizes(path)
         with path.open("rb") as stream, np.load(stream) as stored:
             told = json.loads(str(stored["told"]))
             names = told.pop("state")
             state = None if names is None else {each: stored[f"state_{each}"] for each in names}
             coordinates, classes = stored["coordinates"], stored["classes"]
-    except (BadZipFile, OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}): delete it and embed its recording again"
-        ) from error
+    except (BadZipFile, OSError, ValueError, KeyError, MemoryError) as error:
+        raise damaged(path, type(error).__name__) from error
     images, inputs = int(told.pop("images")), str(told.pop("inputs"))
     fitted = FittedMap(coordinates=coordinates, state=state, **told)
     return KeptMap(fitted, images, classes, inputs)

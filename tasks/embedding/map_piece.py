@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,10 @@ from activarium.tasks.embedding.quality import map_quality, placed_purity
 from activarium.tasks.embedding.space_components import space_components
 from activarium.tasks.features.spaces import open_space, stored_space
 from activarium.tasks.fingerprint import versions
-from activarium.tasks.stores.checksum_files import is_whole
-from activarium.tasks.stores.parquet_files import is_current, to_table, write_table
+from activarium.tasks.stores.parquet_files import to_table, write_table
 from activarium.tasks.stores.recording import Recording
+from activarium.tasks.stores.set_replacing import replacing_set
+from activarium.tasks.stores.table_sets import TableSet, file_problem, map_set, set_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,11 +80,29 @@ class Piece:
         """Return the file of what places further images: this recording's, or the other's."""
         return Atlas(self.root).map_file(self.config.into or self.name, self.part)
 
+    def set(self) -> TableSet:
+        """Return its files as a set."""
+        return map_set(Atlas(self.root), self.name, self.tables()[0])
+
+    def files(self) -> tuple[Path, ...]:
+        """Return the files of the set: the tables, and the map that was fitted for them."""
+        return (*self.tables(), *(() if self.config.into else (self.map_file(),)))
+
     def is_current(self) -> bool:
         """Return whether the map is there, made of exactly the same."""
-        return is_whole(self.map_file()) and all(
-            is_current(path, self.inputs) for path in self.tables()
-        )
+        if not self.set().is_current(self.inputs, self.files()):
+            return False
+        path = self.map_file()
+        return self.config.into is None or not file_problem(set_of(path), path)
+
+    def command(self) -> str:
+        """Return the command that makes it."""
+        words = ["activarium", "embed", self.name, "--features", self.space.features]
+        if self.space.layer != self.space.features:
+            words += ["--layer", self.space.layer]
+        words += ["--method", self.method]
+        words += ["--into", self.config.into] if self.config.into else []
+        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -114,16 +134,15 @@ def make_piece(piece: Piece) -> list[str]:
         seconds = time.perf_counter() - began
         points = rows.take(np.searchsorted(images.shown, images.sample)).astype(np.float64)
         scores = _scores(recording, images, kept, (points, flat, is_placed), config)
-    if config.into is None:
-        keep_map(piece.map_file(), kept)
-    _write_coordinates(piece, recording, images.row[images.shown], flat, is_placed)
     row = scores | {
         "images": kept.images,
         "placed_images": int(is_placed.sum()),
         "seconds": seconds,
         "threads": kept.fitted.parameters.get("threads", threads),
     }
-    _write_quality(piece, kept.fitted, row)
+    shown = images.row[images.shown]
+    drawn = _coordinate_columns(piece, recording, shown, flat, is_placed)
+    _write(piece, kept, drawn, _quality_columns(piece, kept.fitted, row))
     told = f"{recording.name}, {piece.space}: all images have the same features"
     return [f"{told}; {piece.method} puts them on one point"] if not points.std(0).any() else []
 
@@ -221,27 +240,38 @@ def _keys(piece: Piece) -> dict[str, str | None]:
     }
 
 
-def _write_coordinates(
+def _write(piece: Piece, kept: KeptMap, drawn: dict[str, Any], quality: dict[str, Any]) -> None:
+    """Write a map, which takes the place of the one before as a whole."""
+    command = piece.command()
+    with replacing_set(piece.set(), inputs=piece.inputs, command=command) as staged:
+        for path, table, columns in zip(
+            piece.tables(), (EMBEDDINGS, EMBEDDING_QUALITY), (drawn, quality), strict=True
+        ):
+            write_table(staged.path(path), to_table(table, columns, inputs=piece.inputs))
+        if piece.config.into is None:
+            keep_map(staged.path(piece.map_file()), kept)
+
+
+def _coordinate_columns(
     piece: Piece,
     recording: Recording,
     row: NDArray[np.int64],
     flat: NDArray[np.float32],
     is_placed: NDArray[np.bool_],
-) -> None:
+) -> dict[str, Any]:
     axes = np.full((len(flat), 3), np.nan)
     axes[:, : flat.shape[1]] = flat
     names = recording.image_names
-    columns = {
+    return {
         **{name: [value] * len(row) for name, value in _keys(piece).items()},
         "image_index": row,
         "image": [names[each] for each in row],
         "is_placed": is_placed,
         **dict(zip(("x", "y", "z"), axes.T, strict=True)),
     }
-    write_table(piece.tables()[0], to_table(EMBEDDINGS, columns, inputs=piece.inputs))
 
 
-def _write_quality(piece: Piece, fitted: FittedMap, scores: dict[str, Any]) -> None:
+def _quality_columns(piece: Piece, fitted: FittedMap, scores: dict[str, Any]) -> dict[str, Any]:
     row = scores | {
         **_keys(piece),
         "dimensions": fitted.dimensions,
@@ -251,5 +281,4 @@ def _write_quality(piece: Piece, fitted: FittedMap, scores: dict[str, Any]) -> N
         "parameters": json.dumps(fitted.parameters, sort_keys=True),
         "versions": json.dumps(versions(LIBRARIES), sort_keys=True),
     }
-    columns = {name: [value] for name, value in row.items()}
-    write_table(piece.tables()[1], to_table(EMBEDDING_QUALITY, columns, inputs=piece.inputs))
+    return {name: [value] for name, value in row.items()}

@@ -26,6 +26,24 @@ class UndecodableImageError(Exception):
         return f"{self.name}: {self.reason}"
 
 
+MOST_BYTES = 512 * 2**20
+"""An image's file is smaller; what unfolds to more is none, or made to fill the memory."""
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuse to read a file that is too large to be an image.
+
+    Raises
+    ------
+    UndecodableImageError
+        If it is.
+    """
+    if size > MOST_BYTES:
+        raise UndecodableImageError(
+            name, f"{size:,} bytes, where images have at most {MOST_BYTES:,}"
+        )
+
+
 def decode(name: str, content: bytes) -> Image.Image:
     """Return the decoded image, with its file's notes: deep, frames, orientation.
 
@@ -36,6 +54,7 @@ def decode(name: str, content: bytes) -> Image.Image:
     """
     if not content:
         raise UndecodableImageError(name, "the file is empty")
+    check_size(name, len(content))
     try:
         image = Image.open(io.BytesIO(content))
         notes = _notes_before_loading(image)

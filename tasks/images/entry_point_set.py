@@ -17,7 +17,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.entry_points import load_entry_point, one_line
+from activarium.tasks.entry_points import FOREIGN, load_entry_point, one_line
 from activarium.tasks.images.array_images import as_image
 from activarium.tasks.images.class_labels import class_codes_of, class_names_of
 from activarium.tasks.images.labelled_images import TestSet, sampled_colours
@@ -65,7 +65,7 @@ class EntryPointReader:
             dataset = function(**self.arguments)
         except UserError:
             raise
-        except Exception as error:  # the user's own code
+        except FOREIGN as error:  # the user's own code
             raise UserError(f"{setting}: {self.reference} failed: {one_line(error)}") from error
         if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
             raise UserError(
@@ -89,7 +89,7 @@ class EntryPointReader:
                 item = dataset[row]
         except UNDECODABLE:
             raise
-        except Exception as error:  # the user's own code
+        except FOREIGN as error:  # the user's own code
             raise UserError(f"{self.reference}: item {row} failed: {one_line(error)}") from error
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise UserError(
@@ -126,6 +126,17 @@ def load_entry_point_set(config: TestSetConfig, datasets: Path) -> TestSet:
         If the function cannot be called, or returns something else than labelled images.
     """
     del datasets
+    try:
+        return _load(config)
+    except UserError:
+        raise
+    except FOREIGN as error:  # the user's own code, in whatever the dataset is asked for
+        raise UserError(
+            f"test_set.entry_point: {config.entry_point} failed: {one_line(error)}"
+        ) from error
+
+
+def _load(config: TestSetConfig) -> TestSet:
     reference = str(config.entry_point)
     # The current folder may be another one in the processes that open the dataset again.
     folder = (config.path or Path.cwd()).resolve()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+MOST_BYTES = 4 * 2**30
+"""Of one array, which lies in memory."""
 UNSIGNED_BYTE = 0x08
 PREFIXES = {"train": "train", "test": "t10k"}
 
@@ -34,26 +36,35 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     LeCun, Cortes and Burges, The MNIST database, "File formats".
     """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with _opened(path) as file:
+            header = file.read(4)
+            if len(header) < 4 or header[:2] != b"\0\0" or header[2] != UNSIGNED_BYTE:
+                raise UserError(f"{path} is no IDX file of bytes: it begins with {header!r}")
+            sizes = file.read(4 * header[3])
+            if len(sizes) < 4 * header[3]:
+                raise UserError(
+                    f"{path} is damaged: its header of {4 + 4 * header[3]} bytes is cut after "
+                    f"{4 + len(sizes)}"
+                )
+            shape = tuple(np.frombuffer(sizes, ">u4").astype(int).tolist())
+            expected = math.prod(shape)
+            if expected > MOST_BYTES:
+                raise UserError(f"{path} says that it holds {expected:,} bytes: more than is read")
+            # No more than the header says is unpacked, whatever the file unfolds to.
+            content = file.read(expected + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTE:
-        raise UserError(f"{path} is no IDX file of bytes: it begins with {content[:4]!r}")
-    axes = content[3]
-    start = 4 + 4 * axes
-    if len(content) < start:
+    if len(content) != expected:
+        found = f"{len(content)}" if len(content) < expected else "more"
         raise UserError(
-            f"{path} is damaged: its header of {start} bytes is cut after {len(content)}"
+            f"{path} is damaged: expected {expected} bytes for shape {shape}, found {found}"
         )
-    shape = tuple(np.frombuffer(content[4:start], ">u4").astype(int).tolist())
-    if len(content) - start != math.prod(shape):
-        raise UserError(
-            f"{path} is damaged: expected {math.prod(shape)} bytes for shape {shape}, "
-            f"found {len(content) - start}"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _opened(path: Path) -> BinaryIO:
+    packed = path.suffix == ".gz"
+    return cast("BinaryIO", gzip.open(path, "rb")) if packed else path.open("rb")
 
 
 def find_idx_pair(folders: Sequence[Path], split: str) -> tuple[Path, Path] | None:

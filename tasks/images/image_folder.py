@@ -14,6 +14,7 @@ import numpy as np
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.images.class_names import in_order
+from activarium.tasks.images.decoding import UndecodableImageError, check_size
 from activarium.tasks.images.folder_scan import ENDINGS, NOWHERE, Scan, scan
 from activarium.tasks.images.labelled_images import TestSet, sampled_colours
 
@@ -55,6 +56,8 @@ class ZipReader:
         except IndexError:
             archive = zipfile.ZipFile(self.path)
         try:
+            # What a zip says of a member's size bounds what is unpacked of it.
+            check_size(name, archive.getinfo(name).file_size)
             return archive.read(name)
         finally:
             self._idle.append(archive)
@@ -74,7 +77,9 @@ class FolderReader:
 
     def read(self, name: str) -> bytes:
         """Return the content of one file."""
-        return (self.path / name).read_bytes()
+        path = self.path / name
+        check_size(name, path.stat().st_size)
+        return path.read_bytes()
 
 
 def load_image_folder(config: TestSetConfig, datasets: Path) -> TestSet:
@@ -233,5 +238,13 @@ def identity_of(
 def _content_hash(entry: Entry, reader: FolderReader | ZipReader) -> str:
     try:
         return hashlib.sha256(reader.read(entry.name)).hexdigest()
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except (
+        UndecodableImageError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
         return "unreadable"  # one damaged image must not end a run; it is recorded as not valid

@@ -184,11 +184,18 @@ def _read_meta(root: Path) -> Meta | None:
     return None
 
 
+MOST_MEMBER_BYTES = 64 * 2**20
+"""The devkit's own files are far smaller."""
+
+
 def _member(members: tarfile.TarFile, name: str) -> bytes:
     stream = members.extractfile(name)
     if stream is None:
         raise FileNotFoundError(name)
-    return stream.read()
+    content = stream.read(MOST_MEMBER_BYTES + 1)
+    if len(content) > MOST_MEMBER_BYTES:
+        raise ValueError(f"{name} has more than {MOST_MEMBER_BYTES:,} bytes")
+    return content
 
 
 def _from_torchvision(path: Path) -> Meta:

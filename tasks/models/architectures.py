@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from activarium.schemas.errors import UserError
 
@@ -33,6 +32,8 @@ def initialise(model: nn.Module) -> None:
 
 
 def _stage(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
+    from torchvision.models.resnet import BasicBlock  # brings in the compiler: more than a second
+
     shortcut = None
     if stride != 1 or inputs != outputs:
         shortcut = nn.Sequential(

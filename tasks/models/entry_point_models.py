@@ -16,7 +16,8 @@ from torch.nn.parameter import is_lazy
 
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
-from activarium.tasks.entry_points import load_entry_point, one_line
+from activarium.schemas.faults import told_faults
+from activarium.tasks.entry_points import FOREIGN, load_entry_point, one_line
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.models.model_sources import (
     DEFAULT,
@@ -49,7 +50,7 @@ class EntryPointModel(ReadyModelSource):
         try:
             with seeded(self.config.seed):
                 found = function(**self.config.options)
-        except Exception as error:  # the user's own code runs here
+        except FOREIGN as error:  # the user's own code runs here
             options = ", ".join(self.config.options) or "none"
             raise UserError(
                 f"{where} raised {one_line(error)} (called with model.options: {options})"
@@ -96,11 +97,9 @@ class EntryPointModel(ReadyModelSource):
         try:
             return PreprocessingConfig.model_validate(dict(offered))
         except ValidationError as error:
-            (first, *_) = error.errors()
-            place = ".".join(str(part) for part in first["loc"])
             raise UserError(
                 f"the attribute `preprocessing` of the model of {self.config.architecture}: "
-                f"{place}: {first['msg']}, got {first['input']!r}"
+                f"{told_faults(PreprocessingConfig, error)}"
             ) from error
 
     @property

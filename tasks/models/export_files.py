@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ from torch.utils import _pytree as pytree
 
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
-from activarium.tasks.entry_points import one_line
+from activarium.tasks.entry_points import LOADING, one_line
+from activarium.tasks.models.export_archive import RefusedArchiveError, clean_archive
 from activarium.tasks.models.exported_modules import module_tree
-from activarium.tasks.models.weights_files import file_sha256, kind_of_file
+from activarium.tasks.models.weights_files import file_content, kind_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +62,10 @@ def read_export_file(path: Path) -> ExportFile:
         If the file is missing or no exported program, or the program takes no batches of images,
         only those of one size, or was exported in training mode.
     """
-    sha256 = file_sha256(path, setting="model.architecture")
-    program, extra = _load(path)
+    content = file_content(path, setting="model.architecture")
+    program, extra = _load(path, content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    del content
     images = _images(program, path)
     _check_mode(program, path)
     _, colours, *sides = images.shape
@@ -72,18 +76,24 @@ def read_export_file(path: Path) -> ExportFile:
     return ExportFile(model, int(colours), size, _preprocessing(extra, path), sha256)
 
 
-def _load(path: Path) -> tuple[ExportedProgram, str]:
+def _load(path: Path, content: bytes) -> tuple[ExportedProgram, str]:
     kind = kind_of_file(path)
     if kind != "export":
         raise UserError(f"{path} is no program of torch.export.save: it is {_KINDS[kind]}")
     extra = {PREPROCESSING_FILE: ""}
+    LOADING.info("model.architecture: loading the program of %s", path)
     try:
-        with _silent(), path.open("rb") as file:
-            return torch.export.load(file, extra_files=extra), extra[PREPROCESSING_FILE]
+        with _silent(), clean_archive(content, PREPROCESSING_FILE) as archive:
+            return torch.export.load(archive, extra_files=extra), extra[PREPROCESSING_FILE]
+    except RefusedArchiveError as error:
+        raise UserError(
+            f"{path} is not loaded, nothing of it was run: {error}; export the model again "
+            "(torch.export.save), or get the file from where you trust"
+        ) from error
     except Exception as error:  # whatever a damaged archive or an unknown operation raises
         raise UserError(
             f"{path} cannot be loaded by torch {torch.__version__} ({one_line(error)}); export it "
-            "again with this version, and import the package of its own operations first"
+            "again with this version"
         ) from error
 
 

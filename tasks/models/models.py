@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.entry_points import is_entry_point
+from activarium.tasks.capture.device_errors import first_line, is_out_of_memory
+from activarium.tasks.entry_points import is_entry_point, one_line
 from activarium.tasks.models import export_models, timm_models
 from activarium.tasks.models.entry_point_models import EntryPointModel
 from activarium.tasks.models.export_models import ExportedModelFile
@@ -26,12 +30,22 @@ from activarium.tasks.models.torchvision_models import (
     torchvision_names,
 )
 from activarium.tasks.models.weights_notes import quantisation_notes
+from activarium.tasks.processes import usable_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from activarium.schemas.config import ModelConfig
     from activarium.tasks.models.model_sources import ModelSource
+
+
+WEIGHTS_HELD = 3
+"""Times that weights lie in memory at once: as made, as placed, and as folded in the graph."""
+TOO_LARGE = re.compile(r"overflow|too large|out of range|exceeds", re.IGNORECASE)
+"""What torch says of sizes that no machine has."""
+SMALLER = "use a smaller model.width, model.outputs or model.options"
 
 
 def model_source(config: ModelConfig) -> ModelSource:
@@ -44,7 +58,7 @@ def model_source(config: ModelConfig) -> ModelSource:
     """
     name = config.architecture
     source: ModelSource
-    if torchvision_name(name) is not None and name not in OWN:
+    if name not in OWN and torchvision_name(name) is not None:
         return TorchvisionModel(config)
     if name in OWN:
         source = OwnModel(config)
@@ -137,9 +151,51 @@ def load_start(
     source: ModelSource, *, classes: int, colours: int, size: tuple[int, int]
 ) -> LoadedModel:
     """Return the model at its start; arguments as for `build_model`."""
+    build = partial(source.build, classes=classes, colours=colours, size=size)
+    if isinstance(source, OwnModel | TorchvisionModel):
+        _check_size(source.config, build)
     with seeded(source.config.seed):
-        model = source.build(classes=classes, colours=colours, size=size)
+        try:
+            model = build()
+        except UserError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error) or isinstance(error, OverflowError):
+                what = f"does not fit into memory ({first_line(error)}): {SMALLER}"
+            elif source.config.options:
+                what = f"cannot be built with these model.options: {one_line(error)}"
+            else:
+                raise
+            raise UserError(f"{source.config.architecture} {what}") from error
     return _ready(model)
+
+
+def _check_size(config: ModelConfig, build: Callable[[], nn.Module]) -> None:
+    """Refuse a model whose weights take more memory than is free, before they are made.
+
+    Raises
+    ------
+    UserError
+        If they do, or no memory could hold them.
+    """
+    try:
+        with seeded(config.seed), torch.device("meta"):
+            model = build()
+        size = sum(each.numel() * each.element_size() for each in model.parameters())
+    except UserError:
+        raise
+    except (RuntimeError, OverflowError) as error:
+        if TOO_LARGE.search(str(error)):
+            raise UserError(f"{config.architecture} does not fit into memory: {SMALLER}") from error
+        return  # what cannot be built without values is built with them
+    except Exception:  # noqa: BLE001 - likewise
+        return
+    free = usable_memory()
+    if free is not None and WEIGHTS_HELD * size > free:
+        raise UserError(
+            f"{config.architecture} takes {WEIGHTS_HELD * size / 2**30:,.1f} GiB of memory, "
+            f"{math.floor(free / 2**30 * 10) / 10:,.1f} GiB are free: {SMALLER}"
+        )
 
 
 def load_own(source: ModelSource) -> LoadedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import pickle
 import pickletools
@@ -153,17 +154,28 @@ def scan_file(path: Path) -> None:
     """
     if zipfile.is_zipfile(path):
         _scan_archive(path)
-    with path.open("rb") as file:
-        if file.read(4) == b"PK\x03\x04":  # what torch takes for an archive; all else is old
-            return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        for _ in range(OLD_PICKLES):
-            if mapped.tell() < len(mapped):
-                scan_pickle(mapped)
+        _scan_older(mapped, len(mapped))
 
 
-def _scan_archive(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
+def scan_bytes(content: bytes) -> None:
+    """Refuse the content of such a file, as `scan_file` does."""
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        _scan_archive(io.BytesIO(content))
+    _scan_older(io.BytesIO(content), len(content))
+
+
+def _scan_older(file: Any, size: int) -> None:
+    if file.read(4) == b"PK\x03\x04":  # what torch takes for an archive; all else is old
+        return
+    file.seek(0)
+    for _ in range(OLD_PICKLES):
+        if file.tell() < size:
+            scan_pickle(file)
+
+
+def _scan_archive(file: Path | io.BytesIO) -> None:
+    with zipfile.ZipFile(file) as archive:
         for each in archive.infolist():
             is_pickle = each.filename.endswith("data.pkl")
             is_packed = each.compress_type != zipfile.ZIP_STORED

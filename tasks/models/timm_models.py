@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from difflib import get_close_matches
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
@@ -37,6 +40,9 @@ SETTINGS = {
 SIZE = "img_size"
 """Argument of timm's models that are made for one size of image."""
 
+_OF_OPTIONS = (TypeError, AttributeError, AssertionError)
+"""What constructors raise that get arguments which they do not take."""
+
 USUAL_CROP = 0.875
 """Share of the resized side that timm crops where the configuration does not say."""
 
@@ -50,6 +56,21 @@ def _timm() -> Any:
             "pip install 'activarium[timm]'"
         ) from error
     return timm
+
+
+def _source_and_cache(settings: Any) -> tuple[str, str]:
+    """Return where weights are fetched from, and where timm looks for them before."""
+    if settings.hf_hub_id:
+        from huggingface_hub import constants
+
+        hub, name = settings.hf_hub_id, settings.hf_hub_filename or "model.safetensors"
+        folder = f"models--{hub.replace('/', '--')}"
+        return (
+            f"{name} of the repository {hub} of the Hugging Face Hub, with `hf download "
+            f"{hub}`, which makes the folder {folder} in its cache",
+            f"{constants.HF_HUB_CACHE} (HF_HUB_CACHE) as that whole folder",
+        )
+    return str(settings.url), str(Path(torch.hub.get_dir()) / "checkpoints")
 
 
 class TimmModel(ModelSource):
@@ -154,8 +175,20 @@ class TimmModel(ModelSource):
         try:
             model: nn.Module = timm.create_model(self._full_name, **arguments)
         except Exception as error:  # constructors and downloads raise what they like
+            if arguments["pretrained"] and not isinstance(error, _OF_OPTIONS):
+                raise self._not_downloaded(error) from error
             raise UserError(f"timm could not make {self._full_name}: {one_line(error)}") from error
         return model
+
+    def _not_downloaded(self, error: Exception) -> UserError:
+        """Return what to do where weights cannot be fetched: which file goes where."""
+        settings = self._settings
+        source, cache = _source_and_cache(settings)
+        return UserError(
+            f"could not download or read timm's weights of {self._full_name} ({one_line(error)}); "
+            f"where there is a network, fetch {source}; here, put it into {cache}, or name the file "
+            f"of weights in model.weights, with model.outputs={settings.num_classes}"
+        )
 
     def build(self, *, classes: int, colours: int, size: tuple[int, int]) -> nn.Module:
         """Return timm's model with random weights."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torchvision
 
 from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
@@ -43,9 +42,16 @@ SETTINGS = {
 """Arguments of torchvision's functions that settings decide."""
 
 
+def _models() -> Any:
+    # Brings in torch's compiler: more than a second that models of other sources do without.
+    import torchvision
+
+    return torchvision.models
+
+
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's models that take images and return values or maps."""
-    models = torchvision.models
+    models = _models()
     parts = (models, models.segmentation)
     return [name for part in parts for name in models.list_models(module=part)]
 
@@ -75,7 +81,7 @@ class TorchvisionModel(ModelSource):
         """The entry of torchvision's weights, None where the configured weights are no such name."""
         if not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.config.weights):
             return None
-        entries = torchvision.models.get_model_weights(self._name).__members__
+        entries = _models().get_model_weights(self._name).__members__
         if self.config.weights not in entries:
             raise UserError(
                 f"{self._name} has no pretrained weights {self.config.weights!r}; it has "
@@ -85,7 +91,7 @@ class TorchvisionModel(ModelSource):
 
     @property
     def _is_segmentation(self) -> bool:
-        return self._name in torchvision.models.list_models(module=torchvision.models.segmentation)
+        return self._name in _models().list_models(module=_models().segmentation)
 
     @property
     def name(self) -> str:
@@ -100,7 +106,7 @@ class TorchvisionModel(ModelSource):
     @property
     def offers(self) -> str:
         """The names of torchvision's weights."""
-        names = torchvision.models.get_model_weights(self._name).__members__
+        names = _models().get_model_weights(self._name).__members__
         return f", torchvision's weights by name ({', '.join(names)})" if names else ""
 
     @property
@@ -148,7 +154,7 @@ class TorchvisionModel(ModelSource):
         options = self._size_options(size) | dict(self.config.options)
         outputs = self.config.outputs or self._outputs() or classes
         try:
-            model: nn.Module = torchvision.models.get_model(
+            model: nn.Module = _models().get_model(
                 self._name, weights=None, num_classes=outputs, **options
             )
         except (AssertionError, ValueError) as error:
@@ -183,7 +189,7 @@ class TorchvisionModel(ModelSource):
         options = {"transform_input": transform} if self._name in TRANSFORMING else {}
         try:
             with seeded(self.config.seed):
-                model: nn.Module = torchvision.models.get_model(
+                model: nn.Module = _models().get_model(
                     self._name, weights=entry, progress=False, **options, **self.config.options
                 )
         except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:

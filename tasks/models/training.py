@@ -13,7 +13,7 @@ from activarium.tasks.memory_format import settle_format
 from activarium.tasks.models.accuracy import labelled
 from activarium.tasks.models.frozen_modules import freeze, frozen_modules, set_training
 from activarium.tasks.models.model_weights import load_weights
-from activarium.tasks.models.training_folder import STATE, Standing, TrainingFolder
+from activarium.tasks.models.training_folder import Standing, TrainingFolder
 from activarium.tasks.models.training_run import TrainingRun
 from activarium.tasks.progress import silent
 from activarium.tasks.stores.locking import only_process
@@ -154,7 +154,8 @@ def train(  # noqa: PLR0913 - a whole stage, called from one place
             )  # fmt: skip
             _check_labels(run)
             _run_from_state(run, frozen, progress)
-        (folder / STATE).unlink(missing_ok=True)
+        files.cover()
+        files.forget_state()
     return files.checkpoints()
 
 

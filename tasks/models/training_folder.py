@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from activarium.schemas.atlas import TRAINING_LOG as LOG
+from activarium.schemas.atlas import TRAINING_STATE as STATE
 from activarium.schemas.errors import UserError
 from activarium.tasks.models.checkpoint_files import (
     epoch_file,
     safetensors_bytes,
     step_file,
+)
+from activarium.tasks.stores.checksum_files import (
+    is_model_of_atlas,
+    is_whole,
+    refuse_damaged_model,
+    remove_checked,
+    write_checked,
 )
 from activarium.tasks.stores.files import write_bytes
 
@@ -26,9 +35,6 @@ if TYPE_CHECKING:
 
     from activarium.schemas.training_config import TrainingConfig
     from activarium.tasks.models.checkpoint_files import Moment
-
-LOG = "training.json"
-STATE = "state-last.safetensors"
 
 
 @dataclass
@@ -108,9 +114,10 @@ class TrainingFolder:
         log = self.path / LOG
         if not log.exists():
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / STATE).unlink(missing_ok=True)
+            self.forget_state()
             self.write_log([])
             return []
+        refuse_damaged_model(log)
         try:
             held = json.loads(log.read_text(encoding="utf-8"))
             epochs: list[dict[str, Any]] = held["epochs"]
@@ -138,8 +145,29 @@ class TrainingFolder:
             }
             for line in epochs
         ]
-        text = json.dumps({**self.head, "epochs": lines}, indent=2, allow_nan=False)
-        write_bytes(self.path / LOG, f"{text}\n".encode())
+        said = {**self.head, "has_checksums": is_model_of_atlas(self.path / LOG), "epochs": lines}
+        text = json.dumps(said, indent=2, allow_nan=False)
+        self._write(self.path / LOG, f"{text}\n".encode())
+
+    def forget_state(self) -> None:
+        """Delete the state to resume from."""
+        if is_model_of_atlas(self.path / STATE):
+            remove_checked((self.path / STATE).absolute())
+        (self.path / STATE).unlink(missing_ok=True)
+
+    def cover(self) -> None:
+        """Write the checksums that are lacking, after earlier versions or killed writers."""
+        for path in (*self.checkpoints(), self.path / LOG):
+            if is_model_of_atlas(path) and not is_whole(path.absolute()):
+                self._write(path, path.read_bytes())
+
+    @staticmethod
+    def _write(path: Path, content: bytes) -> None:
+        """Write a file; one of an atlas with its checksum."""
+        if is_model_of_atlas(path):
+            write_checked(path.absolute(), content)
+        else:
+            write_bytes(path, content)
 
     def save(
         self, model: nn.Module, optimiser: torch.optim.SGD, standing: Standing, moment: Moment
@@ -148,7 +176,7 @@ class TrainingFolder:
         weights = _stored(model.state_dict())
         content = safetensors_bytes(weights, moment.metadata())
         for path in self.files_at(moment.step):
-            write_bytes(path, content)
+            self._write(path, content)
         momentum = {
             f"momentum.{name}": optimiser.state[parameter]["momentum_buffer"]
             for name, parameter in model.named_parameters()
@@ -161,7 +189,7 @@ class TrainingFolder:
         tensors |= _stored(momentum | under_way)
         noted = {"right": standing.right, "seconds": standing.seconds}
         metadata = {"epochs": json.dumps(standing.log), "under_way": json.dumps(noted)}
-        write_bytes(self.path / STATE, safetensors_bytes(tensors, metadata))
+        self._write(self.path / STATE, safetensors_bytes(tensors, metadata))
         if len(standing.losses) == 0:
             self.write_log(standing.log)
 
@@ -173,6 +201,7 @@ class TrainingFolder:
         state = self.path / STATE
         if not state.exists():
             return None
+        refuse_damaged_model(state)
         try:
             with safe_open(state, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

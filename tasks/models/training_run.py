@@ -106,7 +106,7 @@ class TrainingRun:
         sizes = torch.tensor([part.stop - part.start for part in self.batches])
         return {
             "epoch": epoch,
-            "loss": float((losses.double() * sizes).sum() / sizes.sum()),
+            "loss": float((losses.cpu().double() * sizes).sum() / sizes.sum()),
             "accuracy": right / int(sizes.sum()),
             "seconds": round(seconds, 3),
         }

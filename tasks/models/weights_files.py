@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import tarfile
 import warnings
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from activarium.schemas.errors import UserError
 from activarium.tasks.models.inert_pickle import HostilePickleError, InertObject, read_inert
 from activarium.tasks.models.pickle_scan import RefusedPickleError, scan_file
+from activarium.tasks.stores.checksum_files import refuse_damaged_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,11 +40,10 @@ def kind_of_file(path: Path) -> FileKind:
     return "export" if is_export or "serialized_exported_program.json" in names else "unknown"
 
 
-def file_sha256(path: Path, *, setting: str) -> str:
-    """Return the checksum of a file, or say that it cannot be read."""
+def file_content(path: Path, *, setting: str) -> bytes:
+    """Return the bytes of a file, or say that it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{setting}: cannot read {path}: {error.strerror}") from error
 
@@ -62,13 +61,15 @@ def read_weights_file(path: Path) -> Any:
     Raises
     ------
     UserError
-        Where the file is missing, damaged, or of another kind.
+        Where the file is missing, damaged, or of another kind; also where it is of a training in an
+        atlas, and not what that training wrote.
     """
     if not path.is_file():
         raise UserError(
             f"model.weights: there is no file {path}; give a safetensors or state-dict file, "
             "untrained, trained, or pretrained weights by name, such as DEFAULT"
         )
+    refuse_damaged_model(path)
     kind = kind_of_file(path)
     if kind in _FOREIGN:
         raise UserError(f"model.weights: {path} is {_FOREIGN[kind]}")

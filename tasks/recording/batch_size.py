@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +15,8 @@ from activarium.tasks.capture.device_errors import is_out_of_memory
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+
+    from torch import nn
 
 SMALL_SIDE = 64
 """Images of up to SMALL_SIDE x SMALL_SIDE pixels are small."""
@@ -25,6 +29,9 @@ LEAST_BATCH = 4
 
 CUDA_FACTOR = 8
 """A GPU is given this many times the images of a CPU."""
+
+LARGE_PIXELS = 1_000_000
+"""Images of more pixels are looked at before they are run through the model."""
 
 LARGEST_TRIED = 8_192
 RISE = 1.05
@@ -47,6 +54,53 @@ def default_batch_size(height: int, width: int, device_type: str) -> int:
     while batch > LEAST_BATCH and batch * pixels >= 2 * SMALL_BATCH * SMALL_SIDE**2:
         batch //= 2
     return batch * CUDA_FACTOR if device_type == "cuda" else batch
+
+
+def check_one_image(model: nn.Module, inputs: torch.Tensor, free: int | None) -> None:
+    """Refuse images so large that what the layers return of one does not fit into memory.
+
+    The system would end this process, and others beside it, without a word. Usual images are let
+    through; of others the sizes are told by a pass without values.
+
+    Parameters
+    ----------
+    model
+        The model, on the CPU.
+    inputs
+        One image as input (image, colour, row, column).
+    free
+        Bytes of memory that are free; None where that is not known.
+
+    Raises
+    ------
+    UserError
+        If it does not fit.
+    """
+    if free is None or inputs.shape[2] * inputs.shape[3] <= LARGE_PIXELS:
+        return
+    needed = 0
+
+    def count(module: nn.Module, given: Any, returned: Any) -> None:
+        nonlocal needed
+        del module, given
+        if isinstance(returned, torch.Tensor):
+            needed += returned.numel() * returned.element_size()
+
+    try:
+        empty = deepcopy(model).to("meta")
+        for module in empty.modules():
+            if not any(True for _ in module.children()):
+                module.register_forward_hook(count)
+        with torch.inference_mode():
+            empty(torch.empty(inputs.shape, device="meta"))
+    except Exception:  # noqa: BLE001 - what needs values tells nothing without them
+        return
+    if needed > free:
+        raise UserError(
+            f"preprocessing.size: what the layers return of one image of {inputs.shape[3]:,}x"
+            f"{inputs.shape[2]:,} pixels takes {math.ceil(needed / 2**30):,} GiB of memory, "
+            f"{math.floor(free / 2**30):,} GiB are free: use a smaller one"
+        )
 
 
 def even_batch_size(size: int, shard_images: int) -> int:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from activarium.schemas.atlas import TRAINING_STATE
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import CheckpointReceipt, FailedCheckpoint, SeriesReceipt
 from activarium.tasks.models.models import model_name, model_source
-from activarium.tasks.models.training_folder import STATE
 from activarium.tasks.progress import silent
 from activarium.tasks.recording.checkpoint_steps import NUMBERED_FOLDER, Candidate, order_series
 from activarium.tasks.recording.checkpoints import load_images
 from activarium.tasks.recording.share import parse_part
 from activarium.tasks.recording.spreading import record_spread
+from activarium.tasks.stores.checksum_files import refuse_damaged_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,7 +56,7 @@ def checkpoint_stem(path: Path) -> str | None:
     >>> checkpoint_stem(Path("run/epoch-003.pth.tar")), checkpoint_stem(Path("training.json"))
     ('epoch-003', None)
     """
-    if path.name == STATE or path.name.startswith(".") or BESIDE.match(path.name):
+    if path.name == TRAINING_STATE or path.name.startswith(".") or BESIDE.match(path.name):
         return None
     endings = [ending for ending in SUFFIXES if path.name.endswith(ending)]
     return path.name.removesuffix(max(endings, key=len)) if endings else None
@@ -85,7 +87,13 @@ def list_checkpoints(config: ModelConfig, *, trained: Path | None = None) -> Lis
     for path in sorted(weight_files(source)):
         series = config.series or _series_folder(path).name
         by_series.setdefault(series, []).append(Candidate(path, checkpoint_stem(path) or path.name))
-    ordered = {name: order_series(name, each) for name, each in sorted(by_series.items())}
+    try:
+        ordered = {name: order_series(name, each) for name, each in sorted(by_series.items())}
+    except UserError:
+        # Files of the same step are equal, but for damage.
+        for each in itertools.chain.from_iterable(by_series.values()):
+            refuse_damaged_model(each.path)
+        raise
     if not any(each.by_step for each in ordered.values()):
         names = [each.path.name for several in by_series.values() for each in several]
         seen = f" ({names[0]} has none)" if names else ""

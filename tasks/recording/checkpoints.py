@@ -13,9 +13,10 @@ from activarium.schemas.config import PreprocessingConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
 from activarium.tasks.fingerprint import fingerprint
+from activarium.tasks.images.kept_sets import kept_test_set
 from activarium.tasks.images.preprocessing import read_images, resolve_preprocessing
-from activarium.tasks.images.test_sets import load_test_set
 from activarium.tasks.models.checkpoint_files import epoch_file
+from activarium.tasks.models.lost_checkpoints import is_finished, lost_checkpoints
 from activarium.tasks.models.model_weights import weights_sha256
 from activarium.tasks.models.models import (
     checkpoint_name,
@@ -27,7 +28,7 @@ from activarium.tasks.models.models import (
 )
 from activarium.tasks.models.training import train
 from activarium.tasks.models.training_start import initial_source, load_training_start
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.recording.devices import resolve_device
 from activarium.tasks.recording.normalising import normalise
 from activarium.tasks.recording.record import record
@@ -76,7 +77,7 @@ def load_images(
     wanted = config.test_set
     if split is not None:
         wanted = wanted.model_copy(update={"split": split, "limit": limit})
-    test_set = load_test_set(wanted, datasets=atlas.datasets)
+    test_set = kept_test_set(wanted, datasets=atlas.datasets)
     source = model_source(config.model)
     settings = configured_preprocessing(config, source)
     colours = source.colours(test_set.colours)
@@ -140,7 +141,8 @@ def train_checkpoint(
     Raises
     ------
     UserError
-        If there is no training section, the images do not fit in memory, or training diverges.
+        If there is no training section, the images do not fit in memory, training diverges, or the
+        last checkpoint is damaged.
     """
     if config.training is None:
         raise UserError(f"run {config.name!r} has no `training` section: nothing to train")
@@ -156,7 +158,10 @@ def train_checkpoint(
     parts = (name, images.test_set.name, fingerprint(identity)[:12])
     folder = atlas.models / file_name(parts)
     last = folder / epoch_file(config.training.epochs)
-    if not last.exists():
+    made = not is_finished(folder, config.training.epochs)
+    notices: tuple[str, ...] = ()
+    if made:
+        begin_work(progress)
         pixels, valid = _all_images(images)
         train(
             model,
@@ -169,11 +174,12 @@ def train_checkpoint(
             identity=identity,
             progress=progress,
         )
-        made = True
     else:
-        made = False
+        notices = lost_checkpoints(folder, config.training.epochs)
     checkpoint = config.model.checkpoint or last.stem
-    return CheckpointReceipt(model=name, checkpoint=checkpoint, path=last, made=made)
+    return CheckpointReceipt(
+        model=name, checkpoint=checkpoint, path=last, made=made, notices=notices
+    )
 
 
 def _training_identity(

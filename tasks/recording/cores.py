@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from activarium.tasks.processes import cpu_quota
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-CPU_QUOTAS = (
-    ("/sys/fs/cgroup/cpu.max",),
-    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-)
-"""Files that hold quota and period of the processor time that a container may take."""
 
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 """File that names the hardware threads of one processor's core."""
@@ -35,7 +31,7 @@ def usable_cores() -> int:
     """
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     cores = os.cpu_count() or 1 if processors is None else _physical(processors)
-    quota = _quota()
+    quota = cpu_quota()
     return max(1, cores if quota is None else min(cores, round(quota)))
 
 
@@ -47,16 +43,6 @@ def _physical(processors: Iterable[int]) -> int:
         except OSError:
             cores.add(str(processor))
     return len(cores)
-
-
-def _quota() -> float | None:
-    """Return the processors' worth of time that a container may take; None without a limit."""
-    for files in CPU_QUOTAS:
-        with suppress(OSError, ValueError):
-            text = " ".join(Path(file).read_text("ascii") for file in files)
-            quota, period = (float(part) for part in text.split())
-            return quota / period if quota > 0 else None
-    return None
 
 
 def threads_per_process(processes: int = 1, *, threads: int | None = None) -> int:

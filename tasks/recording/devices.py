@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import platform
+import re
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from activarium.schemas.errors import UserError
+from activarium.schemas.errors import UserError, shortened
 from activarium.tasks.capture.device_errors import first_line, is_device_lost, is_out_of_memory
+from activarium.tasks.processes import check_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+DEVICES = "record.devices"
+"""Setting that `--devices` sets."""
+
 UNSUITED = ("no kernel image", "driver version is insufficient")
 """What CUDA says where torch was built for other devices or drivers."""
+
+LACKING = (
+    "not currently implemented for the MPS",
+    "MPS framework doesn't support",
+    "the MPS device",
+)
+"""What torch says of operations and types that Apple's GPUs have not."""
+
+
+CPU_MODEL = re.compile(r"^model name\s*:(.*)$", re.MULTILINE)
+"""The line of Linux's /proc/cpuinfo that names the CPU."""
 
 
 def resolve_device(device: str, *, setting: str = "record.device") -> torch.device:
@@ -32,10 +50,18 @@ def resolve_device(device: str, *, setting: str = "record.device") -> torch.devi
         found = torch.device(device)
     except RuntimeError:
         found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise UserError(f"{setting}: expected auto, cpu, cuda or cuda:<n>, got {device!r}")
+    if found is None or found.type not in ("cpu", "cuda", "mps"):
+        raise UserError(
+            f"{setting}: expected auto, cpu, cuda, cuda:<n> or mps, got {shortened(repr(device))}"
+        )
     if found.type == "cpu":
         return torch.device("cpu")
+    if found.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError(
+                f"{setting}: {device!r} is not there (no GPU of Apple's); use auto or cpu"
+            )
+        return torch.device("mps")
     count = torch.cuda.device_count()
     if (found.index or 0) >= count:
         raise UserError(
@@ -66,6 +92,27 @@ def gpu_model(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
 
 
+def has_float64(device: torch.device) -> bool:
+    """Return whether the device computes in float64, as the trial of layers does."""
+    return device.type != "mps"
+
+
+def processor_model(device: torch.device) -> str:
+    """Return what computes: the model of a GPU, or of the CPU with the instruction set in use."""
+    if device.type == "cuda":
+        return gpu_model(device)
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{_cpu_model()}, {instructions}"
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):
+        found = CPU_MODEL.search(Path("/proc/cpuinfo").read_text("utf-8", errors="replace"))
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
 def has_tf32(device: torch.device) -> bool:
     """Return whether the device can round to TF32; others compute in float32 where it is asked."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
@@ -77,21 +124,24 @@ def device_per_process(devices: Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     UserError
-        If one does not exist here, or they are of two kinds.
+        If one does not exist here, they are of two kinds, or more than the machine has processors
+        and memory for.
     """
     each: list[str] = []
     for device in devices:
         kind, _, count = device.strip().partition(":")
         if kind == "cpu" and count:
             if not count.isdecimal() or int(count) < 1:
-                raise UserError(f"--devices: expected cpu:<processes>, got {device!r}")
+                raise UserError(f"{DEVICES}: expected cpu:<processes>, got {device!r}")
+            check_processes(len(each) + int(count), setting=DEVICES)
             each += ["cpu"] * int(count)
         else:
-            each.append(str(resolve_device(device.strip(), setting="--devices")))
+            each.append(str(resolve_device(device.strip(), setting=DEVICES)))
+    check_processes(len(each), setting=DEVICES, gpus=len({*each} - {"cpu"}))
     kinds = {device.partition(":")[0] for device in each}
     if len(kinds) != 1:
         raise UserError(
-            f"--devices: expected devices of one kind, got {', '.join(devices) or 'none'}: "
+            f"{DEVICES}: expected devices of one kind, got {', '.join(devices) or 'none'}: "
             "the rows of a recording would not be of one kind"
         )
     return tuple(each)
@@ -114,6 +164,10 @@ def device_faults(device: torch.device) -> Iterator[None]:
         if is_out_of_memory(error):
             raise UserError(
                 f"out of memory on {device} ({first_line(error)}): free some, or use another device"
+            ) from error
+        if device.type == "mps" and any(words in str(error) for words in LACKING):
+            raise UserError(
+                f"{device} cannot run this model ({first_line(error)}): use record.device cpu"
             ) from error
         if any(words in str(error) for words in UNSUITED):
             raise UserError(

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.progress import tell
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from activarium.schemas.layout import RecordingLayout, Shard
+    from activarium.tasks.progress import Progress
     from activarium.tasks.recording.shard_writer import ShardWriter
     from activarium.tasks.stores.places import Place
 
 MEBIBYTE = 2**20
+
+MUCH_BYTES = 1e9
+"""From here on a recording says how large it is before it begins."""
 
 RESERVED_BYTES = MEBIBYTE // 4
 """Left for receipts and metadata, without which nothing of a recording counts."""
@@ -56,8 +63,32 @@ def check_room(place: Place, layout: RecordingLayout, shards: int) -> None:
     needed = shards * shard_bytes(layout) + RESERVED_BYTES
     if free is not None and free < needed:
         raise UserError(
-            f"recording {place.name.removesuffix('.zarr')} needs {_mebibytes(needed)}, "
-            f"{_mebibytes(free)} are free at {place}: free some or use another --root"
+            f"recording {place.name.removesuffix('.zarr')} needs {_mebibytes(needed, math.ceil)}, "
+            f"{_mebibytes(free, math.floor)} are free at {place}: free some or use another --root"
+        )
+
+
+def tell_size(place: Place, layout: RecordingLayout, shards: int, progress: Progress) -> None:
+    """Say how much is stored before it begins, where that is much.
+
+    Parameters
+    ----------
+    place
+        The recording's store.
+    layout
+        Its sizes.
+    shards
+        How many shards are still to be stored.
+    progress
+        Where it is said.
+    """
+    needed = shards * shard_bytes(layout)
+    if needed >= MUCH_BYTES:
+        parts = f"{shards:,} shards" if shards > 1 else "1 shard"
+        tell(
+            progress,
+            f"{place.name.removesuffix('.zarr')}: {layout.images:,} images x {layout.units:,} units, "
+            f"up to {needed / 1e9:.1f} GB in {parts} to store",
         )
 
 
@@ -78,11 +109,37 @@ def check_shard_fits(
     free = place.free_bytes()
     if free is not None and free < needed:
         raise UserError(
-            f"stopped before shard {shard.index} of {place}: it needs {_mebibytes(needed)}, "
-            f"{_mebibytes(free)} are free; free some, then run the same command again to go on "
+            f"stopped before shard {shard.index} of {place}: it needs "
+            f"{_mebibytes(needed, math.ceil)}, {_mebibytes(free, math.floor)} are free; free some, then run the same command again to go on "
             "from the last receipt"
         )
 
 
-def _mebibytes(size: int) -> str:
-    return f"{size / MEBIBYTE:,.1f} MiB"
+def check_memory(layout: RecordingLayout, free: int | None) -> None:
+    """Refuse shards that the memory does not hold; each is filled there before it is stored.
+
+    Parameters
+    ----------
+    layout
+        The recording's sizes.
+    free
+        Bytes of memory that are free; None where that is not known.
+
+    Raises
+    ------
+    UserError
+        If a shard takes more than is free.
+    """
+    needed = shard_bytes(layout)
+    if free is not None and needed > free:
+        fewer = max(1, int(layout.shard_images * free / needed / 2))
+        raise UserError(
+            f"record.shard_images: a shard of {layout.shard_images:,} images x {layout.units:,} "
+            f"units takes {_mebibytes(needed, math.ceil)} of memory, "
+            f"{_mebibytes(free, math.floor)} are free: record it in shards of {fewer:,} or less"
+        )
+
+
+def _mebibytes(size: int, rounded: Callable[[float], int]) -> str:
+    """Return a size; what is needed is rounded up and what is free down, so that they differ."""
+    return f"{rounded(10 * size / MEBIBYTE) / 10:,.1f} MiB"

@@ -20,8 +20,9 @@ from activarium.tasks.images.class_names import text_order_note
 from activarium.tasks.images.conversions import describe_conversions
 from activarium.tasks.images.preprocessing import read_images
 from activarium.tasks.memory_format import place_model
-from activarium.tasks.progress import silent
-from activarium.tasks.recording.batch_size import release_memory
+from activarium.tasks.processes import usable_memory
+from activarium.tasks.progress import begin_work, silent
+from activarium.tasks.recording.batch_size import check_one_image, release_memory
 from activarium.tasks.recording.begun import (
     Begun,
     Subject,
@@ -39,12 +40,13 @@ from activarium.tasks.recording.cores import (
 )
 from activarium.tasks.recording.devices import (
     device_faults,
+    has_float64,
     has_tf32,
     resolve_device,
     use_device,
 )
 from activarium.tasks.recording.feeding import PixelFeed, ReadFeed, fits_device
-from activarium.tasks.recording.free_space import check_room
+from activarium.tasks.recording.free_space import check_memory, check_room, tell_size
 from activarium.tasks.recording.record_plan import coordinate_values, plan_recording
 from activarium.tasks.recording.record_shard import Session, record_shards
 from activarium.tasks.recording.share import Share, even_shards
@@ -143,6 +145,7 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
             notices.append("repaired zarr.json")
         was_begun = is_begun(place)
         if not was_begun:
+            begin_work(progress)
             notices += _changes(atlas, plan, test_set)
             choice = begin(place, plan, subject, config=config, threads=threads)
             notices += [f"layers are captured by {choice.reason}", *identity.notes]
@@ -184,11 +187,13 @@ def _planned(
 ) -> tuple[Subject, RecordPlan]:
     """Return the plan, and the subject in the memory format in which its model runs.
 
-    Where a GPU has no room for the trial, which keeps what the layers return, the CPU makes it.
+    Where a GPU has no room for the trial, which keeps what the layers return, or no float64, the CPU
+    makes it.
     """
     device = subject.device
     try:
-        return _planned_here(subject, config, identity, share)
+        if has_float64(device):
+            return _planned_here(subject, config, identity, share)
     except (RuntimeError, MemoryError) as error:
         if device.type == "cpu" or not is_out_of_memory(error):
             raise
@@ -213,9 +218,12 @@ def _planned_here(
 def _plan(
     subject: Subject, config: RecordConfig, identity: ModelIdentity, share: Share
 ) -> RecordPlan:
+    first = subject.first_inputs(1)
+    if first.device.type == "cpu":
+        check_one_image(subject.model, first, usable_memory())
     layers = find_layers(
         subject.model,
-        subject.first_inputs(1),
+        first,
         patterns=config.layers,
         kinds=config.chosen_kinds,
         reading=Reading(identity.output, identity.tokens, allow_random=config.allow_random),
@@ -283,15 +291,19 @@ class _Work:
         if self.config.strict:
             _refuse_invalid(_readable_receipts(place))
         if pending:
+            begin_work(progress)
             check_same_ground(place, self.plan, self.subject.device)
             reopen(place)
             # How far compression goes is not known; then free space is watched only.
             shards = len(pending) if self.config.compression == "none" else 1
             check_room(place, layout, shards)
+            check_memory(layout, usable_memory())
+            tell_size(place, layout, len(pending), progress)
             self._fill(mine, pending, progress)
         left = pending_shards(place, layout.shards())
         was_complete = is_final(place)
         if not left and not was_complete:
+            begin_work(progress)
             finalise(place)
         receipts = _readable_receipts(place)
         return RecordingReceipt(
@@ -303,7 +315,7 @@ class _Work:
             made=bool(pending) or not was_complete,
             shards_left=len(left),
             invalid=tuple(name for receipt in receipts for name in receipt.invalid),
-            notices=(*self.notices, *_conversions(receipts)),
+            notices=(*self.notices, *_conversions(receipts), *_processors(receipts)),
             resumed_shards=len(mine) - len(pending) if pending else 0,
             seconds=time.perf_counter() - began,
         )
@@ -380,3 +392,14 @@ def _conversions(receipts: Sequence[ShardReceipt]) -> tuple[str, ...]:
     for receipt in receipts:
         total.update(receipt.conversions)
     return describe_conversions(total)
+
+
+def _processors(receipts: Sequence[ShardReceipt]) -> Iterator[str]:
+    """Tell where shards were made on processors whose last bits may differ."""
+    made = Counter(receipt.processor for receipt in receipts if receipt.processor)
+    if len(made) > 1:
+        each = "; ".join(f"{shards} on {processor}" for processor, shards in sorted(made.items()))
+        yield (
+            f"shards were made on {len(made)} kinds of processors, whose numbers may differ in their "
+            f"last bits: {each}"
+        )

@@ -10,19 +10,31 @@ from typing import TYPE_CHECKING
 
 from distributed.comm.addressing import get_address_host
 
-from activarium.tasks.cluster import cluster, finished
+from activarium.schemas.errors import UserError
+from activarium.schemas.layout import Shard
+from activarium.tasks.cluster import check_workers, cluster, finished, submit
 from activarium.tasks.progress import silent
 from activarium.tasks.recording.cores import usable_cores
 from activarium.tasks.recording.share import Share
-from activarium.tasks.stores.places import place_at
-from activarium.tasks.stores.recording_store import read_attributes
+from activarium.tasks.shared_folders import marked
+from activarium.tasks.stores.places import Folder, place_at
+from activarium.tasks.stores.recording_store import (
+    finalise,
+    is_final,
+    pending_shards,
+    read_attributes,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from distributed import Client
 
     from activarium.schemas.atlas import Atlas
     from activarium.schemas.config import RunConfig
     from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
+    from activarium.tasks.cluster_worker import Done
     from activarium.tasks.progress import Progress
 
 GROUPS_PER_WORKER = 4
@@ -73,7 +85,7 @@ def record_on_cluster(  # noqa: PLR0913 - a whole stage
     repair: bool = False,
     progress: Progress = silent,
 ) -> RecordingReceipt:
-    """Record on the workers of a running Dask cluster, which see the atlas under the same path.
+    """Record on the workers of a running Dask cluster, which see the recordings under the same path.
 
     Parameters
     ----------
@@ -89,25 +101,29 @@ def record_on_cluster(  # noqa: PLR0913 - a whole stage
     Raises
     ------
     UserError
-        If the scheduler does not answer, has no workers, or loses them all or one after the other.
+        If the scheduler does not answer, has no workers, or loses them all or one after the other;
+        if a worker does not see the recordings, or fails in what the user can mend; if what workers
+        stored is not seen here.
     """
     began = time.perf_counter()
-    with cluster(address) as client:
-        hosts = Counter(get_address_host(worker) for worker in client.nthreads())
+    atlas = _seen_from_everywhere(atlas)
+    with cluster(address) as client, marked(_folders(atlas)) as marks:
+        hosts = Counter(map(get_address_host, check_workers(client, marks, address)))
         piece = Piece(
-            _seen_from_everywhere(atlas),
+            atlas,
             config,
-            checkpoint,
-            workers=hosts.total(),
-            workers_per_host=max(hosts.values()),
+            _absolute(checkpoint),
+            workers=max(1, hosts.total()),
+            workers_per_host=max(hosts.values(), default=1),
             positions=(),
             repair=repair,
         )
-        first = [client.submit(record_piece, piece, pure=False)]
+        first = submit(client, record_piece, marks, [(piece,)], address)
         ((_, begun),) = finished(client, first, address)
-        left = begun.shards_left
-        made = _record_groups(client, address, piece, begun, progress) if left else begun
-    return made.model_copy(update={"seconds": time.perf_counter() - began})
+        groups = _Groups(client, address, marks, piece, begun)
+        made = groups.record(progress) if begun.value.shards_left else begun.value
+        groups.check_stored()
+    return made.model_copy(update={"shards_left": 0, "seconds": time.perf_counter() - began})
 
 
 def _seen_from_everywhere(atlas: Atlas) -> Atlas:
@@ -115,27 +131,88 @@ def _seen_from_everywhere(atlas: Atlas) -> Atlas:
     return replace(atlas, root=atlas.root.absolute(), recordings_at=str(recordings))
 
 
-def _record_groups(
-    client: Client, address: str, piece: Piece, begun: RecordingReceipt, progress: Progress
-) -> RecordingReceipt:
-    """Give out groups of shards; those of a worker that dies go to another one."""
-    shard_images = int(read_attributes(place_at(begun.path))["shard_images"])
-    shards = -(-begun.images // shard_images)
-    size = max(1, shards // (piece.workers * GROUPS_PER_WORKER))
-    groups = [tuple(range(first, shards)[:size]) for first in range(0, shards, size)]
-    pieces = [replace(piece, positions=group, repair=False) for group in groups]
-    futures = client.map(record_piece, pieces, pure=False)
-    images = {
-        future.key: min(group[-1] * shard_images + shard_images, begun.images)
-        - group[0] * shard_images
-        for future, group in zip(futures, groups, strict=True)
-    }
-    done: list[RecordingReceipt] = []
-    with progress(f"recording {begun.recording}", begun.images) as advance:
-        for future, receipt in finished(client, futures, address):
-            done.append(receipt)
-            advance(images[future.key])
-    last = min(done, key=lambda receipt: receipt.shards_left)
-    notices = dict.fromkeys((*begun.notices, *last.notices))
-    update = {"made": True, "resumed_shards": begun.resumed_shards, "notices": tuple(notices)}
-    return last.model_copy(update=update)
+def _folders(atlas: Atlas) -> list[Path]:
+    """Return the folder of the recordings, unless they lie in a bucket."""
+    place = place_at(atlas.recordings)
+    return [place.path] if isinstance(place, Folder) else []
+
+
+def _absolute(checkpoint: CheckpointReceipt) -> CheckpointReceipt:
+    path = checkpoint.path and checkpoint.path.absolute()
+    return checkpoint.model_copy(update={"path": path})
+
+
+class _Groups:
+    """Groups of shards that are given out; those of a worker that dies go to another one.
+
+    Parameters
+    ----------
+    client, address
+        Of the cluster.
+    marks
+        What its workers must see.
+    piece
+        What is recorded; its positions follow here.
+    begun
+        The recording as a worker has created or found it.
+    """
+
+    def __init__(
+        self, client: Client, address: str, marks: Sequence[Path], piece: Piece, begun: Done
+    ) -> None:
+        self._client, self._address, self._marks, self._piece = client, address, marks, piece
+        self._receipt: RecordingReceipt = begun.value
+        self._place = place_at(self._receipt.path)
+        try:
+            size = int(read_attributes(self._place)["shard_images"])
+        except UserError as error:
+            raise UserError(f"{begun.worker} recorded, but here there is {error}") from error
+        images = self._receipt.images
+        starts = enumerate(range(0, images, size))
+        self._shards = [Shard(index, start, min(start + size, images)) for index, start in starts]
+        self._makers = dict.fromkeys((each.index for each in self._shards), begun.worker)
+
+    def record(self, progress: Progress) -> RecordingReceipt:
+        """Record everything that is left, and return what was made."""
+        size = max(1, len(self._shards) // (self._piece.workers * GROUPS_PER_WORKER))
+        firsts = range(0, len(self._shards), size)
+        groups = [self._shards[first : first + size] for first in firsts]
+        pieces = [
+            (replace(self._piece, positions=tuple(each.index for each in group), repair=False),)
+            for group in groups
+        ]
+        futures = submit(self._client, record_piece, self._marks, pieces, self._address)
+        given = {future.key: group for future, group in zip(futures, groups, strict=True)}
+        receipts: list[RecordingReceipt] = []
+        begun = self._receipt
+        with progress(f"recording {begun.recording}", begun.images) as advance:
+            for future, done in finished(self._client, futures, self._address):
+                receipts.append(done.value)
+                self._makers |= dict.fromkeys(
+                    (each.index for each in given[future.key]), done.worker
+                )
+                advance(sum(each.images for each in given[future.key]))
+        last = min(receipts, key=lambda receipt: receipt.shards_left)
+        notices = dict.fromkeys((*begun.notices, *last.notices))
+        update = {"made": True, "resumed_shards": begun.resumed_shards, "notices": tuple(notices)}
+        return last.model_copy(update=update)
+
+    def check_stored(self) -> None:
+        """Look whether everything is here, whatever the workers say, and complete the recording.
+
+        Raises
+        ------
+        UserError
+            One line that names who made what is not here.
+        """
+        missing = pending_shards(self._place, self._shards)
+        if missing:
+            makers = sorted({self._makers[shard.index] for shard in missing})
+            raise UserError(
+                f"{len(missing)} of {len(self._shards)} shards of {self._receipt.recording} are not "
+                f"at {self._place}, where this machine looks; made by {', '.join(makers)}: every "
+                "worker needs the same recordings at the same address, then run the same command "
+                "again; nothing is lost"
+            )
+        if not is_final(self._place):
+            finalise(self._place)

@@ -238,7 +238,7 @@ def _start(job: Job) -> _Member:
         descriptor = theirs.fileno()
         warnings = [f"-W{option}" for option in sys.warnoptions] or ["-Wignore"]
         process = subprocess.Popen(
-            [sys.executable, *warnings, "-c", PROGRAM, str(descriptor)],
+            [sys.executable, *warnings, "-c", PROGRAM, str(descriptor), str(os.getpid())],
             pass_fds=[descriptor],
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             stdin=subprocess.DEVNULL,

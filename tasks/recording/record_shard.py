@@ -21,7 +21,7 @@ from activarium.tasks.images.preprocessing import thumbnails
 from activarium.tasks.progress import no_advance
 from activarium.tasks.recording.batch_size import halved, release_memory
 from activarium.tasks.recording.begun import wanted_by
-from activarium.tasks.recording.devices import use_device
+from activarium.tasks.recording.devices import processor_model, use_device
 from activarium.tasks.recording.free_space import check_shard_fits
 from activarium.tasks.recording.pinned_memory import pinned_where_possible
 from activarium.tasks.recording.shard_writer import FilledShard, ShardRows, ShardWriter
@@ -311,6 +311,7 @@ def _store(session: Session, filled: FilledShard) -> None:
         batch_size=filled.batch_size,
         objects=objects,
         device=str(session.subject.device),
+        processor=processor_model(session.subject.device),
         read_seconds=filled.read_seconds,
         forward_seconds=filled.forward_seconds,
         write_seconds=time.perf_counter() - began,

@@ -1,7 +1,8 @@
 """One of several processes that make a recording together: takes shards until there are no more.
 
 It runs `main` in a fresh interpreter that needs nothing of the program that starts it, not even a
-guarded `__main__`. All words go through one connection; when it breaks, the process ends.
+guarded `__main__`. All words go through one connection; when it breaks, or the process that
+started this one is gone, the process ends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.processes import end_with_parent
 from activarium.tasks.recording.share import Share
 
 if TYPE_CHECKING:
@@ -125,12 +127,15 @@ def _progress(connection: Connection) -> Progress:
 def main() -> None:
     """Do the job that comes through the connection, and say how it ended.
 
-    The connection is the file descriptor that the command line names.
+    The connection is the file descriptor that the command line names first; the id of the process
+    that has its other end is second.
     """
+    descriptor, parent = (int(each) for each in sys.argv[1:])
+    end_with_parent(parent)
     signal.signal(signal.SIGTERM, _stop)
     code = 1
     try:
-        connection = Connection(int(sys.argv[1]))
+        connection = Connection(descriptor)
         connection.send(_answer(connection))
         code = 0
     except (EOFError, ConnectionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from activarium.schemas.errors import UserError
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import begin_work, only_look, silent
 from activarium.tasks.recording.devices import device_per_process
 from activarium.tasks.recording.share import Share, parse_part
 
@@ -50,18 +50,21 @@ def record_spread(  # noqa: PLR0913 - a whole stage
     """
     part, parts = parse_part(call.part)
     devices = config.record.devices or ()
+    if call.dask is not None and (parts > 1 or devices):
+        raise UserError(
+            "--dask spreads over the workers of the cluster: leave out --part and --devices"
+        )
+    if call.repair or call.dask is not None:
+        # What is stored is read whole; what workers see may not be seen from here.
+        begin_work(progress)
     if call.dask is not None:
         from activarium.tasks.recording.record_cluster import record_on_cluster
 
-        if parts > 1 or devices:
-            raise UserError(
-                "--dask spreads over the workers of the cluster: leave out --part and --devices"
-            )
         return record_on_cluster(
             atlas, config, checkpoint, address=call.dask, repair=call.repair, progress=progress
         )
     each = device_per_process(devices) if devices else ()
-    if len(each) > 1:
+    if len(each) > 1 and progress is not only_look:
         from activarium.tasks.recording.record_processes import record_on_devices
 
         return record_on_devices(

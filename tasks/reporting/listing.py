@@ -2,50 +2,57 @@
 
 from __future__ import annotations
 
-import glob
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from activarium.schemas.atlas import SELECTION_MARK
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import FORMAT_VERSION
 from activarium.schemas.tables import RECORDINGS, TABLES
 from activarium.tasks.stores.parquet_files import read_table
 from activarium.tasks.stores.places import place_at, recording_names
-from activarium.tasks.stores.recording_store import read_attributes, receipt_keys
+from activarium.tasks.stores.recording_store import is_half_created, read_attributes, receipt_keys
+from activarium.tasks.stores.selections import selections_of
+from activarium.tasks.stores.set_replacing import settle_tables
+from activarium.tasks.stores.table_reading import set_problems
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from activarium.schemas.atlas import Atlas
     from activarium.tasks.stores.places import Place
 
 
 def list_recordings(atlas: Atlas) -> list[dict[str, Any]]:
-    """Return one row per recording: id, state, sizes, accuracy and which tables there are.
+    """Return one row per recording: id, state, sizes, accuracy, which tables there are, and problems.
 
     Selections, of which there are only tables, follow their recordings.
     """
+    settle_tables(atlas)
     rows = []
     for name in recording_names(atlas):
         rows.append(_describe(atlas, name))
         rows += [_describe_selection(atlas, each) for each in selections_of(atlas, name)]
+    problems = set_problems(atlas, [row["recording"] for row in rows])
+    for row in rows:
+        row.setdefault("problem", problems.get(row["recording"]))
     return rows
-
-
-def selections_of(atlas: Atlas, recording: str) -> list[str]:
-    """Return the ids of the analysed selections of a recording, sorted."""
-    pattern = f"recording={glob.escape(recording)}{SELECTION_MARK}*"
-    folders = (atlas.tables / RECORDINGS.name).glob(pattern)
-    return sorted(folder.name.removeprefix("recording=") for folder in folders)
 
 
 def _describe_selection(atlas: Atlas, name: str) -> dict[str, Any]:
     row = {"recording": name, "status": "selection", "tables": _tables(atlas, name)}
-    with suppress(UserError):
-        columns = ("analysed_images", "units", "accuracy", "selection")
-        found = read_table(atlas.table_file(RECORDINGS, name), columns).to_pylist()[0]
-        row |= found | {"images": found["analysed_images"]}
-    return row
+    columns = ("analysed_images", "units", "accuracy", "selection")
+    found = _facts(atlas, name, columns)
+    if "analysed_images" in found:
+        found["images"] = found["analysed_images"]
+    return row | found
+
+
+def _facts(atlas: Atlas, name: str, columns: Sequence[str]) -> dict[str, Any]:
+    """Return what the table `recordings` says of one; of a damaged one, which hides no other, why."""
+    try:
+        return dict(read_table(atlas.table_file(RECORDINGS, name), columns).to_pylist()[0])
+    except UserError as error:
+        return {"problem": str(error)}
 
 
 def _tables(atlas: Atlas, name: str) -> list[str]:
@@ -65,6 +72,8 @@ def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
     except UserError:
         if _has_other_format(place):
             row["status"] = "other format"
+        elif is_half_created(place, place.sizes()):
+            row["status"] = "recording"
         return row
     row["status"] = attributes["status"]
     row |= {key: attributes[key] for key in ("model", "checkpoint", "test_set", "split")}
@@ -73,9 +82,7 @@ def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
     row |= _sizes(place, attributes["reductions"][0])
     if RECORDINGS.name in tables:
         columns = ("images", "units", "accuracy")
-        # `verify` names a damaged table; the other recordings are listed all the same.
-        with suppress(UserError):
-            row |= read_table(atlas.table_file(RECORDINGS, name), columns).to_pylist()[0]
+        row |= _facts(atlas, name, columns)
     return row
 
 

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from activarium.schemas.errors import UserError, shown
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.reporting.report_words import percent
+from activarium.tasks.stores.checksum_files import (
+    HAS_CHECKSUM,
+    checksum_file,
+    checksum_line,
+    write_checked,
+)
 from activarium.tasks.stores.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from activarium.tasks.progress import Progress
+
+KINDS = {"page": "a recording", "series": "series", "similarity": "a comparison"}
+"""Of what the page of each template is."""
+_HEAD_BYTES = 2_000
 _FOLDER = Path(__file__).with_name("report_page")
 
 
@@ -42,9 +56,11 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    return environment.get_template(f"{template}.html.jinja").render(
-        style=_joined(styles, "css"), script=_joined(scripts, "js"), **values
+    page = environment.get_template(f"{template}.html.jinja").render(
+        style=_joined(styles, "css"), script=_joined(scripts, "js"), kind=KINDS[template], **values
     )
+    # The templates hold nothing that cannot be seen; names of classes and images may.
+    return shown(page, kept="\n\t")
 
 
 def _joined(names: Sequence[str], kind: str) -> Markup:
@@ -52,17 +68,52 @@ def _joined(names: Sequence[str], kind: str) -> Markup:
     return Markup("\n".join(texts))  # noqa: S704 - files of our own
 
 
-def replace_page(path: Path, page: str) -> bool:
-    """Write a page where it differs from what is there; return whether it did."""
-    content = page.encode("utf-8")
-    if path.is_file() and path.read_bytes() == content:
+def replace_page(path: Path, page: str, *, progress: Progress = silent) -> bool:
+    """Write a page where it differs from what is there, with its checksum; return whether it did.
+
+    Raises
+    ------
+    UserError
+        If a page of another kind has that name, which would be lost.
+    """
+    content = page.encode("utf-8") + HAS_CHECKSUM
+    checksum = checksum_file(path)
+    there = path.read_bytes() if path.is_file() else b""
+    if there == content:
+        line = checksum_line(content, path.name)
+        if not checksum.is_file() or checksum.read_bytes() != line:
+            begin_work(progress)
+            write_bytes(checksum, line)
         return False
-    write_bytes(path, content)
+    old, new = _kind_of(there), _kind_of(content)
+    # Pages of before say nothing of their kind.
+    if old and new and old != new:
+        raise UserError(
+            f"{path} is the page of {old}, and this would be one of {new}: give it another name "
+            "(--name, or name in the configuration), or delete that page"
+        )
+    begin_work(progress)
+    write_checked(path, content)
     return True
+
+
+def _kind_of(page: bytes) -> str:
+    """Return of what a page says that it is; empty where it says nothing."""
+    found = re.search(rb'<meta name="activarium-page" content="([^"]*)">', page[:_HEAD_BYTES])
+    return found[1].decode("utf-8") if found else ""
 
 
 def json_inside(payload: Any) -> Markup:
     """Return data as JSON that can stand inside a page's <script>."""
-    text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_shown_within(payload), separators=(",", ":"), allow_nan=False)
     # Inside <script> only `<` can end the element or open a comment; the rest of JSON is safe.
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - escaped here
+
+
+def _shown_within(value: Any) -> Any:
+    """Return data whose texts a page may show."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {_shown_within(key): _shown_within(each) for key, each in value.items()}
+    return [_shown_within(each) for each in value] if isinstance(value, list | tuple) else value

@@ -6,18 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import ReportReceipt
+from activarium.tasks.progress import reading, silent
 from activarium.tasks.reporting.page_files import json_inside, render, replace_page
 from activarium.tasks.reporting.report_data import report_payload
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import ANALYSIS, MAP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from activarium.schemas.atlas import Atlas
+    from activarium.tasks.progress import Progress
 
 _SCRIPTS = (
     "format", "data", "controls", "depth", "where", "which", "barcode", "unit", "images", "tables",
     "beyond", "pairs", "page",
 )  # fmt: skip
+SHOWN = (ANALYSIS, MAP)
+"""Kinds of sets that a page reads."""
 
 
 def render_report(payload: dict[str, Any], *, title: str) -> str:
@@ -30,13 +36,20 @@ def render_report(payload: dict[str, Any], *, title: str) -> str:
         main=payload["recordings"][0],
         controls=payload["recordings"][1:],
         answer=payload["answer"],
+        selection=payload["selection"],
         verdicts=payload["verdicts"],
+        notices=payload["notices"],
         payload=json_inside(payload),
     )
 
 
 def write_report(
-    atlas: Atlas, recordings: Sequence[str], *, name: str, title: str | None = None
+    atlas: Atlas,
+    recordings: Sequence[str],
+    *,
+    name: str,
+    title: str | None = None,
+    progress: Progress = silent,
 ) -> ReportReceipt:
     """Write the report page of a recording and its controls.
 
@@ -48,17 +61,21 @@ def write_report(
         Names the file.
     title
         Heading; made of model and test set by default.
+    progress
+        Told that the page is being made.
 
     Raises
     ------
     UserError
-        Without a recording, and where a table that every report needs is missing.
+        Without a recording, where a table that every report needs is missing, and where tables are damaged or
+        of two pieces of work.
     """
     if not recordings:
         raise UserError("expected at least one recording to report on, got none")
-    payload = report_payload(atlas, recordings)
-    facts = payload["recordings"][0]["facts"]
-    page = render_report(payload, title=title or f"{facts['model']} on {facts['test_set']}")
+    with reading(progress)(f"writing the report {name}", None):
+        payload = read_settled(atlas, recordings, lambda: report_payload(atlas, recordings), SHOWN)
+        page = render_report(payload, title=title or payload["title"])
     path = atlas.report(name)
-    made = replace_page(path, page)
-    return ReportReceipt(path=path, recordings=tuple(recordings), made=made)
+    made = replace_page(path, page, progress=progress)
+    notices = tuple(payload["notices"])
+    return ReportReceipt(path=path, recordings=tuple(recordings), made=made, notices=notices)

@@ -11,12 +11,12 @@ import pyarrow as pa
 from activarium.tasks.reporting.report_maps import maps_payload, read_maps
 from activarium.tasks.reporting.report_packing import packed_coarse_shares, packed_codes
 from activarium.tasks.reporting.report_pairs import pairs_payload
+from activarium.tasks.reporting.report_selection import selection_words, title_of
 from activarium.tasks.reporting.report_sprites import (
     EXEMPLAR_BYTES,
     HOVER_BYTES,
     exemplar_sprite,
     hover_sprite,
-    open_thumbnails,
 )
 from activarium.tasks.reporting.report_tables import class_names, codes_in, numbers, read_recording
 from activarium.tasks.reporting.report_units import (
@@ -30,6 +30,7 @@ from activarium.tasks.reporting.report_units import (
 )
 from activarium.tasks.reporting.report_verdicts import verdicts
 from activarium.tasks.reporting.report_words import answer, key_figures, labels_of
+from activarium.tasks.reporting.stored_thumbnails import open_thumbnails
 from activarium.tasks.statistics.comparable_classes import comparable_classes
 from activarium.tasks.stores.places import place_at
 
@@ -39,13 +40,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.schemas.atlas import Atlas
-    from activarium.tasks.reporting.report_sprites import Sprite, Thumbnails
+    from activarium.tasks.reporting.report_sprites import Sprite
     from activarium.tasks.reporting.report_tables import RecordingTables
+    from activarium.tasks.reporting.stored_thumbnails import StoredThumbnails
 
 _FACTS = (
     "model", "checkpoint", "architecture", "test_set", "split", "images", "invalid_images",
     "classes", "layers", "units", "accuracy", "fingerprint", "weights_sha256", "images_sha256",
-    "preprocessing", "engine", "precision", "device", "batch_size", "versions",
+    "preprocessing", "engine", "precision", "device", "batch_size", "versions", "selection",
+    "selection_of", "analysed_images",
 )  # fmt: skip
 _CONTROL_EXEMPLARS = 2
 """How many times fewer exemplars a control gets than the main recording."""
@@ -80,11 +83,14 @@ def report_payload(atlas: Atlas, recordings: Sequence[str]) -> dict[str, Any]:
     ]
     return {
         "classes": classes,
+        "title": title_of(everything[0]),
+        "selection": selection_words(everything[0]),
         "answer": answer(everything, labels),
         "verdicts": verdicts(everything, labels),
         "pairs": pairs_payload(atlas, everything[0], classes),
         "recordings": parts,
         "sprites": pictures["sprites"],
+        "notices": pictures["notices"],
     }
 
 
@@ -107,12 +113,12 @@ def _recording(
 
 
 def _facts(tables: RecordingTables) -> dict[str, Any]:
-    facts = {name: tables.facts[name] for name in _FACTS}
+    facts = {name: tables.facts.get(name) for name in _FACTS}
     facts["versions"] = _parsed(facts["versions"])
     return facts
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: Any) -> Any:
     try:
         return json.loads(text)
     except ValueError:
@@ -155,27 +161,32 @@ def _pictures(
     found = [read_exemplars(atlas, tables) for tables in everything]
     known = [own for own, equal in zip(found, same, strict=True) if equal]
     on_maps = [one["images"] for own, equal in zip(maps, same, strict=True) if equal for one in own]
-    thumbnails = open_thumbnails(place_at(atlas.recording(everything[0].recording)))
+    thumbnails, notices = open_thumbnails(place_at(atlas.recording(everything[0].recording)))
     sprites: list[Sprite] = []
     ranks = EXEMPLAR_RANKS
     if thumbnails is not None:
         sprites, ranks = _sprites(thumbnails, known, on_maps)
     payloads = [exemplars_payload(own, _ranks(ranks, place)) for place, own in enumerate(found)]
-    return {"exemplars": payloads, "sprites": [sprite.payload() for sprite in sprites]}
+    shown = [sprite.payload() for sprite in sprites]
+    return {"exemplars": payloads, "sprites": shown, "notices": notices}
 
 
 def _sprites(
-    thumbnails: Thumbnails,
+    thumbnails: StoredThumbnails,
     exemplars: Sequence[NDArray[np.int64]],
     on_maps: Sequence[NDArray[np.int64]],
 ) -> tuple[list[Sprite], int]:
     sprites, ranks = [], EXEMPLAR_RANKS
-    made = exemplar_sprite(thumbnails, lambda count: _shown(exemplars, count), limit=EXEMPLAR_BYTES)
+
+    def needed(count: int) -> NDArray[np.int64]:
+        return thumbnails.sound(_shown(exemplars, count))
+
+    made = exemplar_sprite(thumbnails, needed, limit=EXEMPLAR_BYTES)
     if made is not None:
         sprite, ranks = made
         sprites.append(sprite)
     missing = _missing(on_maps, [sprite.images for sprite in sprites])
-    hover = hover_sprite(thumbnails, missing, limit=HOVER_BYTES)
+    hover = hover_sprite(thumbnails, thumbnails.sound(missing), limit=HOVER_BYTES)
     return [*sprites, *([hover] if hover is not None else [])], ranks
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from activarium.schemas.tables import EMBEDDING_QUALITY, EMBEDDINGS
 from activarium.tasks.reporting.report_packing import packed, packed_codes
 from activarium.tasks.reporting.report_sprites import thinned
 from activarium.tasks.reporting.report_tables import numbers
+from activarium.tasks.stores.parquet_files import opened_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,7 +121,7 @@ def maps_payload(maps: list[dict[str, Any]], *, maps_in_all: int) -> dict[str, A
 def _read_parts(atlas: Atlas, table: Table, recording: str) -> pa.Table:
     parts = []
     for path in sorted(atlas.partition(table, recording).glob("*.parquet")):
-        with pq.ParquetFile(path) as file:
+        with opened_table(path) as file:
             # Maps of an older format, which nothing has made anew, are left out.
             if set(table.schema().names) <= set(file.schema_arrow.names):
                 parts.append(file.read().replace_schema_metadata())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import zarr
 from PIL import Image
 
 from activarium.tasks.reporting.report_packing import packed_codes
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-
-    from activarium.tasks.stores.places import Place
 
 EXEMPLAR_BYTES = 2_400_000
 """Size at most of the exemplars' sprite."""
@@ -46,8 +43,13 @@ _BLOCK = 4_096
 class Thumbnails(Protocol):
     """Where thumbnails come from: a Zarr array (image, row, column, colour) of uint8."""
 
-    shape: tuple[int, ...]
-    oindex: Any
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+
+    @property
+    def oindex(self) -> Any:
+        """What reads images by their indices."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,6 @@ class Sprite:
             "columns": self.columns,
             "jpeg": base64.b64encode(self.jpeg).decode("ascii"),
         }
-
-
-def open_thumbnails(place: Place) -> Thumbnails | None:
-    """Return the thumbnails of a recording; nothing where it was recorded without any."""
-    if place.size("zarr.json") is None:
-        return None
-    found = zarr.open_group(place.zarr_store(read_only=True), mode="r").get("thumbnail")
-    if not isinstance(found, zarr.Array) or min(found.shape) == 0:
-        return None
-    return cast("Thumbnails", found)
 
 
 def exemplar_sprite(

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from activarium.schemas.errors import UserError
-from activarium.schemas.tables import DEPTH_TRENDS, IMAGES, LAYERS, RECORDINGS, UNITS
+from activarium.schemas.tables import (
+    DEPTH_TRENDS,
+    IMAGES,
+    LAYERS,
+    RECORDINGS,
+    UNIT_TARGETS,
+    UNITS,
+)
+from activarium.tasks.stores.parquet_files import opened_table, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,12 +76,20 @@ def _read(atlas: Atlas, table: Table, recording: str, *, sort: tuple[str, ...] =
     if not path.is_file():
         raise UserError(
             f"expected the table {table.name} of recording {recording!r} at {path}, found none; "
-            "analyse the recording first"
+            f"{_reason(atlas, recording)}"
         )
-    # Not `read_table`: it would add the partition of the path as a column.
-    with pq.ParquetFile(path) as file:
-        rows = file.read()
+    rows = read_table(path)
     return rows.sort_by([(name, "ascending") for name in sort]) if sort else rows
+
+
+def _reason(atlas: Atlas, recording: str) -> str:
+    """Return why a table of class preference is not there, and what to do."""
+    if atlas.table_file(UNIT_TARGETS, recording).is_file():
+        return (
+            "it was analysed with --target, and a page shows preference for classes: ask the table "
+            "unit_targets with `activarium query`"
+        )
+    return "analyse the recording first"
 
 
 def read_batches(
@@ -86,7 +102,7 @@ def read_batches(
     """
     if not path.is_file():
         return
-    with pq.ParquetFile(path, read_dictionary=list(coded)) as file:
+    with opened_table(path, coded=coded) as file:
         yield from file.iter_batches(_BATCH_ROWS, columns=list(columns))
 
 
@@ -122,8 +138,10 @@ def class_names(recordings: Sequence[RecordingTables]) -> list[str]:
         )
         order.update(dict.fromkeys(name for _, name in coded))
     for tables in recordings:
-        seen = [tables.images["predicted"], tables.units["preferred_class"]]
-        for column in seen:
+        # The model predicts its own classes: beside groups of them they are none of the page's.
+        grouped = "classes" in json.loads(tables.facts.get("selection") or "{}")
+        predicted = [] if grouped else [tables.images["predicted"]]
+        for column in [*predicted, tables.units["preferred_class"]]:
             names = (name for name in pc.unique(column).to_pylist() if name is not None)
             order.update(dict.fromkeys(sorted(names)))
     return list(order)

@@ -117,6 +117,9 @@ def read_profiles(atlas: Atlas, tables: RecordingTables, classes: list[str]) -> 
 def profiles_payload(profiles: ClassProfiles, keep: int) -> dict[str, Any]:
     """Return the class profiles, the `keep` largest class means per unit where not all are kept."""
     mean, auroc = profiles.mean, profiles.auroc
+    unknown = np.isnan(mean)
+    # A class without images is unknown of every unit; others where not all classes were kept.
+    is_partial = bool((unknown.any(axis=0) & ~unknown.all(axis=0)).any())
     codes = None
     if keep < mean.shape[1]:
         order = np.argsort(np.where(np.isnan(mean), np.inf, -mean), axis=1, kind="stable")
@@ -130,6 +133,7 @@ def profiles_payload(profiles: ClassProfiles, keep: int) -> dict[str, Any]:
     span = np.where(high > low, high - low, 1.0)
     return {
         "kept": mean.shape[1],
+        "partial": is_partial,
         "codes": None if codes is None else packed_codes(codes.ravel()),
         "low": packed_floats(low),
         "high": packed_floats(high),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activarium.schemas.atlas import UNTRAINED
+from activarium.tasks.reporting.report_selection import has_own_classes, selected_by
 from activarium.tasks.reporting.report_tables import images_of_classes, numbers
 from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES, why_not_compared
 
@@ -167,12 +168,14 @@ def key_figures(tables: RecordingTables) -> dict[str, Any]:
     rate = float(fdr[0]) if len(fdr) else None
     significant = int((q <= rate).sum()) if rate is not None else 0
     return {
-        "accuracy": facts["accuracy"],
-        "images": facts["images"],
+        # Of groups of classes the model knows nothing.
+        "accuracy": None if has_own_classes(tables) else facts["accuracy"],
+        "images": facts["analysed_images"] if selected_by(tables) else facts["images"],
         "invalid_images": facts["invalid_images"],
         "units": units.num_rows,
         "layers": tables.layers.num_rows,
         "classes": facts["classes"],
+        "grouped": has_own_classes(tables),
         "fdr": rate,
         "significant": significant,
         "significant_share": significant / units.num_rows if tested else None,

@@ -16,6 +16,8 @@ from activarium.tasks.reporting.density_picture import (
 from activarium.tasks.reporting.page_files import render, replace_page
 from activarium.tasks.reporting.series_charts import COLOURS, Chart, health_grid, line_chart
 from activarium.tasks.reporting.series_tables import SeriesTables, labels_of, read_series
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import ANALYSIS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +31,14 @@ PICTURED = 6
 MEASURES = {
     "image_sd": "spread over images (log)",
     "dead_fraction": "dead units",
+    "eta2_mean": "variance that the class explains (eta²)",
     "selectivity_mean": "class selectivity",
     "class_kept": "units with their last class",
     "cka_to_last": "CKA to the last checkpoint",
 }
-"""Measures that are drawn over steps."""
+"""Measures of layers that are drawn over steps."""
+ACCURACY = "accuracy of the model"
+"""What is drawn before them, one line of the whole."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ def write_series_page(
     UserError
         If a table is missing or damaged.
     """
-    page = render_series(read_series(atlas, recordings), title=title)
+    series = read_settled(atlas, recordings, lambda: read_series(atlas, recordings), (ANALYSIS,))
+    page = render_series(series, title=title)
     path = atlas.report(name)
     made = replace_page(path, page)
     return ReportReceipt(path=path, recordings=tuple(recordings), made=made)
@@ -91,12 +97,13 @@ def render_series(series: Sequence[SeriesTables], *, title: str | None = None) -
     layers = pictured_layers(series)
     pictures = {layer: _pictures(series, layer) for layer in layers}
     labels = labels_of(series)
-    measured = {name: [each.measure(name) for each in series] for name in MEASURES}
-    charts = {name: _charts(name, values) for name, values in measured.items()}
+    measured = {ACCURACY: [each.accuracy for each in series]}
+    measured |= {label: [each.measure(name) for each in series] for name, label in MEASURES.items()}
+    charts = {label: _charts(label, values) for label, values in measured.items()}
     views = [
         _view(
             each,
-            [(MEASURES[name], charts[name][place]) for name in MEASURES],
+            [(label, charts[label][place]) for label in measured],
             labels[place],
             [pictures[layer][place] for layer in layers],
         )
@@ -125,9 +132,9 @@ def _pictures(series: Sequence[SeriesTables], layer: str) -> list[DensityPicture
     return [density_picture(each, bins) for each in counts]
 
 
-def _charts(name: str, measured: Sequence[pd.DataFrame]) -> list[Chart]:
+def _charts(label: str, measured: Sequence[pd.DataFrame]) -> list[Chart]:
     """Return a chart of one measure for each series, all of the same range."""
-    logarithmic = name == "image_sd"
+    logarithmic = label == MEASURES["image_sd"]
     return [line_chart(each, logarithmic=logarithmic, beside=measured) for each in measured]
 
 

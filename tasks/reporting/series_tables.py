@@ -14,6 +14,8 @@ from activarium.schemas.density import BINS
 from activarium.schemas.series_tables import HEALTHY
 from activarium.schemas.tables import DENSITIES, LAYER_CHANGES, RECORDINGS
 from activarium.tasks.stores.parquet_files import read_table
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import CHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +53,12 @@ class SeriesTables:
             index="layer", columns="step", values=name, aggfunc="first", dropna=False
         )
         return wide.reindex(index=self.layers, columns=self.steps)
+
+    @property
+    def accuracy(self) -> pd.DataFrame:
+        """Accuracy of the model by step, in one line; NaN where unknown."""
+        values = self.checkpoints["accuracy"].astype(float).to_numpy()
+        return pd.DataFrame([values], index=["the model"], columns=self.steps)
 
     @property
     def is_healthy(self) -> bool:
@@ -94,7 +102,11 @@ def _facts(atlas: Atlas, name: str) -> pd.DataFrame:
 
 def _series(atlas: Atlas, name: str, members: pd.DataFrame) -> SeriesTables:
     files = [atlas.table_file(LAYER_CHANGES, each) for each in members["recording"]]
-    changes = pd.concat([read_table(file).to_pandas() for file in files], ignore_index=True)
+
+    def read() -> list[pd.DataFrame]:
+        return [read_table(file).to_pandas() for file in files]
+
+    changes = pd.concat(read_settled(atlas, [name], read, (CHANGES,)), ignore_index=True)
     return SeriesTables(
         name,
         members,

@@ -19,6 +19,8 @@ from activarium.tasks.reporting.similarity_tables import (
     ComparedPair,
     read_pairs,
 )
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import PAIR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,9 +88,10 @@ def write_similarity_page(
     Raises
     ------
     UserError
-        If a table is missing or damaged.
+        If a table is missing or damaged, or tables are of two comparisons.
     """
-    pairs = read_pairs(compared.files)
+    compared_names = compared.recording.split(", ")
+    pairs = read_settled(atlas, compared_names, lambda: read_pairs(compared.files), (PAIR,))
     names = _names(pairs)
     path = atlas.report(name or _page_name(names, _features(pairs)))
     made = replace_page(path, render_similarities(pairs, title=title))
@@ -139,6 +142,16 @@ def _answer(views: Sequence[PairView]) -> str:
         return ""
     first = views[0].maps[0]
     return f"{first.title} of {first.reading}."
+
+
+def readings(pair: ComparedPair) -> list[str]:
+    """Say what there is to see in a pair of recordings, by the first measure that there is."""
+    alone = pair.first == pair.second
+    who = pair.first if alone else f"{pair.first} with {pair.second}"
+    for name in pair.measures[:1]:
+        values = pair.measure(name)
+        return [f"{who}: {MEASURES[name]} of {_reading(values, alone=alone)}"]
+    return []
 
 
 def _payload(view: PairView) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES, why_n
 from activarium.tasks.stores.parquet_files import read_table
 from activarium.tasks.stores.places import place_at
 from activarium.tasks.stores.recording import Recording
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import ANALYSIS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,6 +58,11 @@ def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) ->
     -------
     A mapping that JSON can hold.
     """
+    main = recordings[0]
+    return read_settled(atlas, [main], lambda: _summary(atlas, recordings, strongest), (ANALYSIS,))
+
+
+def _summary(atlas: Atlas, recordings: Sequence[str], strongest: int) -> dict[str, Any]:
     main, *controls = recordings
     row = read_table(atlas.table_file(RECORDINGS, main)).to_pylist()[0]
     layers = _layers(atlas, main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,10 @@ from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.series.find_series import series_of, step_of
 from activarium.tasks.series.layer_changes import UNIT_COLUMNS, Checkpoint, layer_changes
 from activarium.tasks.stores.locking import only_process
-from activarium.tasks.stores.parquet_files import inputs_of, is_current, read_table
+from activarium.tasks.stores.parquet_files import inputs_of, read_table
+from activarium.tasks.stores.set_replacing import replacing_set, settle_tables
+from activarium.tasks.stores.table_reading import read_settled
+from activarium.tasks.stores.table_sets import ANALYSIS, PAIR, series_set
 from activarium.tasks.stores.table_writing import write_columns
 
 if TYPE_CHECKING:
@@ -45,12 +49,13 @@ def tabulate_series(atlas: Atlas, recordings: Sequence[Recording]) -> TablesRece
         If a recording is not analysed, or the recordings of a series have different layers.
     """
     began = time.perf_counter()
+    settle_tables(atlas)
     series = series_of(recordings)
     pending: list[str] = []
     for name, members in series.items():
         inputs = _inputs(atlas, members)
         files = [atlas.table_file(LAYER_CHANGES, each.name) for each in members]
-        if not all(is_current(file, inputs) for file in files):
+        if not series_set(atlas, name).is_current(inputs, files):
             with only_process(atlas.lock(f"{name}.series"), f"tabulating the series {name}"):
                 _write(atlas, name, members, inputs)
             pending.append(name)
@@ -82,7 +87,13 @@ def _inputs(atlas: Atlas, members: Sequence[Recording]) -> str:
 
 def _write(atlas: Atlas, name: str, members: Sequence[Recording], inputs: str) -> None:
     last = members[-1].name
-    checkpoints = [read_checkpoint(atlas, each, last) for each in members]
+    names = [each.name for each in members]
+    checkpoints = read_settled(
+        atlas,
+        names,
+        lambda: [read_checkpoint(atlas, each, last) for each in members],
+        (ANALYSIS, PAIR),
+    )
     # A layer is like itself; its own file of similarities may not be there.
     itself = dict.fromkeys(checkpoints[-1].layers["layer"], 1.0)
     checkpoints[-1] = replace(checkpoints[-1], cka_to_last=itself)
@@ -94,9 +105,11 @@ def _write(atlas: Atlas, name: str, members: Sequence[Recording], inputs: str) -
                 "all checkpoints of a series with the same settings"
             )
     rows = layer_changes(checkpoints, name)
-    for member, columns in zip(members, rows, strict=True):
-        path = atlas.table_file(LAYER_CHANGES, member.name)
-        write_columns(path, LAYER_CHANGES, columns, inputs=inputs)
+    command = shlex.join(["activarium", "compare", "--series", name])
+    with replacing_set(series_set(atlas, name), inputs=inputs, command=command) as staged:
+        for member, columns in zip(members, rows, strict=True):
+            path = staged.path(atlas.table_file(LAYER_CHANGES, member.name))
+            write_columns(path, LAYER_CHANGES, columns, inputs=inputs)
 
 
 def not_analysed(atlas: Atlas, recordings: Sequence[Recording]) -> list[Recording]:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import glob
 import shutil
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from activarium.schemas.columns import FORMAT_VERSION
+from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import SIMILARITIES, UNIT_MATCHES
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.progress import silent
+from activarium.tasks.progress import silent, tell
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.similarity.compared_images import check_same_images, common_rows
 from activarium.tasks.similarity.compared_pairs import choose_layers, choose_pairs
 from activarium.tasks.similarity.cross_products import divide
 from activarium.tasks.similarity.layer_products import match_layer, multiply_panels
 from activarium.tasks.similarity.layer_profile import (
+    LABELS,
     PRODUCTS,
     ROWS,
     Subject,
@@ -29,18 +30,23 @@ from activarium.tasks.similarity.layer_profile import (
     profile_layer,
     save,
 )
+from activarium.tasks.similarity.pair_tables import (
+    SIMILARITY_VERSION,
+    Pair,
+    layer_names,
+    pair_of,
+    settings_of,
+    write_tables,
+)
 from activarium.tasks.similarity.similarity_columns import (
     FEWEST_IMAGES,
     Compared,
     match_columns,
     similarity_columns,
 )
-from activarium.tasks.statistics.comparable_classes import has_lone_classes
 from activarium.tasks.stores.atlas_check import check_atlas
-from activarium.tasks.stores.files import sweep_partial_files
 from activarium.tasks.stores.locking import only_process
-from activarium.tasks.stores.parquet_files import is_current
-from activarium.tasks.stores.table_writing import write_columns
+from activarium.tasks.stores.set_replacing import settle_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,41 +55,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from activarium.schemas.atlas import Atlas
-    from activarium.schemas.columns import Table
     from activarium.schemas.compare_config import CompareConfig
     from activarium.schemas.layers import Layer
     from activarium.tasks.progress import Progress
     from activarium.tasks.stores.recording import Recording
 
-SIMILARITY_VERSION = 1
-"""Raised when a measure changes, so that tables made before are made again."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two recordings to compare, or one with itself."""
-
-    first: Recording
-    second: Recording
-    inputs: str
-    """Fingerprint of everything that its tables depend on."""
-    files: dict[str, Path]
-    """File of each table."""
-
-    @property
-    def is_same(self) -> bool:
-        """Whether a recording is compared with itself."""
-        return self.first.name == self.second.name
-
-    @property
-    def recordings(self) -> tuple[Recording, ...]:
-        """The recordings, each once."""
-        return (self.first,) if self.is_same else (self.first, self.second)
-
-    @property
-    def name(self) -> str:
-        """The pair in words."""
-        return " with ".join(each.name for each in self.recordings)
+MUCH_BYTES = 1e9
+"""Room for what is half done from which on it is told."""
 
 
 def compare(
@@ -119,19 +97,22 @@ def compare(
         in both, a recording is damaged, the scheduler cannot be reached, or the disk is full.
     """
     began = time.perf_counter()
+    settle_tables(atlas)
     named = {each.name: each for each in recordings}
     pairs = choose_pairs([each.name for each in recordings], config.against)
     for first, second in pairs:
         check_same_images(named[first], named[second])
     layers = choose_layers(recordings, config.layers, config.features)
-    whole = [_pair(atlas, named[one], named[two], layers, config) for one, two in pairs]
-    pending = [each for each in whole if not _is_current(each)]
+    whole = [pair_of(atlas, named[one], named[two], layers, config) for one, two in pairs]
+    pending = [each for each in whole if not each.is_current()]
+    comparison = _Comparison(atlas, layers, config, progress)
     if pending:
-        with ExitStack() as locks:
-            for name in sorted({each.name for pair in pending for each in pair.recordings}):
-                lock = atlas.lock(f"{name}.similarity")
-                locks.enter_context(only_process(lock, f"comparing {name}"))
-            _Comparison(atlas, layers, config, progress).make(pending)
+        with _only_comparison(atlas, pending):
+            comparison.make(pending)
+    elif comparison.work.exists():
+        # Others may be comparing them; else it was left by one that was killed at the end.
+        with suppress(UserError), _only_comparison(atlas, whole):
+            comparison.sweep(whole)
     return TablesReceipt(
         recording=", ".join(named),
         files=tuple(file for pair in whole for file in pair.files.values()),
@@ -141,13 +122,24 @@ def compare(
     )
 
 
-def _is_current(pair: Pair) -> bool:
-    return all(is_current(file, pair.inputs) for file in pair.files.values())
+@contextmanager
+def _only_comparison(atlas: Atlas, pairs: Sequence[Pair]) -> Iterator[None]:
+    with ExitStack() as locks:
+        for name in sorted({each.name for pair in pairs for each in pair.recordings}):
+            lock = atlas.lock(f"{name}.similarity")
+            locks.enter_context(only_process(lock, f"comparing {name}"))
+        yield
 
 
 def _notices(pair: Pair) -> Iterator[str]:
     both = pair.first.valid & pair.second.valid
-    left_out, images = int((~both).sum()), int(both.sum())
+    left_out, images = _invalid(pair), int(both.sum())
+    taken = [int(each.taken.sum()) for each in (pair.first, pair.second)]
+    if (pair.first.taken != pair.second.taken).any():
+        yield (
+            f"{pair.name}: compared over the {images:,} images that both take ({taken[0]:,} and "
+            f"{taken[1]:,})"
+        )
     if left_out:
         one = "1 image that could not be decoded is left out"
         many = f"{left_out} images that could not be decoded are left out"
@@ -160,46 +152,10 @@ def _notices(pair: Pair) -> Iterator[str]:
         )
 
 
-def _pair(
-    atlas: Atlas,
-    first: Recording,
-    second: Recording,
-    layers: dict[str, tuple[Layer, ...]],
-    config: CompareConfig,
-) -> Pair:
-    inputs = fingerprint(
-        {
-            "recordings": [first.fingerprint, second.fingerprint],
-            "layers": [_names(layers[first.name]), _names(layers[second.name])],
-            "settings": _settings(config),
-            "columns": FORMAT_VERSION,
-            "similarity": SIMILARITY_VERSION,
-            # What was made before of as little said what cannot be told; all else stays as it is.
-            **({"few": True} if _is_little(first, second) else {}),
-        }
-    )
-    by_means = config.features == "means"
-    matched = by_means and "units" in config.measures and first.name != second.name
-    tables = (SIMILARITIES, UNIT_MATCHES) if matched else (SIMILARITIES,)
-    # No id holds a colon, so that both kinds of features have files of their own.
-    part = second.name if by_means else f"{config.features}:{second.name}"
-    files = {each.name: atlas.table_file(each, first.name, part) for each in tables}
-    return Pair(first, second, inputs, files)
-
-
-def _is_little(first: Recording, second: Recording) -> bool:
-    """Return whether images or classes are too few to compare all that there is."""
-    both = first.valid & second.valid
-    return int(both.sum()) < FEWEST_IMAGES or has_lone_classes(first.labels[both])
-
-
-def _names(layers: Sequence[Layer]) -> list[str]:
-    return [layer.name for layer in layers]
-
-
-def _settings(config: CompareConfig) -> dict[str, Any]:
-    chosen = config.model_dump(mode="json", include={"features", "rsa_images", "seed"})
-    return chosen | {"measures": sorted(config.measures)}
+def _invalid(pair: Pair) -> int:
+    """Return how many of the images that both take could not be decoded in one or both."""
+    first, second = pair.first, pair.second
+    return int((first.taken & second.taken & ~(first.valid & second.valid)).sum())
 
 
 @dataclass(frozen=True)
@@ -226,6 +182,13 @@ class _Comparison:
             for recording in pair.recordings:
                 if recording.name not in needed:
                     self._sweep(recording.name)
+        self.sweep(pairs)
+
+    def sweep(self, pairs: Sequence[Pair]) -> None:
+        """Delete what is left of comparisons that are done."""
+        for pair in pairs:
+            for name in (pair.work_name, *(each.name for each in pair.recordings)):
+                self._sweep(name)
         with suppress(OSError):  # others still work in it
             self.work.rmdir()
 
@@ -234,27 +197,29 @@ class _Comparison:
         subjects = [self._subject(each, row) for each in pair.recordings]
         needed = sum(profile_bytes(each, self.config) for each in subjects)
         check_atlas(self.atlas.root, needed=needed)
+        if needed >= MUCH_BYTES:
+            line = f"{pair.name}: up to {needed / 1e9:.1f} GB in {self.work} while it is compared"
+            tell(self.progress, line)
         for recording, subject in zip(pair.recordings, subjects, strict=True):
             places = [each for each in range(len(subject.layers)) if not is_profiled(subject, each)]
             if not places:
                 continue
             with self.progress(f"profiling {recording.name}", len(places)) as advance:
                 self._run(profile_layer, [(subject, each, self.config) for each in places], advance)
-        name = "~".join(each.name for each in pair.recordings)
-        folder = self.work / f"{name}~-{pair.inputs[:12]}"
-        self._sweep(f"{name}~", keep=folder)
+        folder = self.work / f"{pair.work_name}-{pair.inputs[:12]}"
+        self._sweep(pair.work_name, keep=folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._write(pair, Compared(subjects[0], subjects[-1]), folder)
+        self._write(pair, Compared(subjects[0], subjects[-1], _invalid(pair)), folder)
         shutil.rmtree(folder, ignore_errors=True)
 
     def _subject(self, recording: Recording, row: NDArray[Any]) -> Subject:
         """Return a recording with the folder of its profiles, which says which images they are of."""
         key = fingerprint(
             {
-                "recording": recording.fingerprint,
-                "layers": _names(self.layers[recording.name]),
+                "recording": recording.identity,
+                "layers": layer_names(self.layers[recording.name]),
                 "rows": row.tolist(),
-                "settings": _settings(self.config),
+                "settings": settings_of(self.config),
                 "similarity": SIMILARITY_VERSION,
             }
         )
@@ -264,8 +229,10 @@ class _Comparison:
             self.seen.add(recording.name)
         folder.mkdir(parents=True, exist_ok=True)
         save(folder / ROWS, row)
-        layers = self.layers[recording.name]
-        return Subject(recording.place.absolute(), layers, folder, self.config.features)
+        save(folder / LABELS, recording.labels[row])
+        layers, classes = self.layers[recording.name], recording.class_names
+        place, features = recording.place.absolute(), self.config.features
+        return Subject(place, layers, folder, recording.name, classes, features)
 
     def _sweep(self, name: str, keep: Path | None = None) -> None:
         """Delete the folders of that name but one: what is done, or a killed comparison left."""
@@ -280,7 +247,13 @@ class _Comparison:
         pieces: Sequence[tuple[Any, ...]],
         advance: Callable[[int], None],
     ) -> None:
-        run_pieces(task, pieces, scheduler=self.config.scheduler, advance=advance)
+        run_pieces(
+            task,
+            pieces,
+            scheduler=self.config.scheduler,
+            advance=advance,
+            shared=[self.atlas.root],
+        )
 
     def _write(self, pair: Pair, compared: Compared, folder: Path) -> None:
         """Multiply and match in pieces, and write the tables."""
@@ -295,17 +268,11 @@ class _Comparison:
             self._run(partial(multiply_panels, rotate=rotate), products, advance)
             self._run(match_layer, matches, advance)
         files = [piece[-1] for piece in products]
-        columns = similarity_columns(compared, files, self.config)
-        _write_table(pair, SIMILARITIES, columns)
+        columns = {SIMILARITIES: similarity_columns(compared, files, self.config)}
         if UNIT_MATCHES.name in pair.files:
-            columns = match_columns(compared, [*shared], [piece[-1] for piece in matches])
-            _write_table(pair, UNIT_MATCHES, columns)
-
-
-def _write_table(pair: Pair, table: Table, columns: dict[str, Any]) -> None:
-    path = pair.files[table.name]
-    sweep_partial_files(path.parent)
-    write_columns(path, table, columns, inputs=pair.inputs)
+            found = match_columns(compared, [*shared], [piece[-1] for piece in matches])
+            columns[UNIT_MATCHES] = found
+        write_tables(pair, columns, self.config)
 
 
 def _product_pieces(

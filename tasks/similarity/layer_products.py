@@ -111,7 +111,7 @@ def _preferred(subject: Subject, layer: int) -> NDArray[np.int64]:
     Of the classes that can be compared, by their images here.
     """
     recording, row = Recording(subject.place), subject.row
-    label, classes = recording.labels[row], len(recording.class_names)
+    label, classes = subject.label, len(subject.classes)
     # In order of the classes, which saves a copy of each block.
     known = np.argsort(label, kind="stable")[int((label < 0).sum()) :]
     columns = recording.layer_slices[subject.layers[layer].name]

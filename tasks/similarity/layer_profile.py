@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 ROWS = "rows.npy"
 """File in the folder that says which rows of the recording are compared."""
 
+LABELS = "labels.npy"
+"""File beside it of the codes of their classes."""
+
 PRODUCTS = frozenset({"cka", "procrustes"})
 """Measures that follow from products of units."""
 
@@ -56,13 +59,18 @@ class Subject:
     place: Place
     layers: tuple[Layer, ...]
     folder: Path
+    name: str
+    """Id of the recording, or of a selection of it."""
+    classes: tuple[str, ...]
+    """Names of its classes."""
     features: CompareFeatures = "means"
     """What stands for an image in a layer."""
 
     @property
-    def name(self) -> str:
-        """Id of the recording."""
-        return Recording(self.place).name
+    def label(self) -> NDArray[np.int32]:
+        """Code of the class of each image that is compared; -1 where there is none."""
+        found: NDArray[np.int32] = np.load(self.folder / LABELS)
+        return found
 
     @property
     def row(self) -> NDArray[np.int64]:

@@ -14,7 +14,6 @@ from activarium.tasks.similarity.cross_products import vector_products
 from activarium.tasks.similarity.distance_ranks import rank_correlation
 from activarium.tasks.similarity.layer_profile import PRODUCTS
 from activarium.tasks.similarity.procrustes import procrustes_similarity
-from activarium.tasks.stores.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +36,8 @@ class Compared:
 
     first: Subject
     second: Subject
+    invalid_images: int
+    """Images that would be compared, could they be decoded in both."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -82,7 +83,7 @@ def similarity_columns(
         "other_recording": pair.second.name,
         "features": config.features,
         "images": pair.images,
-        "invalid_images": len(Recording(pair.first.place).valid) - pair.images,
+        "invalid_images": pair.invalid_images,
         "rsa_images": sampled,
         "seed": config.seed,
     }
@@ -173,7 +174,6 @@ def match_columns(pair: Compared, layers: Sequence[str], matches: Sequence[Path]
     matches
         The file that `match_layer` wrote of each.
     """
-    recording, other = Recording(pair.first.place), Recording(pair.second.place)
     depth = {layer.name: layer.depth for layer in pair.first.layers}
     pieces = []
     for layer, path in zip(layers, matches, strict=True):
@@ -185,10 +185,10 @@ def match_columns(pair: Compared, layers: Sequence[str], matches: Sequence[Path]
             "channel": channels,
             "unit": [f"{layer}/{channel}" for channel in channels],
             "depth": [depth[layer]] * len(channels),
-            "other_recording": [other.name] * len(channels),
+            "other_recording": [pair.second.name] * len(channels),
             "images": [pair.images] * len(channels),
             **_partners(layer, values if pair.images >= FEWEST_IMAGES else _unmatched(values)),
-            **_classes(values, recording.class_names, other.class_names),
+            **_classes(values, pair.first.classes, pair.second.classes),
         }
         pieces.append(pa.table(piece))
     if not pieces:
@@ -225,12 +225,14 @@ def _classes(
     beside[:both] = values["other_preferred"][:both]
     own = named(preferred, names)
     other = named(beside, other_names)
+    # Of classes beside groups of them nothing is kept or lost.
+    same = {*names} == {*other_names}
     return {
         "preferred_class": own,
         "other_preferred_class": other,
         "kept_class": pa.array(
             [
-                None if one is None or two is None else one == two
+                None if one is None or two is None or not same else one == two
                 for one, two in zip(own.to_pylist(), other.to_pylist(), strict=True)
             ],
             pa.bool_(),

@@ -1,18 +1,34 @@
-"""Check before any work that an atlas folder can be written and has room."""
+"""Before any work: an atlas folder can be written, has room, and holds no litter of killed processes."""
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
+import stat
 import tempfile
 from typing import TYPE_CHECKING
 
+from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import UserError
+from activarium.tasks.stores.files import (
+    TEMPORARY_SUFFIX,
+    sweep,
+    sweep_partial_files,
+    sweep_work,
+)
 from activarium.tasks.stores.places import place_at
+from activarium.tasks.stores.receipt_files import DamagedReceiptError
+from activarium.tasks.stores.set_replacing import settle_tables
+from activarium.tasks.stores.table_sets import analysis_set
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MEBIBYTE = 2**20
+
+FOLDERS = ("tables", "reports", "recordings", "models", "maps", "checksums", "work", ".locks")
+"""Folders of an atlas that stages write into."""
 
 FLOOR_BYTES = 200 * MEBIBYTE
 """Free space that a command that writes asks for before it starts.
@@ -28,7 +44,7 @@ RECORD_FLOOR_BYTES = 8 * MEBIBYTE
 
 
 def check_atlas(root: Path, *, needed: int, recordings_at: str | None = None) -> None:
-    """Make the atlas folder if it is not there, and check that work in it can begin.
+    """Make the atlas folder if it is not there, sweep it, and check that work in it can begin.
 
     Parameters
     ----------
@@ -47,6 +63,7 @@ def check_atlas(root: Path, *, needed: int, recordings_at: str | None = None) ->
     """
     if recordings_at is not None:
         place_at(recordings_at).check()
+    _check_folders(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(root).free
@@ -65,6 +82,58 @@ def check_atlas(root: Path, *, needed: int, recordings_at: str | None = None) ->
         ) from error
     if free < needed:
         raise UserError(
-            f"{needed / MEBIBYTE:,.0f} MiB are needed at {root}, {free / MEBIBYTE:,.0f} MiB are "
-            "free: free some or use another --root"
+            # Rounded apart, so that they differ.
+            f"{math.ceil(needed / MEBIBYTE):,} MiB are needed at {root}, "
+            f"{math.floor(free / MEBIBYTE):,} MiB are free: free some or use another --root"
         )
+    sweep_atlas(Atlas(root, recordings_at))
+
+
+def _check_folders(root: Path) -> None:
+    """Refuse a folder of the atlas that stages could not write into, before they have worked.
+
+    Raises
+    ------
+    UserError
+        If a file lies in its place, or it may not be written.
+    """
+    for name in FOLDERS:
+        folder = root / name
+        try:
+            status = folder.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise UserError(f"cannot look at {folder}: {error.strerror or error}") from error
+        if not stat.S_ISDIR(status.st_mode):
+            raise UserError(f"{folder} is a file, expected a folder of the atlas: move it away")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(
+                f"cannot write to {folder}: change its permissions, or use another --root"
+            )
+
+
+def sweep_atlas(atlas: Atlas) -> None:
+    """Finish or delete what killed processes left among tables, maps, models, pages and work.
+
+    What a living process writes stays, and half-done work that a run can go on with.
+    """
+    settle_tables(atlas)
+    for folder in (atlas.maps, atlas.models, atlas.reports, atlas.checksums, atlas.work):
+        sweep_partial_files(folder)
+    # Earlier versions wrote beside the tables.
+    sweep(list(atlas.tables.glob(f"*/recording=*/*{TEMPORARY_SUFFIX}")))
+    for folder in list(atlas.work.glob("*-*")):
+        if _is_done(atlas, *folder.name.rpartition("-")[::2]):
+            shutil.rmtree(folder, ignore_errors=True)
+    sweep_work(atlas.work)
+    sweep_work(atlas.work / "similarity")
+
+
+def _is_done(atlas: Atlas, name: str, inputs: str) -> bool:
+    """Return whether an analysis is written whose work is left."""
+    try:
+        receipt = analysis_set(atlas, name).receipt
+    except DamagedReceiptError:
+        return False
+    return receipt is not None and bool(inputs) and receipt.inputs.startswith(inputs)

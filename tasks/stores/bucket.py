@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from contextlib import contextmanager
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    NotSupportedError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
 from obstore.store import S3Store
 from zarr.storage import ObjectStore
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.stores.aws_settings import client_settings
+from activarium.tasks.stores.bucket_faults import number_of
+from activarium.tasks.stores.bucket_tries import Tries
 from activarium.tasks.stores.place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer, BufferPrototype
 
     from activarium.tasks.stores.files import Content
 
-RETRIES = "ACTIVARIUM_S3_RETRIES"
-"""Environment variable: how many times a failed request is repeated, 10 by default."""
-
 TIMEOUT = "ACTIVARIUM_S3_TIMEOUT"
 """Environment variable: seconds that one request may take, 120 by default."""
 
-_REFUSED = {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""A bucket's name."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,7 @@ class Bucket(Place):
     bucket: str
     prefix: str
     threads: ClassVar[int] = 16
+    appears_whole: ClassVar[bool] = False
 
     @classmethod
     def at(cls, address: str) -> Bucket:
@@ -61,16 +59,28 @@ class Bucket(Place):
         UserError
             If it is no such address.
         """
-        parts = urlsplit(address)
+        expected = "expected a folder or s3://bucket/prefix"
+        if not address.isprintable():
+            raise UserError(f"{expected}, in printable letters")
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            raise UserError(expected) from None
         if "@" in parts.netloc or parts.query or parts.fragment:
             # What stands there may be a secret: it is not repeated.
             raise UserError(
                 "an address is s3://bucket/prefix and no more; credentials come from the "
                 "environment or an AWS profile"
             )
-        if parts.scheme != "s3" or not parts.netloc:
-            raise UserError(f"expected a folder or s3://bucket/prefix, got {address!r}")
-        return cls(parts.netloc, parts.path.strip("/"))
+        if parts.scheme != "s3" or not _NAME.fullmatch(parts.netloc):
+            raise UserError(f"{expected}, got {address!r}")
+        prefix = parts.path.strip("/")
+        names = prefix.split("/") if prefix else []
+        if any(name in ("", ".", "..") or not name.isprintable() for name in names):
+            raise UserError(
+                f"expected s3://bucket/prefix with a name between every two slashes, got {address!r}"
+            )
+        return cls(parts.netloc, prefix)
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
@@ -91,50 +101,58 @@ class Bucket(Place):
     @property
     def _client(self) -> S3Store:
         environment = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_")))
-        retries, timeout = _number(RETRIES, 10), _number(TIMEOUT, 120)
-        return _make_client(self.bucket, self.prefix, retries, timeout, environment)
+        return _make_client(self.bucket, self.prefix, number_of(TIMEOUT, 120), environment)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (BaseError, FileNotFoundError) as error:
-            if isinstance(error, FileNotFoundError) and _code(error) != "NoSuchBucket":
-                raise FileNotFoundError(f"{self}: there is no such object") from None
-            # The message of the client can hold parts of the credentials: it goes no further.
-            raise explain(error, self) from None
+    def _ask(self, request: Callable[[S3Store], T], tries: Tries | None = None) -> T:
+        """Return the answer to a request, which is tried again where a fault may pass."""
+        tries = tries or Tries(self)
+        while True:
+            try:
+                found = request(self._client)
+            except (BaseError, FileNotFoundError) as error:
+                time.sleep(tries.pause_after(error))
+            else:
+                tries.succeeded()
+                return found
 
     def check(self) -> None:
         """Ask for one object's name, to see that the bucket is there and can be read."""
-        with self._explained():
-            next(iter(obstore.list(self._client, chunk_size=1)), None)
+        self._ask(lambda client: next(iter(obstore.list(client, chunk_size=1)), None))
 
     def read(self, key: str) -> bytes:
         """Return an object."""
-        with self._explained():
-            return obstore.get(self._client, key).bytes().to_bytes()
+        return self._ask(lambda client: obstore.get(client, key).bytes().to_bytes())
 
     def write(self, key: str, content: Content, *, settle: bool = True) -> None:
         """Put an object in one request."""
         del settle  # What the server has answered to is stored.
-        with self._explained():
-            obstore.put(self._client, key, content, use_multipart=False)
+        self._ask(lambda client: obstore.put(client, key, content, use_multipart=False))
 
     def settle(self, keys: Iterable[str]) -> None:
         """Do nothing: what the server has answered to is stored."""
 
     def create(self, key: str, content: bytes) -> bool:
         """Put an object on the condition that there is none."""
-        with self._explained():
+        tries = Tries(self)
+
+        def put(client: S3Store) -> bool | None:
             try:
-                obstore.put(self._client, key, content, mode="create", use_multipart=False)
+                obstore.put(client, key, content, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return False
             except NotSupportedError:
-                if self.size(key) is not None:
-                    return False
-                obstore.put(self._client, key, content, use_multipart=False)
+                return None
             return True
+
+        is_new = self._ask(put, tries)
+        if is_new is None:
+            # The server knows no conditions.
+            if self.size(key) is not None:
+                return False
+            self.write(key, content)
+            return True
+        # A try whose answer was lost may have put it.
+        return is_new or (tries.failed > 0 and self.read(key) == content)
 
     def create_all(self, objects: Mapping[str, bytes], *, first: str, last: str) -> bool:
         """Put the first object on the condition that it is new or the same, then the others."""
@@ -148,40 +166,43 @@ class Bucket(Place):
 
     def size(self, key: str) -> int | None:
         """Return an object's size."""
-        with self._explained():
-            try:
-                return obstore.head(self._client, key)["size"]
-            except FileNotFoundError:
-                return None
+        try:
+            return self._ask(lambda client: obstore.head(client, key)["size"])
+        except FileNotFoundError:
+            return None
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Return the size of each object whose key begins with the prefix."""
         top = prefix.rpartition("/")[0] or None
-        with self._explained():
-            found = {
-                each["path"]: each["size"]
-                for page in obstore.list(self._client, prefix=top)
-                for each in page
-            }
+        found: dict[str, int] = {}
+        tries = Tries(self)
+
+        def list_further(client: S3Store) -> None:
+            """List from where the last answer ended that came whole."""
+            for page in obstore.list(client, prefix=top, offset=next(reversed(found), None)):
+                found.update((each["path"], each["size"]) for each in page)
+                tries.succeeded()
+
+        self._ask(list_further, tries)
         return {key: found[key] for key in sorted(found) if key.startswith(prefix)}
 
     def names(self) -> list[str]:
         """Return what lies directly below."""
-        with self._explained():
-            found = obstore.list_with_delimiter(self._client)
+        found = self._ask(obstore.list_with_delimiter)
         return sorted([*found["common_prefixes"], *(each["path"] for each in found["objects"])])
 
     def delete(self, key: str) -> None:
         """Delete an object."""
-        with self._explained():
-            obstore.delete(self._client, key)
+        with suppress(FileNotFoundError):
+            self._ask(lambda client: obstore.delete(client, key))
 
     def delete_all(self) -> None:
         """Delete all objects."""
         keys = self.keys()
-        with self._explained():
-            for start in range(0, len(keys), 1_000):
-                obstore.delete(self._client, keys[start : start + 1_000])
+        for start in range(0, len(keys), 1_000):
+            several = keys[start : start + 1_000]
+            with suppress(FileNotFoundError):
+                self._ask(lambda client, several=several: obstore.delete(client, several))  # type: ignore[misc]
 
     def sweep(self) -> None:
         """Do nothing: an object is whole or was never there."""
@@ -209,24 +230,20 @@ class _BucketStore(ObjectStore[S3Store]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Return an object, or a part of it, or None where there is none."""
-        try:
-            return await super().get(key, prototype, byte_range)
-        except BaseError as error:
-            raise explain(error, self.place) from None
-
-
-def _number(variable: str, default: int) -> int:
-    text = os.environ.get(variable, "")
-    if not text:
-        return default
-    if not text.isdecimal() or not int(text):
-        raise UserError(f"{variable}: expected a whole number above 0, got {text!r}")
-    return int(text)
+        tries = Tries(self.place)
+        while True:
+            try:
+                found = await super().get(key, prototype, byte_range)
+            except BaseError as error:
+                await asyncio.sleep(tries.pause_after(error))
+            else:
+                tries.succeeded()
+                return found
 
 
 @cache
 def _make_client(
-    bucket: str, prefix: str, retries: int, timeout: int, environment: tuple[tuple[str, str], ...]
+    bucket: str, prefix: str, timeout: int, environment: tuple[tuple[str, str], ...]
 ) -> S3Store:
     del environment  # Another one is another client.
     options = client_settings()
@@ -240,47 +257,5 @@ def _make_client(
             "connect_timeout": timedelta(seconds=10),
             "timeout": timedelta(seconds=timeout),
         },
-        retry_config={"max_retries": retries, "retry_timeout": timedelta(seconds=180)},
+        retry_config={"max_retries": 0},  # `Tries` does it, for every kind of request
     )
-
-
-def _code(error: Exception) -> str:
-    """Return the code that the server gave with a refusal."""
-    found = re.search(r"<Code>(\w{1,60})</Code>", str(error))
-    return found[1] if found else ""
-
-
-def explain(error: Exception, place: Bucket) -> UserError:
-    """Return what a fault of the client means, without anything of the client's message."""
-    text, code = str(error), _code(error)
-    status = re.search(r"status code: (\d{3})", text)
-    if code == "NoSuchBucket":
-        return UserError(f"{place}: there is no bucket {place.bucket!r}: create it first")
-    if "169.254.169.254" in text or "169.254.170.2" in text:
-        return UserError(
-            f"{place}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "AWS_PROFILE"
-        )
-    denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-    if denied or code in _REFUSED or (status and status[1] in ("401", "403")):
-        reason = f" ({code})" if code else ""
-        return UserError(
-            f"{place}: access was refused{reason}: check the credentials in the environment or in "
-            "the AWS profile, and their permissions"
-        )
-    if code in _ELSEWHERE:
-        return UserError(f"{place}: the bucket is in another region: set AWS_REGION")
-    if status:
-        reason = f"{status[1]} {code}".strip()
-        return UserError(f"{place}: the server answered {reason}, also when asked again")
-    what = "did not answer in time" if "Timeout" in text else "cannot be reached, or hangs up"
-    return UserError(
-        f"{place}: {_server()} {what}, also when asked again; what is stored is safe, run the same "
-        "command again to go on"
-    )
-
-
-def _server() -> str:
-    """Return the server's name, without what else its address may hold."""
-    parts = urlsplit(client_settings().get("endpoint", "https://s3.amazonaws.com"))
-    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)

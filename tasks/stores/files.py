@@ -24,14 +24,22 @@ if TYPE_CHECKING:
 TEMPORARY_SUFFIX = ".partial"
 """Ending of files that are still being written; no reader's pattern matches it."""
 
+LONGEST_NAME = 215
+"""Of a name that a temporary one holds whole: file systems take 255 letters."""
+
 ABANDONED_SECONDS = 24 * 3_600
 """Age at which the temporary file of another machine's process counts as left behind."""
+
+FORGOTTEN_SECONDS = 7 * 24 * 3_600
+"""Age from which on nobody goes on with half-done work."""
 
 _OWNER = re.compile(r"\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.partial$")
 
 
 def temporary_name(name: str) -> str:
     """Return a hidden name for what is still being written, which tells which process writes it."""
+    if len(name) > LONGEST_NAME:
+        name = name[: LONGEST_NAME // 2]
     return f".{name}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}"
 
 
@@ -79,6 +87,19 @@ def sweep(paths: Iterable[Path]) -> int:
 def sweep_partial_files(folder: Path) -> int:
     """Delete the temporary files in a folder that killed writers left; return how many."""
     return sweep(list(folder.rglob(f"*{TEMPORARY_SUFFIX}")))
+
+
+def sweep_work(folder: Path) -> None:
+    """Delete folders of half-done work that nothing has been written to for a week."""
+    oldest = time.time() - FORGOTTEN_SECONDS
+    for path in list(folder.glob("*")):
+        with suppress(OSError):
+            if path.is_dir() and max(each.stat().st_mtime for each in _within(path)) < oldest:
+                shutil.rmtree(path)
+
+
+def _within(folder: Path) -> list[Path]:
+    return [folder, *folder.rglob("*")]
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class Folder(Place):
 
     path: Path
     threads: ClassVar[int] = max(4, min(16, os.cpu_count() or 1))
+    appears_whole: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return str(self.path)
@@ -105,14 +106,21 @@ class Folder(Place):
     def size(self, key: str) -> int | None:
         """Return a file's size."""
         file = self.path / key
-        return file.stat().st_size if file.is_file() else None
+        with suppress(FileNotFoundError):  # another process may delete it
+            return file.stat().st_size if file.is_file() else None
+        return None
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Return the size of each file whose path in this folder begins with the prefix."""
         top = self.path / prefix.rpartition("/")[0]
-        files = (file for file in top.rglob("*") if file.is_file() and not _is_hidden(file))
-        keys = {file.relative_to(self.path).as_posix(): file for file in files}
-        return {key: keys[key].stat().st_size for key in sorted(keys) if key.startswith(prefix)}
+        found = {}
+        for folder, _, names in os.walk(top):
+            for file in (Path(folder, name) for name in names):
+                key = file.relative_to(self.path).as_posix()
+                if key.startswith(prefix) and not _is_hidden(file):
+                    with suppress(FileNotFoundError):  # another process may delete it
+                        found[key] = file.stat().st_size
+        return dict(sorted(found.items()))
 
     def names(self) -> list[str]:
         """Return what lies directly in the folder."""

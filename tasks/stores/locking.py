@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class BusyError(UserError):
+    """Another process does the same right now."""
+
+
 @contextmanager
 def only_process(path: Path, doing: str) -> Iterator[None]:
     """Hold the lock file inside the context.
@@ -26,8 +30,10 @@ def only_process(path: Path, doing: str) -> Iterator[None]:
 
     Raises
     ------
+    BusyError
+        If another process holds it.
     UserError
-        If another process holds it, or it cannot be made.
+        If it cannot be made.
     """
     with ExitStack() as stack:
         try:
@@ -35,7 +41,7 @@ def only_process(path: Path, doing: str) -> Iterator[None]:
             lock = stack.enter_context(path.open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"another process is {doing} right now; wait for it to end") from error
+            raise BusyError(f"another process is {doing} right now; wait for it to end") from error
         except OSError as error:
             raise UserError(f"cannot lock {path}: {error.strerror or error}") from error
         yield

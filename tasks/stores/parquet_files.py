@@ -1,7 +1,8 @@
-"""Tables on disk: checked against their schema, written whole or not at all, with a checksum."""
+"""Table files: checked against their schema as they are written, against their checksum as they are read."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,23 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from activarium.schemas.columns import IN_SET_KEY, INPUTS_KEY
 from activarium.schemas.errors import UserError
-from activarium.tasks.stores.checksum_files import is_whole, replacing_checked
+from activarium.tasks.stores.checksum_files import is_whole
+from activarium.tasks.stores.table_sets import UNREADABLE, file_problem, set_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from activarium.schemas.columns import Column, Table
 
-INPUTS_KEY = b"activarium.inputs"
-"""Metadata key of the fingerprint of what a file was computed from."""
-
 ROW_GROUP_ROWS = 131_072
 """Rows per row group: small enough that a filter on layer or unit skips most of a file."""
-
-UNREADABLE = (pa.ArrowException, OSError, ValueError)
-"""What Arrow raises on a damaged file: a name in the footer may not even be text."""
 
 
 def to_table(table: Table, columns: Mapping[str, Any], *, inputs: str) -> pa.Table:
@@ -52,7 +49,7 @@ def to_table(table: Table, columns: Mapping[str, Any], *, inputs: str) -> pa.Tab
     if set(columns) != set(expected):
         odd = sorted(set(columns) ^ set(expected))
         raise ValueError(f"table {table.name}: expected columns {expected}, these differ: {odd}")
-    schema = table.schema({INPUTS_KEY.decode(): inputs})
+    schema = table.schema({INPUTS_KEY.decode(): inputs, IN_SET_KEY.decode(): "1"})
     arrays = [_to_array(column, columns[column.name]) for column in table.columns]
     built = pa.Table.from_arrays(arrays, schema=schema)
     for column in table.columns:
@@ -87,38 +84,26 @@ def _check_range(table: Table, column: Column, values: pa.ChunkedArray) -> None:
         )
 
 
-def write_table(path: Path, table: pa.Table) -> Path:
-    """Write a table so that readers see the old file or the new one, never half of it.
-
-    Pages carry checksums, and the file's sha256 is written too.
-
-    Raises
-    ------
-    UserError
-        If the disk is full or the folder cannot be written.
-    """
-    return write_pieces(path, table.schema, [table])
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table to where its set is staged; its pages carry checksums."""
+    write_pieces(path, table.schema, [table])
 
 
-def write_pieces(path: Path, schema: pa.Schema, pieces: Iterable[pa.Table]) -> Path:
+def write_pieces(path: Path, schema: pa.Schema, pieces: Iterable[pa.Table]) -> None:
     """Write a table piece by piece, as `write_table` does, so that only one is in memory.
 
     Parameters
     ----------
     path
-        The file.
+        Where the file is staged.
     schema
         The schema of all pieces, with the file's metadata.
     pieces
         Tables in the order of their rows.
     """
-    with (
-        replacing_checked(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
-    ):
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for piece in pieces:
             writer.write_table(piece, row_group_size=ROW_GROUP_ROWS)
-    return path
 
 
 def inputs_of(path: Path) -> str:
@@ -132,27 +117,52 @@ def inputs_of(path: Path) -> str:
     return str(metadata.get(INPUTS_KEY, b"").decode())
 
 
-def is_current(path: Path, inputs: str) -> bool:
-    """Return whether the file was computed from exactly these inputs, and is whole."""
-    return inputs_of(path) == inputs
-
-
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return a table file, its pages checked against their checksums.
+    """Return a table file, checked as `opened_table` does.
 
     Raises
     ------
     UserError
         If the file is missing or damaged.
     """
+    with opened_table(path) as file:
+        return file.read(columns=list(columns) if columns else None)
+
+
+@contextmanager
+def opened_table(path: Path, *, coded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """Open a table file whose content is what was written, and check its pages as they are read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    coded
+        Columns that are read dictionary-encoded.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged.
+    """
+    found = set_of(path)
+    if not path.exists():
+        command = "activarium analyse" if found is None else found.command
+        raise UserError(f"there is no table at {path}: run `{command}`")
+    problem = file_problem(found, path)
+    if problem:
+        raise damaged(path, problem)
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read(
-            columns=list(columns) if columns else None
-        )
-    except FileNotFoundError as error:
-        raise UserError(f"there is no table at {path}: run `activarium analyse`") from error
+        with pq.ParquetFile(
+            path, page_checksum_verification=True, read_dictionary=list(coded)
+        ) as file:
+            yield file
     except UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{path} is damaged ({reason}): delete it and run the same command again"
-        ) from error
+        raise damaged(path, (str(error) or type(error).__name__).splitlines()[0]) from error
+
+
+def damaged(path: Path, problem: str) -> UserError:
+    """Return the error of a file of a set that is not what was written."""
+    found = set_of(path)
+    command = "" if found is None else f": `{found.command}` makes it anew"
+    return UserError(f"{path} is damaged ({problem}){command or ': run what made it again'}")

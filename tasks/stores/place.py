@@ -21,6 +21,8 @@ class Place(ABC):
 
     threads: ClassVar[int]
     """How many objects are best read or written at once."""
+    appears_whole: ClassVar[bool]
+    """Whether `create_all` makes all objects appear at once, or one after the other."""
 
     @property
     @abstractmethod

@@ -23,7 +23,7 @@ def place_at(address: str | Path) -> Place:
     UserError
         If it is another kind of address.
     """
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(address)):
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|s3:", str(address), re.IGNORECASE):
         return Folder(Path(address))
     from activarium.tasks.stores.bucket import Bucket  # a client that only buckets need
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import zarr
 
+from activarium.schemas.atlas import SELECTION_MARK, recording_of
 from activarium.schemas.errors import IncompleteRecordingError, UserError
 from activarium.schemas.layers import Layer
 from activarium.tasks.stores.missing_objects import check_objects, missing_shards
@@ -48,6 +49,11 @@ class Recording:
     def fingerprint(self) -> str:
         """The sha256 of everything the recording depends on."""
         return str(self.attributes["fingerprint"])
+
+    @property
+    def identity(self) -> str:
+        """What the numbers that are read of it depend on."""
+        return self.fingerprint
 
     def has(self, array: str) -> bool:
         """Return whether the recording holds the array."""
@@ -114,6 +120,11 @@ class Recording:
     def valid(self) -> NDArray[np.bool_]:
         """Whether each image could be decoded; false where its shard is not there."""
         return self.read_stored("valid").astype(bool)
+
+    @cached_property
+    def taken(self) -> NDArray[np.bool_]:
+        """Which images are looked at, decoded or not: all, but of a selection."""
+        return np.ones(self.images, bool)
 
     @cached_property
     def receipts(self) -> tuple[ShardReceipt, ...]:
@@ -205,6 +216,11 @@ def open_recording(atlas: Atlas, name: str, *, partial: bool = False) -> Recordi
     IncompleteRecordingError
         If it is not complete, or lacks receipts; the message names the shards that are missing.
     """
+    if SELECTION_MARK in name:
+        raise UserError(
+            f"expected a recording, got the selection {name}, of which there are only tables; give "
+            f"{recording_of(name)}"
+        )
     names = recording_names(atlas)
     matches = [each for each in names if each == name] or [
         each for each in names if each.startswith(name)

@@ -120,10 +120,9 @@ def write_shard(
     try:
         return write_rows(place, everything)
     except UserError as error:
-        raise UserError(
-            f"shard {shard.index}: {error}; run the same command again to go on from the last "
-            "receipt"
-        ) from error
+        again = "run the same command again"
+        hint = "" if again in str(error) else f"; {again} to go on from the last receipt"
+        raise UserError(f"shard {shard.index}: {error}{hint}") from error
 
 
 def write_receipt(place: Place, shard: Shard, receipt: ShardReceipt) -> None:
@@ -233,7 +232,13 @@ def read_attributes(place: Place) -> dict[str, Any]:
         attributes: dict[str, Any] = json.loads(place.read(ROOT))["attributes"]
         version = attributes["format_version"]
     except FileNotFoundError as error:
-        if place.names():
+        sizes = place.sizes()
+        if is_half_created(place, sizes):
+            raise UserError(
+                f"{place} is unfinished, its creation was stopped: run the same `activarium record` "
+                "again"
+            ) from error
+        if sizes:
             raise UserError(f"{place}/{ROOT} is missing: record again with --repair") from error
         raise UserError(
             f"no recording at {place}: `activarium list` shows what there is"
@@ -248,6 +253,16 @@ def read_attributes(place: Place) -> dict[str, Any]:
             "record again"
         )
     return attributes
+
+
+def is_half_created(place: Place, sizes: Mapping[str, int]) -> bool:
+    """Return whether a place of these objects is a recording whose creation was stopped.
+
+    Its receipt is written first and its own metadata last, and shards come after.
+    """
+    if place.appears_whole or ROOT in sizes or STORE_RECEIPT not in sizes:
+        return False
+    return not any(key.startswith(f"{RECEIPTS}/") for key in sizes.keys() - {STORE_RECEIPT})
 
 
 def finalise(place: Place) -> None:

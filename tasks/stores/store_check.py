@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,9 +18,11 @@ from activarium.schemas.layout import (
     receipt_name,
 )
 from activarium.schemas.receipts import FinalReceipt, Receipt, ShardReceipt, StoreReceipt
+from activarium.schemas.stored_object import EarlierObject
 from activarium.tasks.stores.checksums import first_difference, stored_object
 from activarium.tasks.stores.created_objects import root_metadata
 from activarium.tasks.stores.receipt_files import DamagedReceiptError, unsealed
+from activarium.tasks.stores.recording_store import is_half_created
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,6 +50,10 @@ class Finding:
     first_byte: int | None = None
     """Where the first block begins that differs, where that is known."""
     last_byte: int | None = None
+    unfinished: str = ""
+    """What is still to be made, where nothing is wrong."""
+    is_checked_less: bool = False
+    """Whether it has only the checksum of an earlier version."""
 
 
 @dataclass
@@ -75,7 +82,9 @@ class _Check:
             return found
         return None
 
-    def objects(self, stored: Iterable[StoredObject], shard: int | None = None) -> None:
+    def objects(
+        self, stored: Iterable[StoredObject | EarlierObject], shard: int | None = None
+    ) -> None:
         """Compare objects with what their receipt notes."""
         everything = list(stored)
         self.listed.update(each.key for each in everything)
@@ -91,6 +100,8 @@ def check_store(place: Place) -> tuple[Finding, ...]:
     check = _Check(place, place.sizes())
     if not check.sizes:
         return (Finding(ROOT, f"no recording at {place}"),)
+    if is_half_created(place, check.sizes):
+        return _check_half_created(check)
     root = _read_root(place)
     if root.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
         version = root["format_version"]
@@ -105,6 +116,7 @@ def check_store(place: Place) -> tuple[Finding, ...]:
     elif status is None:
         check.findings.append(Finding(ROOT, "the metadata cannot be read"))
     fingerprint = created.fingerprint if created is not None else root.get("fingerprint")
+    check.findings += _check_name(place, fingerprint)
     expected = created.shards if created is not None else None
     missing = _check_shards(check, expected, fingerprint, is_complete=status == "complete")
     final = None
@@ -114,6 +126,23 @@ def check_store(place: Place) -> tuple[Finding, ...]:
     if status == "complete" and created is not None:
         check.findings += _unlisted(check, missing, knows_final=final is not None)
     return tuple(_once(check.findings))
+
+
+def _check_half_created(check: _Check) -> tuple[Finding, ...]:
+    """Check what a creation that was stopped has written; the rest is not missing."""
+    created = check.receipt(StoreReceipt, STORE_RECEIPT)
+    objects = () if created is None else created.objects
+    check.objects(each for each in objects if each.key in check.sizes)
+    unfinished = "its creation was stopped: run the same `activarium record` again"
+    return (*_once(check.findings), Finding(ROOT, unfinished=unfinished))
+
+
+def _check_name(place: Place, fingerprint: Any) -> Iterator[Finding]:
+    """Yield a finding where a store lies under the name of another recording."""
+    named = re.search(r"-([0-9a-f]{12})\.zarr$", place.name)
+    if named and isinstance(fingerprint, str) and not fingerprint.startswith(named[1]):
+        held = f"it holds the recording of fingerprint {fingerprint[:12]}: it was put in another's place"
+        yield Finding(ROOT, held)
 
 
 def _read_root(place: Place) -> dict[str, Any]:
@@ -163,8 +192,8 @@ def _check_shards(
         images += receipt.stop - receipt.start
         check.objects(receipt.objects, shard)
     if not is_complete:
-        problem = f"the recording is not complete: {images} images have receipts"
-        check.findings.append(Finding(ROOT, problem))
+        unfinished = f"the recording is not complete: {images} images have receipts"
+        check.findings.append(Finding(ROOT, unfinished=unfinished))
     return unknown
 
 
@@ -184,7 +213,7 @@ def _unlisted(check: _Check, missing: set[int], *, knows_final: bool) -> Iterato
             yield Finding(key, UNLISTED)
 
 
-def _compare(place: Place, stored: StoredObject, shard: int | None) -> Finding:
+def _compare(place: Place, stored: StoredObject | EarlierObject, shard: int | None) -> Finding:
     try:
         content = place.read(stored.key)
     except FileNotFoundError:
@@ -193,7 +222,8 @@ def _compare(place: Place, stored: StoredObject, shard: int | None) -> Finding:
         return Finding(stored.key, _unreadable(error), shard)
     difference = first_difference(stored, content)
     if difference is None:
-        return Finding(stored.key, "", shard)
+        is_earlier = isinstance(stored, EarlierObject)
+        return Finding(stored.key, "", shard, is_checked_less=is_earlier)
     problem = DIFFERS
     if len(content) != stored.size:
         problem = f"expected {stored.size} bytes, found {len(content)}"
@@ -209,6 +239,10 @@ def _once(findings: list[Finding]) -> Iterator[Finding]:
     first: dict[str, Finding] = {}
     for finding in findings:
         known = first.get(finding.object)
-        if known is None or (finding.problem and not known.problem):
+        if known is None or _weight(finding) > _weight(known):
             first[finding.object] = finding
     yield from first.values()
+
+
+def _weight(finding: Finding) -> int:
+    return 2 if finding.problem else 1 if finding.unfinished else 0

@@ -21,7 +21,7 @@ def write_columns(path: Path, table: Table, columns: Mapping[str, Any], *, input
     Parameters
     ----------
     path
-        The file.
+        Where the file is staged.
     table
         The table's description.
     columns
@@ -53,7 +53,7 @@ def write_in_pieces(
     Parameters
     ----------
     path
-        The file.
+        Where the file is staged.
     table
         The table's description; its rows stay as they come.
     pieces

@@ -1,23 +1,37 @@
-"""Verify: recompute the checksum of everything that receipts and checksum files list."""
+"""Verify: recompute the checksum of everything in an atlas, and name what has none."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from activarium.schemas.atlas import recording_of
+from activarium.schemas.atlas import MODELS, REPORTS, recording_of
 from activarium.schemas.errors import UserError
 from activarium.tasks.progress import silent
-from activarium.tasks.stores.checksum_files import checksum_file, checksum_line
+from activarium.tasks.stores.atlas_files import check_models, check_reports, unknown_files
 from activarium.tasks.stores.places import place_at, recording_names
+from activarium.tasks.stores.receipt_files import DamagedReceiptError
+from activarium.tasks.stores.set_replacing import settle_tables
 from activarium.tasks.stores.store_check import Finding, check_store
+from activarium.tasks.stores.table_check import table_findings
+from activarium.tasks.stores.table_sets import (
+    RECORDING,
+    SERIES,
+    TableSet,
+    series_sets,
+    set_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from activarium.schemas.atlas import Atlas
     from activarium.tasks.progress import Progress
+    from activarium.tasks.stores.places import Place
+
+_LOOKS = 3
+"""How often a recording is looked at at most in which something seems wrong."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +39,17 @@ class Fault:
     """One object that is not what its receipt or checksum file says."""
 
     recording: str
+    """The recording; empty for a model or a page."""
     object: str
-    """Key in the recording, or path of a table or map in the atlas."""
+    """Key in the recording, or path of another file in the atlas."""
     problem: str
     shard: int | None = None
     """The shard that wrote it; None for what shards do not write."""
     first_byte: int | None = None
     """Where the first block begins that differs, where that is known."""
     last_byte: int | None = None
+    remedy: str = ""
+    """What makes it anew."""
 
     @property
     def where(self) -> str:
@@ -44,14 +61,28 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """Something that was begun and is not finished, in which nothing is wrong."""
+
+    name: str
+    """A recording, or the folder of a training in the atlas."""
+    problem: str
+
+
+@dataclass(frozen=True)
 class Verification:
     """What was looked at and what was wrong."""
 
     recordings: int
     objects: int
     faults: tuple[Fault, ...]
+    unfinished: tuple[Unfinished, ...]
     tables_only: tuple[str, ...]
     """Recordings that are gone, whose tables are still there."""
+    checked_less: tuple[str, ...] = ()
+    """Recordings, models and pages of earlier versions, whose checksums say less or are not there."""
+    unknown: tuple[str, ...] = ()
+    """Files in the atlas that no checksum covers."""
 
 
 def names_to_verify(atlas: Atlas, prefixes: Sequence[str] = ()) -> list[str]:
@@ -62,10 +93,15 @@ def names_to_verify(atlas: Atlas, prefixes: Sequence[str] = ()) -> list[str]:
     Raises
     ------
     UserError
-        If there are none, or a prefix fits none.
+        If there is nothing to verify, a prefix fits none, or the address that the recordings were
+        said to be at holds none.
     """
-    names = sorted({*recording_names(atlas), *_names_in_tables(atlas)})
-    if not names:
+    there = recording_names(atlas)
+    if not there and atlas.recordings_at is not None:
+        raise UserError(f"no recordings in {atlas.recordings}: is the address right?")
+    names = sorted({*there, *_names_in_tables(atlas)})
+    others = [] if prefixes else [atlas.models, atlas.reports, atlas.checksums]
+    if not names and not any(next(each.rglob("*.*"), None) for each in others if each.is_dir()):
         raise UserError(f"no recordings in {atlas.recordings}: is --root the atlas folder?")
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):
@@ -76,57 +112,144 @@ def names_to_verify(atlas: Atlas, prefixes: Sequence[str] = ()) -> list[str]:
 def _names_in_tables(atlas: Atlas) -> set[str]:
     files = {
         *atlas.tables.glob("*/recording=*/*.parquet"),
+        *atlas.maps.glob("recording=*/*.npz"),
         *atlas.checksums.glob("*/recording=*/*.sha256"),
+        *atlas.sets.glob("recording=*/*.json"),
     }
     return {file.parent.name.removeprefix("recording=") for file in files}
 
 
-def verify(atlas: Atlas, recordings: Sequence[str], *, progress: Progress = silent) -> Verification:
+def verify(
+    atlas: Atlas,
+    recordings: Sequence[str],
+    *,
+    others: bool = False,
+    progress: Progress = silent,
+) -> Verification:
     """Check every stored object, table and map of the recordings against its checksum.
 
-    Every faulty object is reported, in the order of the recordings, shards and keys.
+    Parameters
+    ----------
+    atlas
+        The atlas.
+    recordings
+        Names of recordings, or of those of which only tables are left.
+    others
+        Look at every other file of the atlas too: models, pages, and what does not belong there.
+        `recordings` are then all there are.
+    progress
+        Shows how far it is.
+
+    Returns
+    -------
+    Verification
+        Every faulty object, in the order of the recordings, shards and keys.
     """
-    faults: list[Fault] = []
-    objects = 0
+    unsettled = settle_tables(atlas)
     there = set(recording_names(atlas))
     lost = _names_in_tables(atlas) - there
     # Of a selection there are only tables.
     tables_only = tuple(n for n in recordings if n in lost and recording_of(n) not in there)
-    with progress("verifying", len(recordings)) as advance:
+    found: list[tuple[str, Finding]] = []
+    inside: list[Finding] = []
+    with progress("verifying", len(recordings) + others) as advance:
         for name in recordings:
-            found = () if name in lost else check_store(place_at(atlas.recording(name)))
-            files = [Finding(key, problem) for key, problem in _files(atlas, name)]
-            objects += len(found) + len(files)
-            faults += [
-                Fault(name, each.object, each.problem, each.shard, each.first_byte, each.last_byte)
-                for each in (*found, *files)
-                if each.problem
-            ]
+            store = () if name in lost else _settled(place_at(atlas.recording(name)))
+            files = table_findings(atlas, name)
+            found += [(name, each) for each in (*store, *files)]
             advance(1)
-    checked = {recording_of(name) for name in recordings}
-    return Verification(len(checked), objects, tuple(faults), tables_only)
+        found += [*_unsettled(unsettled, recordings), *_series(atlas, recordings)]
+        if others:
+            inside = [*check_models(atlas), *check_reports(atlas)]
+            advance(1)
+    unknown: tuple[str, ...] = ()
+    if others:
+        found += [("", each) for each in inside]
+        known = {atlas.root / each.object for name, each in found if not name or _is_file(each)}
+        unknown = tuple(unknown_files(atlas, known))
+    return Verification(
+        recordings=len({recording_of(name) for name in recordings}),
+        objects=len(found),
+        faults=tuple(_fault(atlas, name, each) for name, each in found if each.problem),
+        unfinished=tuple(
+            Unfinished(name or each.object, each.unfinished)
+            for name, each in found
+            if each.unfinished
+        ),
+        tables_only=tables_only,
+        checked_less=tuple(
+            dict.fromkeys(name or each.object for name, each in found if each.is_checked_less)
+        ),
+        unknown=unknown,
+    )
 
 
-def _files(atlas: Atlas, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (file, problem) of each table and map; an empty problem for a sound one."""
-    folder = f"recording={name}"
-    found = {*atlas.tables.glob(f"*/{folder}/*.parquet"), *atlas.maps.glob(f"{folder}/*.npz")}
-    # A checksum without its file tells of a file that is gone.
-    listed = {_checked_by(atlas, file) for file in atlas.checksums.glob(f"*/{folder}/*.sha256")}
-    for file in sorted(found | listed):
-        yield str(file.relative_to(atlas.root)), _problem(file)
+def _is_file(finding: Finding) -> bool:
+    """Return whether a finding is of a table or map, and not of an object of a recording."""
+    return finding.object.endswith((".parquet", ".npz"))
 
 
-def _checked_by(atlas: Atlas, checksum: Path) -> Path:
-    """Return the file that a checksum belongs to."""
-    inside = checksum.relative_to(atlas.checksums).with_suffix("")
-    return (atlas.root if inside.parts[0] == atlas.maps.name else atlas.tables) / inside
+def _settled(place: Place) -> tuple[Finding, ...]:
+    """Return what is found in a recording twice: one that is being written changes in between."""
+    found = check_store(place)
+    for _ in range(_LOOKS):
+        wrong = {(each.object, each.problem) for each in found if each.problem}
+        if not wrong:
+            break
+        found = check_store(place)
+        if {(each.object, each.problem) for each in found if each.problem} == wrong:
+            break
+    return found
 
 
-def _problem(file: Path) -> str:
-    if not file.is_file():
-        return "missing"
-    if not checksum_file(file).is_file():
-        return "its checksum file is missing"
-    same = checksum_file(file).read_bytes() == checksum_line(file, file.name)
-    return "" if same else "the content differs from its sha256"
+def _fault(atlas: Atlas, name: str, finding: Finding) -> Fault:
+    remedy = _remedy(atlas, name, finding.object)
+    return Fault(
+        name,
+        finding.object,
+        finding.problem,
+        finding.shard,
+        finding.first_byte,
+        finding.last_byte,
+        remedy,
+    )
+
+
+def _remedy(atlas: Atlas, name: str, key: str) -> str:
+    """Return what makes an object anew."""
+    top = key.partition("/")[0]
+    if name:
+        found: TableSet | None
+        if top == "checksums":
+            found = TableSet(atlas, *key.removesuffix(".json").split("/")[-2:])
+        elif top in ("tables", "maps"):
+            found = set_of(atlas.root / key)
+        else:
+            return "`activarium record CONFIG --repair` makes it anew"
+        return "" if found is None else f"`{found.command}` makes it anew"
+    if top == MODELS:
+        folder = "/".join(key.split("/")[:2])
+        return f"put a copy of it back, or delete {folder} and `activarium train CONFIG` again"
+    return "`activarium report` or `compare` makes it anew" if top == REPORTS else ""
+
+
+def _unsettled(problems: Mapping[str, str], names: Sequence[str]) -> Iterator[tuple[str, Finding]]:
+    """Yield (name, finding) of each set that was being replaced and cannot be finished."""
+    for owner, problem in problems.items():
+        name = owner.partition("=")[2]
+        if name in names or owner.startswith(SERIES):
+            yield name, Finding(f"tables/.staged/{owner}", problem)
+
+
+def _series(atlas: Atlas, names: Sequence[str]) -> Iterator[tuple[str, Finding]]:
+    """Yield (series, finding) of the receipt of each series that has files of the recordings."""
+    folders = {f"{RECORDING}{name}" for name in names}
+    for found in series_sets(atlas):
+        key = found.inside(found.receipt_file)
+        try:
+            receipt = found.receipt
+        except DamagedReceiptError as error:
+            yield found.name, Finding(key, str(error))
+            continue
+        if receipt and folders & {PurePosixPath(each.path).parent.name for each in receipt.files}:
+            yield found.name, Finding(key)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from activarium.flows.cli import main
+from activarium.flows.next_steps import Ending, where
+from activarium.tasks.stores.places import place_at
+from activarium.tasks.stores.recording_store import reopen
 
 from .conftest import program
 
@@ -35,7 +39,7 @@ def atlas(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
-    assert "try" in done.stdout
+    assert "next  " in done.stdout
     return folder / "atlas"
 
 
@@ -347,6 +351,32 @@ def test_verify__sound_atlas_is_0_and_a_flipped_byte_is_1(activarium, atlas, tmp
     assert [fault["object"] for fault in faults] == ["channel_mean/c/1/0"]
 
 
+def test_verify__unfinished_is_3_and_damaged_1_also_where_both(activarium, atlas, tmp_path):
+    copy = tmp_path / "atlas"
+    shutil.copytree(atlas, copy)
+    (store,) = copy.glob("recordings/*epoch*")
+    reopen(place_at(store))
+    (store / "receipts" / "shard-00001.json").unlink()
+    code, out, _ = activarium("verify", "--root", copy)
+    assert code == 3
+    assert f"{store.stem} is unfinished: the recording is not complete: 50 images" in out
+    assert "0 damaged, 1 unfinished, 0 unknown" in out
+    (page,) = copy.glob("reports/*.html")
+    page.write_bytes(page.read_bytes()[:-100])
+    (copy / "note.txt").write_bytes(b"mine")
+    code, out, _ = activarium("verify", "--root", copy)
+    assert code == 1
+    assert f"reports/{page.name}: the content differs from its sha256 (`activarium report`" in out
+    assert "note.txt is unknown: no checksum covers it" in out
+    assert "1 damaged, 1 unfinished, 1 unknown" in out
+
+
+def test_verify__mistyped_address_of_recordings_is_2(activarium, atlas, tmp_path):
+    code, out, err = activarium("verify", "--root", atlas, "--recordings", tmp_path / "typo")
+    assert (code, out) == (2, "")
+    assert "is the address right?" in err
+
+
 def test_analyse__other_settings_make_the_tables_anew(activarium, atlas):
     name = "two-block-cnn-w4-untrained"
     code, out, _ = activarium("analyse", name, "--fdr", "0.2", "--root", atlas, "--no-prefect")
@@ -478,3 +508,69 @@ def test_query__recordings_can_be_named(activarium, atlas):
     code, _, err = activarium("query", sql, "--recording", "no-such", "--root", atlas)
     assert (code, err.count("\n")) == (2, 1)
     assert "--recording 'no-such'" in err
+
+
+CONFIG = "tiny.yaml"
+EPOCH = "two-block-cnn-w4-epoch"
+QUICK = ("--permutations", "9")
+
+
+@pytest.fixture(scope="module")
+def own_atlas(atlas, tmp_path_factory):
+    """A copy that tests may add to."""
+    folder = tmp_path_factory.mktemp("own")
+    shutil.copy(atlas.parent / CONFIG, folder)
+    return shutil.copytree(atlas, folder / "atlas")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["train", CONFIG], ""),
+        (["record", CONFIG], ""),
+        (["record", CONFIG, "--checkpoints", "trained", "--series", "tiny"], ""),
+        (["analyse", EPOCH, *QUICK], "where the class explains"),
+        (["analyse", EPOCH, "--where", "label < 5", "--name", "a", *QUICK], "the class explains"),
+        (["analyse", EPOCH, "--target", "confidence", "--name", "b"], "follows confidence with"),
+        (["embed", EPOCH, "--method", "pca", "--layer", "conv2"], "clearest map: pca of the"),
+        (["compare", EPOCH], "of neighbouring layers: median"),
+        (["compare", EPOCH, "two-block-cnn-w4-untrained"], "of the same layer of both: median"),
+    ],
+)
+def test_end__says_what_was_found_and_a_next_command_that_works(
+    activarium, own_atlas, arguments, found, monkeypatch
+):
+    monkeypatch.chdir(own_atlas.parent)
+    code, out, err = activarium(*arguments, "--root", own_atlas, "--no-prefect")
+    assert code == 0, err
+    *lines, last = out.splitlines()
+    assert any(found in line for line in lines)
+    assert last.startswith("next: activarium ")
+    code, out, err = activarium(*shlex.split(last)[2:])
+    assert code == 0, err
+    assert out
+
+
+def test_end__json_is_the_document_alone(activarium, own_atlas):
+    arguments = ("compare", EPOCH, "--root", own_atlas, "--no-prefect", "--json")
+    assert json.loads(activarium(*arguments)[1])["recording"]
+
+
+@pytest.mark.parametrize("root", ["my atlas", "it's", "$HOME/a", "-atlas", "ä\\b"])
+def test_end__commands_are_quoted_as_a_shell_reads_them(root, monkeypatch):
+    monkeypatch.delenv("ACTIVARIUM_ROOT", raising=False)
+    ending = Ending(Path(root), "s3://bucket/a b", no_prefect=True)
+    words = shlex.split(ending.command("report", "a~b"))
+    assert words == [
+        *("activarium", "report", "a~b", "--root", root),
+        *("--recordings", "s3://bucket/a b", "--no-prefect"),
+    ]
+    sql = " ".join(["SELECT 'it''s', \"$HOME\" FROM units", where(recording="it's")])
+    assert shlex.split(ending.query(sql)) == ["activarium", "query", sql, "--root", root]
+
+
+def test_end__the_usual_root_is_not_repeated(monkeypatch):
+    monkeypatch.delenv("ACTIVARIUM_ROOT", raising=False)
+    assert Ending(Path("atlas")).command("list") == "activarium list"
+    monkeypatch.setenv("ACTIVARIUM_ROOT", "elsewhere")
+    assert Ending(Path("atlas")).command("list") == "activarium list --root atlas"

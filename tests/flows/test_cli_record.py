@@ -43,7 +43,7 @@ def test_record__parts_are_told_and_notices_are_in_the_json(record):
     first = record("--part", "1/2")
     assert first.returncode == 0, first.stderr
     assert "recorded part 1/2 of two-block-cnn" in first.stdout
-    assert "1 shards are still to be recorded by other parts" in first.stdout
+    assert "1 shard is left for other parts" in first.stdout
     assert first.stderr.splitlines()[-1].startswith("note: layers are captured by ")
     second = record("--part", "2/2", "--json")
     answer = json.loads(second.stdout)
@@ -53,10 +53,10 @@ def test_record__parts_are_told_and_notices_are_in_the_json(record):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--part", "3/2"], "--part: expected i/n with i from 1 to n, such as 2/8, got '3/2'"),
+        (["--part", "3/2"], "record: part: expected i/n with i from 1 to n, such as 2/8"),
         (["--part", "half"], "part"),
-        (["--devices", "cuda:99"], "--devices: 'cuda:99' is not there"),
-        (["--devices", "cpu:none"], "expected cpu:<processes>, got 'cpu:none'"),
+        (["--devices", "cuda:99"], "record.devices: 'cuda:99' is not there"),
+        (["--devices", "cpu:none"], "record.devices.0: expected cpu:<processes>"),
         (["--dask", "tcp://127.0.0.1:1", "--part", "1/2"], "leave out --part and --devices"),
         (["--set", "record.batch_size=fast"], "record.batch_size"),
     ],

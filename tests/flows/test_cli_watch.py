@@ -15,7 +15,7 @@ from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import RunConfig
 from activarium.tasks.recording.checkpoints import train_checkpoint
 
-from .conftest import TINY, program
+from .conftest import TINY, prefect_environment, program
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def test_watch__once_records_compares_and_names_what_failed(folder, tmp_path):
     assert sorted(rows["step"].unique()) == [0, 1, 3]
     assert (rows.loc[rows["step"] == 3, "cka_to_last"].dropna() == 1).all()
     assert rows.loc[rows["step"] == 0, "class_kept"].notna().any()
-    assert "steps" in (root / "reports" / "tiny.html").read_text("utf-8")
+    assert "steps" in (root / "reports" / "tiny-training.html").read_text("utf-8")
 
 
 FLOW = """
@@ -86,8 +86,49 @@ def test_watch_flow__takes_what_is_there_and_waits_for_what_is_not(
             check=False,
         )
 
+    (tmp_path / "not-yet").mkdir()
     assert watched(tmp_path / "not-yet").stdout.strip() == "None"
     done = watched(folder)
     assert done.stdout.strip() == "[0, 1, 3]", done.stderr
     rows = pd.read_parquet(tmp_path / "atlas" / "tables" / "layer_changes")
     assert sorted(rows["step"].unique()) == [0, 1, 3]
+
+
+ALONE = """
+import json, sys
+from pathlib import Path
+from prefect.logging import disable_run_logger
+from activarium.flows.watch_checkpoints import watch_checkpoints
+from activarium.schemas.atlas import Atlas, slug
+from activarium.schemas.config import RunConfig
+from activarium.schemas.errors import UserError
+from activarium.tasks.stores.locking import only_process
+
+settings, root, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+def passed(checkpoints):
+    settings["model"]["checkpoints"] = checkpoints
+    with disable_run_logger():
+        return watch_checkpoints.fn(RunConfig.model_validate(settings), root)
+
+with only_process(Atlas(root).lock(f"watch-{slug(folder)[-100:]}"), "watching"):
+    print(passed(folder))
+try:
+    passed("no/such/folder")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_watch_flow__ends_at_once_where_another_is_at_it_and_names_a_wrong_folder(folder, tmp_path):
+    given = [json.dumps(TINY), str(tmp_path / "atlas"), str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, *given],
+        env=prefect_environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    first, second = done.stdout.splitlines()
+    assert first == "None", done.stderr
+    assert "expected a folder of checkpoints, or a glob, got no/such/folder in" in second
+    assert not (tmp_path / "atlas" / "recordings").exists()

@@ -108,9 +108,14 @@ def test_deploy__cron_deployments_get_scheduled_runs(prefect_server):
         states = {"state": {"type": {"any_": ["SCHEDULED"]}}}
         runs = ask(prefect_server, "flow_runs/filter", flow_runs=states)
         names = {run["parameters"]["config"]["name"] for run in runs}
-        if len(names) == 2:
+        if names:
             break
         time.sleep(1)
-    assert names == {"digits-nightly", "watched"}
+    # What cannot run as it stands is deployed, but its schedule is off.
+    assert names == {"digits-nightly"}
+    deployed = {each["name"]: each for each in ask(prefect_server, "deployments/filter")}
+    active = {name: [each["active"] for each in one["schedules"]] for name, one in deployed.items()}
+    assert active == {"digits-nightly": [True], "watch-checkpoints": [False]}
+    assert not any(each["global_concurrency_limit"] for each in deployed.values())
     assert all(run["auto_scheduled"] and run["deployment_id"] for run in runs)
     assert runs[0]["parameters"]["config"]["test_set"] == {"source": "digits"}

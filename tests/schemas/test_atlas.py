@@ -100,3 +100,66 @@ def test_file_name__keeps_what_is_short_and_tells_long_ones_apart():
     assert long[0] != long[1]
     assert all(each.endswith("-step-000001-0a1b") for each in long)
     assert all(each.startswith("n" * 31) for each in long)
+
+
+BAD_NAMES = [
+    "",
+    "  ",
+    " x",
+    "x ",
+    "x.",
+    ".",
+    "..",
+    ".x",
+    "../x",
+    "-x",
+    "--root",
+    "a\0b",
+    "a\nb",
+    "a\tb",
+    "\x1b[2J",
+    "a\x9bb",
+    "a\u202eb",
+    "a\u200bb",
+    "a\u2028b",
+    "\ufeffa",
+    "a\u00a0",
+    "a\u00a0b",
+    "\u3164",
+    "a\udcff",
+    "a" * 101,
+    "é" * 300,
+    "CON",
+    "nul",
+    "Com1",
+    "lpt9.txt",
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
+def test_given_name__that_hides_or_misleads_is_refused(name):
+    with pytest.raises(ValueError, match="expected a name of 1 to 100 letters") as caught:
+        given_name(name)
+    assert str(caught.value).isprintable()
+
+
+def test_given_name__composed_and_decomposed_are_one():
+    assert given_name("cafe\u0301") == given_name("caf\u00e9") == "caf\u00e9"
+
+
+@given(st.text(max_size=120))
+def test_given_name__whatever_is_taken_is_one_shown_file_in_its_folder(name):
+    try:
+        taken = given_name(name)
+    except ValueError:
+        return
+    page = ATLAS.report(taken)
+    assert page.parent == ATLAS.reports
+    assert re.fullmatch(r"[a-z0-9_][a-z0-9._-]*\.html", page.name)
+    assert len(page.name) < 255
+    assert Path(ATLAS.recording(file_name([taken, "set", "0a"]))).parent == Path(ATLAS.recordings)
+
+
+def test_report__names_in_other_letters_have_pages_of_their_own():
+    pages = {ATLAS.report(name) for name in ("模型", "网络", "Ünit", "ünít", "unnamed")}
+    assert len(pages) == 5

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import distributed
 import pytest
+from pydantic import ValidationError
 
 from activarium.schemas.atlas import Atlas
-from activarium.schemas.config import AnalyseConfig
+from activarium.schemas.compare_config import CompareConfig
+from activarium.schemas.config import AnalyseConfig, EmbedConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.analysis import analyse as analysis
 from activarium.tasks.analysis.analyse import analyse
@@ -29,7 +31,7 @@ def expected(tmp_path_factory, wide, write_recording, stored):
 def address():
     """Return the address of a running Dask cluster."""
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp"
     ) as cluster:
         yield cluster.scheduler_address
 
@@ -55,19 +57,19 @@ def test_analyse__local_schedulers_give_the_same_tables(
         assert table.equals(expected[name]), name
 
 
-def test_analyse__unknown_scheduler_is_an_error_that_says_what_there_is(
-    atlas, make_raw, write_recording
-):
-    recording = write_recording(atlas, make_raw())
-    with pytest.raises(UserError, match=r"expected one of threads, processes.*got 'gpu'"):
-        analyse(atlas, recording, config=AnalyseConfig(scheduler="gpu"))
+@pytest.mark.parametrize("scheduler", ["gpu", "nothing://here", "tcp://", ""])
+@pytest.mark.parametrize("settings", [AnalyseConfig, EmbedConfig, CompareConfig])
+def test_scheduler__unknown_one_is_an_error_that_says_what_there_is(settings, scheduler):
+    with pytest.raises(ValidationError, match=r"expected one of threads, processes|not empty"):
+        settings(scheduler=scheduler)
+    with pytest.raises(UserError, match=r"expected one of threads, processes|expected the address"):
+        run_pieces(os.getpid, [()], scheduler=scheduler, advance=print)
 
 
 @pytest.mark.parametrize(
     ("scheduler", "message"),
     [
         ("tcp://127.0.0.1:9", "no Dask scheduler answers at tcp://127.0.0.1:9"),
-        ("nothing://here", "expected the address of a Dask scheduler, .* got 'nothing://here'"),
     ],
 )
 def test_analyse__unreachable_cluster_is_an_error_that_names_it(
@@ -86,7 +88,7 @@ def test_analyse__cluster_without_workers_is_an_error(
     recording = write_recording(atlas, make_raw())
     with (
         distributed.LocalCluster(
-            n_workers=0, processes=False, dashboard_address=None, protocol="tcp"
+            n_workers=0, processes=False, dashboard_address=":0", protocol="tcp"
         ) as cluster,
         pytest.raises(UserError, match="has no workers"),
     ):

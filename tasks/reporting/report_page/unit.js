@@ -128,7 +128,7 @@ function classBars(recording, facts) {
       el("td", {}, significantDigits(row.mean)),
       el("td", {}, aurocDot(row.auroc), fixed(row.auroc)));
   });
-  const title = recording.profiles.codes ? `The ${rows.length} classes of the largest mean` : "Classes";
+  const title = recording.profiles.codes || recording.profiles.partial ? `The ${rows.length} classes of the largest mean` : "Classes";
   return [
     el("h3", {}, title),
     el("table", { class: "bars" }, el("thead", {}, el("tr", {}, el("td", {}), el("th", { scope: "col", colspan: 2 }, "mean response"), el("th", { scope: "col" }, "AUROC"))), el("tbody", {}, ...bars)),

@@ -11,11 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activarium.schemas.errors import UserError
+from activarium.tasks.analysis import image_conditions
 from activarium.tasks.analysis.class_groups import class_groups
 from activarium.tasks.analysis.image_conditions import select_images
 from activarium.tasks.analysis.numeric_targets import numeric_target
 
 CLASSES = ("cat", "dog", "truck", " odd ", "ship")
+
+
+def run_here(function, *arguments, **_):
+    return function(*arguments)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Evaluate conditions here: a process each would take most of the time of so many."""
+    monkeypatch.setattr(image_conditions, "run_limited", run_here)
 
 
 @pytest.fixture
@@ -41,6 +52,7 @@ def fault(function, *arguments):
     return str(caught.value)
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -61,6 +73,7 @@ def test_select_images__takes_the_images_that_fulfil_the_condition(where, expect
     assert np.flatnonzero(selected).tolist() == expected
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     "where", ["correct", "correct IS NOT NULL AND correct", "NOT (NOT correct)"]
 )
@@ -77,8 +90,10 @@ def test_select_images__condition_and_its_opposite_part_what_is_not_null(images)
 @settings(deadline=None, max_examples=10)
 def test_select_images__follows_the_order_of_the_rows(order):
     table = pa.table({"image": list("abcde"), "loss": [0.1, 0.2, 0.3, None, 0.5]})
-    found = select_images(table.take(pa.array(order)), "loss > 0.15")
-    assert found.tolist() == select_images(table, "loss > 0.15")[np.array(order)].tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_conditions, "run_limited", run_here)
+        found = select_images(table.take(pa.array(order)), "loss > 0.15")
+        assert found.tolist() == select_images(table, "loss > 0.15")[np.array(order)].tolist()
 
 
 def test_select_images__many_rows_keep_their_places():
@@ -87,6 +102,7 @@ def test_select_images__many_rows_keep_their_places():
     np.testing.assert_array_equal(selected, values > 0)
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("where", "kind"),
     [
@@ -103,6 +119,7 @@ def test_select_images__condition_must_be_boolean(where, kind, images):
         select_images(images, where)
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     "where",
     [
@@ -141,6 +158,7 @@ def test_select_images__fault_names_option_expression_and_columns(where, images)
     )
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     "where",
     [
@@ -170,6 +188,18 @@ def test_select_images__chance_is_refused(images):
     table = pa.concat_tables([images] * 200)
     assert "other images each time" in fault(select_images, table, "random() < 0.5")
     assert select_images(table, "hash(image) % 2 = 0").sum() % 200 == 0
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "(WITH RECURSIVE r AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM r) SELECT count(*) FROM r) > 0",
+        "levenshtein(repeat('a', 300000), repeat('b', 300000)) > 0",  # within C, deaf to interrupts
+    ],
+)
+def test_select_images__what_never_ends_is_ended(where, images, monkeypatch):
+    monkeypatch.setattr(image_conditions, "SECONDS", 0.5)
+    assert "did not end within 0.5 s" in fault(select_images, images, where)
 
 
 def test_class_groups__codes_follow_first_appearance(tmp_path):

@@ -6,7 +6,7 @@ from torch import nn
 
 from activarium.schemas.layers import KINDS
 from activarium.tasks.capture.capture import HookCapture, Wanted
-from activarium.tasks.capture.engines import deviations
+from activarium.tasks.capture.engine_agreement import deviations
 from activarium.tasks.capture.layers import find_layers
 from activarium.tasks.capture.reductions import PooledLayer
 from activarium.tasks.capture.traced_capture import TracedCapture

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 import torchvision
@@ -10,7 +12,8 @@ from activarium.schemas.errors import UserError
 from activarium.schemas.layers import KINDS
 from activarium.tasks.capture import engines
 from activarium.tasks.capture.capture import HookCapture, Wanted
-from activarium.tasks.capture.engines import EngineChoice, choose_engine, deviations, open_capture
+from activarium.tasks.capture.engine_agreement import deviations
+from activarium.tasks.capture.engines import EngineChoice, choose_engine, open_capture
 from activarium.tasks.capture.layers import find_layers
 
 
@@ -76,6 +79,58 @@ def test_choose_engine__hooks_where_the_model_cannot_be_traced():
     choice = choose(Branching().eval())
     assert choice.engine == "hooks"
     assert "control flow" in choice.reason
+
+
+class Repeating(nn.Module):
+    """Answers otherwise while it is traced."""
+
+    def __init__(self, wrong) -> None:
+        super().__init__()
+        self.block = nn.Conv2d(3, 2, 1)
+        self.norm = nn.BatchNorm2d(2)
+        self.wrong = wrong
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        shift = self.wrong if isinstance(images, torch.fx.Proxy) else 0.0
+        return self.norm(self.block(images) + shift).mean((2, 3))
+
+
+def test_choose_engine__a_differing_graph_says_where_and_how_far():
+    choice = choose(Repeating(1.0).eval())
+    assert choice.engine == "hooks"
+    assert choice.reason.startswith("hooks: its traced graph gives other values (layer '")
+    where = r"channel_mean of channel \d, image \d: -?[\d.e-]+ by hooks, -?[\d.e-]+ in the graph, "
+    assert re.search(
+        where + r"[\d.e+-]+ of the layer's largest value; 1e-05 is allowed\)$", choice.reason
+    )
+
+
+def test_choose_engine__a_graph_that_is_no_number_says_so():
+    reason = choose(Repeating(float("nan")).eval()).reason
+    assert "nan in the graph; 1e-05 is allowed" in reason
+
+
+@pytest.mark.parametrize(
+    ("hooks", "graph", "differs"),
+    [
+        ([0.0, 0.0], [0.0, 0.5], True),  # a layer of zeros alone
+        ([1.0, torch.nan], [1.0, torch.nan], False),
+        ([1.0, torch.nan], [1.0, 2.0], True),
+        ([1.0, 2.0], [torch.nan, 2.0], True),
+        ([1.0, torch.inf], [1.0, torch.inf], False),
+        ([1.0, torch.inf], [1.0, -torch.inf], True),
+        ([1.0, torch.inf], [1.1, torch.inf], True),
+        ([1e-30, 0.0], [1e-30, 0.0], False),
+    ],
+)
+def test_deviations__what_is_no_number_is_none_of_another(hooks, graph, differs):
+    wanted = wanted_of(nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1)).eval())
+    columns = wanted.columns()["logits"].stop
+    one, other = torch.ones(2, columns), torch.ones(2, columns)
+    one[:, :2], other[:, :2] = torch.tensor(hooks), torch.tensor(graph)
+    off = deviations(wanted, one, other)
+    assert (off["0"] > 1e-5) == differs
+    assert not any(off[name] for name in off if name != "0")
 
 
 def test_choose_engine__compiled_cannot_be_forced_on_such_a_model():

@@ -228,3 +228,82 @@ def test_find_layers__what_is_done_with_the_output_is_no_layer():
     found = find_layers(model, torch.zeros(1, 3, 5, 5), patterns=["*"], kinds=KINDS)
     assert [layer.name for layer in found.layers] == ["0"]
     assert found.outputs == 4
+
+
+class Sums(nn.Module):
+    """Sums of what a function of the module makes of one map."""
+
+    def __init__(self, branches) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 1), nn.Linear(4, 5)
+        self.f, self.g = nn.ReLU(), nn.ReLU()
+        self.twin, self.other = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.other.load_state_dict(self.twin.state_dict())
+        self.branches = branches
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(sum(self.branches(self, self.conv(images))).mean((2, 3)))
+
+
+def _found(branches, patterns):
+    torch.manual_seed(0)
+    model = Sums(branches).eval()
+    return find_layers(model, torch.randn(1, 3, 8, 8), patterns=patterns, kinds=KINDS)
+
+
+@pytest.mark.parametrize(
+    ("branches", "duplicates"),
+    [
+        (lambda m, x: (m.f(x), m.f(x), m.f(x)), {"f:2": "f", "f:3": "f"}),
+        (lambda m, x: (m.f(x), m.g(x)), {"g": "f"}),
+        (lambda m, x: (m.twin(x), m.twin(x)), {"twin:2": "twin"}),
+        (lambda _, x: (functional.relu(x), torch.relu(x)), {"relu:2": "relu"}),
+        (lambda m, x: (m.f(m.twin(x)), m.f(m.twin(x))), {"twin:2": "twin", "f:2": "f"}),
+    ],
+)
+def test_find_layers__what_is_computed_twice_is_kept_once(branches, duplicates):
+    found = _found(branches, ["*"])
+    assert {name: found.duplicates[name] for name in duplicates} == duplicates
+    assert not {layer.name for layer in found.layers} & {*duplicates}
+    first = next(iter(duplicates.values()))
+    assert any(f"recorded once, as {first}" in note for note in found.notes)
+
+
+def _writes(m, x):
+    first = m.f(x)
+    x[:, :1].add_(1e-3)
+    return first, m.f(x)
+
+
+def _branch(read):
+    """Return two calls that do the same to the images of a trial, and not to all."""
+
+    def branches(m, x):
+        return [m.f(x) if read(x) > limit else m.f(x) * 2 for limit in (-1e9, -1e8)]
+
+    return branches
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        lambda m, x: (m.twin(x), m.other(x)),  # equal weights, of two modules
+        lambda m, x: (m.f(m.f(x)), x),  # a ReLU of a ReLU changes nothing
+        lambda m, x: (m.f(x), torch.clamp(x, min=0)),
+        lambda _, x: (x * 0.0, x * -0.0),
+        _writes,
+        _branch(lambda x: x.max()),
+        _branch(lambda x: x.max().item()),
+        _branch(lambda x: max(x.flatten().tolist())),
+        _branch(lambda x: x.detach().numpy().max()),
+        _branch(lambda x: len(x[x > 1e-9])),
+    ],
+)
+def test_find_layers__what_happens_to_be_equal_is_kept(branches):
+    assert not _found(branches, ["*"]).repeated
+
+
+def test_find_layers__a_repeated_layer_that_alone_is_chosen_is_recorded():
+    found = _found(lambda m, x: (m.f(x), m.f(x)), ["f:2"])
+    assert [layer.name for layer in found.layers] == ["f:2"]
+    assert not found.notes

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
@@ -305,3 +306,20 @@ def test_space_components__pieces_by_dask_equal_one(made, monkeypatch):
     np.testing.assert_allclose(pieces.components, whole.components, atol=1e-9)
     again = space_components(rows_of, dimensions=3, threads=1)
     np.testing.assert_array_equal(again.components, pieces.components)
+
+
+@pytest.mark.slow
+def test_embed__other_processes_make_the_same_maps_bit_by_bit(made, tmp_path):
+    _, recording, receipt = made
+    config = CONFIG.model_copy(update={"scheduler": "processes"})
+    others = embed(Atlas(tmp_path), recording, config=config)
+    for table in ("embeddings", "embedding_quality"):
+        here, there = rows(receipt, table), rows(others, table)
+        for key, frame in here.items():
+            same = frame.columns.drop("seconds", errors="ignore")
+            pd.testing.assert_frame_equal(frame[same], there[key][same], check_exact=True)
+
+
+def test_embed__threads_are_refused_as_a_scheduler():
+    with pytest.raises(ValueError, match=r"expected synchronous, processes or .*got 'threads'"):
+        EmbedConfig(scheduler="threads")

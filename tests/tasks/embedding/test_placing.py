@@ -143,11 +143,11 @@ def test_embed_into__other_features_are_refused_in_one_line(atlas, make_raw, wri
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_kept_map__places_as_the_map_did(method, atlas):
+def test_kept_map__places_as_the_map_did(method, tmp_path):
     points = np.random.default_rng(0).normal(size=(60, 6))
     fitted = fit_map(points[:40], method, EmbedConfig(perplexity=5, dimensions=3), threads=1)
     kept = KeptMap(fitted, 40, np.array(["a", ""] * 20), "inputs")
-    path = atlas.map_file("net", method)
+    path = tmp_path / "map.npz"
     keep_map(path, kept)
     found = kept_map(path)
     expected = fitted.place(points[40:], threads=1)
@@ -174,9 +174,9 @@ def test_fit_map__autoencoder_of_fewer_features_than_dimensions_leaves_the_rest_
     assert not fitted.coordinates[:, 1:].any()
 
 
-def test_kept_map__all_alike_places_all_on_one_point(atlas):
+def test_kept_map__all_alike_places_all_on_one_point(tmp_path):
     fitted = fit_map(np.ones((30, 4)), "tsne", EmbedConfig(), threads=1)
-    path = atlas.map_file("net", "tsne")
+    path = tmp_path / "map.npz"
     keep_map(path, KeptMap(fitted, 30, np.full(30, ""), ""))
     found = kept_map(path).fitted
     assert not found.place(np.eye(4), threads=1).any()
@@ -185,9 +185,7 @@ def test_kept_map__all_alike_places_all_on_one_point(atlas):
 def test_kept_map__damaged_file_is_told_in_one_line(tmp_path):
     path = tmp_path / "map.npz"
     path.write_bytes(b"PK\x03\x04 and nothing else")
-    with pytest.raises(
-        UserError, match=r"map.npz is damaged .*embed its recording again"
-    ) as caught:
+    with pytest.raises(UserError, match=r"map.npz is damaged .*run what made it again") as caught:
         kept_map(path)
     assert "\n" not in str(caught.value)
 

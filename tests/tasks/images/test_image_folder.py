@@ -15,6 +15,7 @@ from PIL import Image
 
 from activarium.schemas.config import TestSetConfig
 from activarium.schemas.errors import UserError
+from activarium.tasks.images import decoding
 from activarium.tasks.images.test_sets import UndecodableImageError, load_test_set
 
 
@@ -467,3 +468,30 @@ def test_left_out__class_that_is_a_link_to_nothing_is_refused(tmp_path):
     ):
         folder_of(path)
     assert len(folder_of(path, "train")) == 6
+
+
+# --- what unfolds to more than it is --------------------------------------------------------
+
+
+@pytest.fixture
+def small_limit(monkeypatch):
+    monkeypatch.setattr(decoding, "MOST_BYTES", 10_000)
+
+
+@pytest.mark.parametrize("hash_content", [False, True])
+@pytest.mark.parametrize("as_zip", [False, True])
+@pytest.mark.usefixtures("small_limit")
+def test_image__one_that_unfolds_to_more_than_images_have_is_not_valid(
+    tmp_path, as_zip, hash_content
+):
+    files = {f"test/{label}/{row}.png": png(row) for label in "ab" for row in range(2)}
+    files["test/a/bomb.png"] = bytes(1_000_000)
+    path = tmp_path / ("set.zip" if as_zip else "set")
+    (write_zip if as_zip else write_folder)(path, files)
+    config = TestSetConfig(source="imagefolder", path=path, hash_content=hash_content)
+    test_set = load_test_set(config, datasets=tmp_path)
+    place = test_set.ids.index("test/a/bomb.png")
+    with pytest.raises(UndecodableImageError, match="1,000,000 bytes, where images have at most"):
+        test_set.image(place)
+    others = [row for row in range(len(test_set)) if row != place]
+    assert all(test_set.image(row).size == (4, 4) for row in others)

@@ -158,7 +158,7 @@ def test_idx__identity_changes_with_a_label_and_with_a_pixel(tmp_path):
     ("images", "message"),
     [
         (idx(IMAGES)[:-1], r"expected 360 bytes for shape \(12, 5, 6\), found 359"),
-        (idx(IMAGES) + b"x", "expected 360 bytes .* found 361"),
+        (idx(IMAGES) + b"x", "expected 360 bytes .* found more"),
         (idx(IMAGES)[:9], "damaged"),
         (idx(IMAGES)[:3], "no IDX file"),
         (b"", "no IDX file"),
@@ -346,3 +346,18 @@ def test_cifar10__images_and_labels_of_different_number_are_refused(tmp_path):
     write_cifar(tmp_path, "test_batch", np.zeros((2, 3_072), np.uint8), [1, 2, 3])
     with pytest.raises(UserError, match="2 images but 3 labels"):
         load("cifar10", path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\0\0\x08\3" + b"\xff" * 12, "says that it holds .* bytes: more than is read"),
+        (b"\0\0\x08\1" + b"\0\0\0\2" + bytes(10_000_000), "expected 2 bytes .* found more"),
+        (b"\0\0\x08\xff", "its header of 1024 bytes is cut after 4"),
+    ],
+)
+def test_read_idx__no_more_is_unpacked_than_its_header_says(tmp_path, content, message):
+    file = tmp_path / "images.gz"
+    file.write_bytes(gzip.compress(content))
+    with pytest.raises(UserError, match=message):
+        read_idx(file)

@@ -167,7 +167,9 @@ def test_preprocessing__is_the_models_attribute():
     }
     assert source_of("trained").preprocessing is None
     assert source_of("method_preprocessing").preprocessing is None
-    with pytest.raises(UserError, match=r"`preprocessing` of the model of .*: side: Extra inputs"):
+    with pytest.raises(
+        UserError, match=r"`preprocessing` of the model of .*: side: no such setting"
+    ):
         assert source_of("odd_preprocessing").preprocessing
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from activarium.schemas.config import ModelConfig, PreprocessingConfig
 from activarium.schemas.errors import UserError
@@ -117,13 +118,39 @@ def test_load__other_number_of_outputs_is_refused(timm):
         load_own(model_source(config_of(weights="DEFAULT", outputs=10)))
 
 
-def test_load__failing_download_is_one_line(timm, monkeypatch, tmp_path):
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """The cache of a machine without a network, empty."""
     constants = pytest.importorskip("huggingface_hub.constants")
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=f"timm could not make {SMALL}") as caught:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_load__failing_download_says_where_to_put_what(timm, offline):
+    with pytest.raises(UserError, match="could not download or read timm's weights of") as caught:
         load_own(model_source(config_of(weights="DEFAULT")))
-    assert "\n" not in str(caught.value)
+    text = str(caught.value)
+    assert "\n" not in text
+    hub = timm.get_pretrained_cfg(SMALL).hf_hub_id
+    assert f"model.safetensors of the repository {hub} of the Hugging Face Hub" in text
+    assert f"folder models--{hub.replace('/', '--')} in its cache" in text
+    assert f"put it into {offline} (HF_HUB_CACHE)" in text
+    assert "model.weights, with model.outputs=1000" in text
+
+
+def test_load__weights_that_lie_where_it_says_are_found(timm, offline):
+    made = timm.create_model(SMALL)
+    folder = offline / f"models--{timm.get_pretrained_cfg(SMALL).hf_hub_id.replace('/', '--')}"
+    kept = folder / "snapshots" / "of-a-commit"
+    kept.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("of-a-commit")
+    save_file(made.state_dict(), kept / "model.safetensors")
+    found = load_own(model_source(config_of(weights="DEFAULT"))).model
+    for name, value in made.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value)
 
 
 def test_control__has_the_outputs_of_the_weights_and_no_others(timm):

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from activarium.tasks import processes
 from activarium.tasks.recording import cores
 from activarium.tasks.recording.cores import (
     keep_freed_memory,
@@ -31,7 +32,7 @@ def test_usable_cores__two_threads_of_one_core_count_once(tmp_path, monkeypatch)
     for processor, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
         (tmp_path / str(processor)).write_text(f"{siblings}\n")
     monkeypatch.setattr(cores, "SIBLINGS", str(tmp_path / "{}"))
-    monkeypatch.setattr(cores, "CPU_QUOTAS", ())
+    monkeypatch.setattr(processes, "CPU_QUOTAS", ())
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
     assert usable_cores() == 2
 
@@ -41,7 +42,7 @@ def test_usable_cores__two_threads_of_one_core_count_once(tmp_path, monkeypatch)
 )
 def test_usable_cores__keep_to_the_quota_of_a_container(tmp_path, monkeypatch, quota, expected):
     (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(cores, "CPU_QUOTAS", ((str(tmp_path / "cpu.max"),),))
+    monkeypatch.setattr(processes, "CPU_QUOTAS", ((str(tmp_path / "cpu.max"),),))
     monkeypatch.setattr(cores, "SIBLINGS", str(tmp_path / "none{}"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
     assert usable_cores() == expected

@@ -57,7 +57,8 @@ def test_resolve_device__unknown_device_is_refused(device):
         resolve_device(device)
 
 
-def test_device_per_process__counts_processes_of_the_cpu():
+def test_device_per_process__counts_processes_of_the_cpu(monkeypatch):
+    monkeypatch.setattr("activarium.tasks.processes.usable_processors", lambda: 3)
     assert device_per_process(["cpu:3"]) == ("cpu", "cpu", "cpu")
     assert device_per_process(["cpu", " cpu:2"]) == ("cpu", "cpu", "cpu")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import RecordingLayout
+from activarium.tasks.recording import free_space
 from activarium.tasks.recording.free_space import RESERVED_BYTES, check_room, shard_bytes
 from activarium.tasks.stores.places import Folder
 from activarium.tasks.stores.recording_store import create_store, write_shard
@@ -64,3 +66,19 @@ def test_check_room__asks_for_what_is_pending_only(tmp_path):
     with pytest.raises(UserError, match=r"recording store needs .* are free at .*: free some"):
         check_room(place, LAYOUT, 3)
     check_room(Disk(tmp_path, None), LAYOUT, 1_000_000)
+
+
+@pytest.mark.parametrize("much", [True, False])
+def test_tell_size__is_told_where_it_is_much(tmp_path, monkeypatch, much):
+    told = []
+
+    @contextmanager
+    def progress(description, total):
+        told.append((description, total))
+        yield lambda _: None
+
+    needed = 2 * shard_bytes(LAYOUT)
+    monkeypatch.setattr(free_space, "MUCH_BYTES", needed if much else needed + 1)
+    free_space.tell_size(Folder(tmp_path / "a.zarr"), LAYOUT, 2, progress)
+    line = f"a: 50 images x 700 units, up to {needed / 1e9:.1f} GB in 2 shards to store"
+    assert told == ([(line, 0)] if much else [])

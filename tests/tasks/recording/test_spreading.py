@@ -12,16 +12,19 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.config import RecordCall, RunConfig
 from activarium.schemas.errors import UserError
 from activarium.schemas.layout import RecordingLayout
 from activarium.tasks.cluster import cluster
+from activarium.tasks.models.architectures import TwoBlockCNN
 from activarium.tasks.progress import silent
 from activarium.tasks.recording.checkpoints import choose_checkpoint
-from activarium.tasks.recording.devices import device_per_process
+from activarium.tasks.recording.devices import device_per_process, processor_model
 from activarium.tasks.recording.share import Share, even_shards, parse_part
 from activarium.tasks.recording.spreading import record_spread
 from activarium.tasks.stores.places import place_at, recording_names
@@ -132,7 +135,8 @@ def test_even_shards__are_a_multiple_of_the_workers(images, shard_images, worker
     assert made[-1].stop == images
 
 
-def test_device_per_process__counts_processes_of_the_cpu():
+def test_device_per_process__counts_processes_of_the_cpu(monkeypatch):
+    monkeypatch.setattr("activarium.tasks.processes.usable_processors", lambda: 3)
     assert device_per_process(["cpu:3"]) == ("cpu", "cpu", "cpu")
     assert device_per_process(["cpu"]) == ("cpu",)
     for devices, message in [(["cpu:0"], "cpu:<processes>"), (["cuda:99"], "is not there")]:
@@ -217,6 +221,30 @@ def test_record_spread__repairs_exactly_the_damaged_shard(tmp_path, whole):
     assert stored(repaired) == whole
     sound = spread(tmp_path, repair=True)
     assert (sound.made, sound.notices[0]) == (False, "nothing is damaged")
+
+
+@pytest.mark.slow
+def test_record_spread__shards_of_other_instruction_sets_are_noted_and_said(tmp_path, monkeypatch):
+    # Weights of a file: with other instructions torch draws others from the same seed.
+    weights = tmp_path / "weights.safetensors"
+    save_file(TwoBlockCNN(colours=1, outputs=10, size=(16, 16), width=4).state_dict(), weights)
+    config = config_of().model_dump()
+    config["model"]["weights"] = str(weights)
+    here = RunConfig.model_validate(config)
+    config["record"]["devices"] = ["cpu:2"]
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")  # processes that are started read it
+    first = spread(tmp_path / "mixed", RunConfig.model_validate(config), part="1/2")
+    monkeypatch.undo()
+    mixed = spread(tmp_path / "mixed", here, part="2/2")
+    own = processor_model(torch.device("cpu"))
+    assert (first.shards_left, mixed.shards_left) == (SHARDS // 2, 0)
+    made = {each.processor for each in read_receipts(place_at(mixed.path))}
+    other = f"{own.rpartition(', ')[0]}, DEFAULT"
+    assert made == {own, other}
+    (said,) = [line for line in mixed.notices if "kinds of processors" in line]
+    assert f"{SHARDS // 2} on {own}" in said
+    assert f"{SHARDS // 2} on {other}" in said
+    assert not [line for line in first.notices if "kinds of processors" in line]
 
 
 # --- a cluster ------------------------------------------------------------------------------

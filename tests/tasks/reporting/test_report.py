@@ -422,6 +422,14 @@ def test_page__names_are_escaped(tmp_path):
     assert elements.tags.count("script") == 2
 
 
+def test_page__what_cannot_be_seen_in_names_is_shown_escaped(tmp_path):
+    hidden = "cat\u202egpj\u200b\x9b"
+    scene = Scene(classes=(hidden, *CIFAR[1:]))
+    _, text, payload = page_of(tmp_path, scene)
+    assert not any(letter in text for letter in "\u202e\u200b\x9b")
+    assert r"cat\u202egpj\u200b\x9b" in payload["classes"]
+
+
 @pytest.mark.parametrize(
     "scene",
     [

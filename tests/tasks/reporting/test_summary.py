@@ -81,7 +81,7 @@ def test_strongest_units__are_the_largest_aurocs_in_order(analysed):
 
 def test_summarise__without_tables_says_what_to_run(atlas, make_raw, write_recording):
     write_recording(atlas, make_raw())
-    with pytest.raises(UserError, match="run `activarium analyse`"):
+    with pytest.raises(UserError, match="run `activarium analyse toy`"):
         summarise(atlas, ["toy"])
 
 

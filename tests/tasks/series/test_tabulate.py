@@ -112,6 +112,16 @@ def test_write_series_page__tells_which_series_is_broken(made):
         r"Broken: .*collapsed.* of \d+ layers at step 20; the first layers broke at", page
     )
     assert "shrinks, stays on made-up: training in time" in page
+    charts = re.findall(r"<figcaption>([^<]+)</figcaption>(<svg.*?</svg>|<p)", page)
+    drawn = {label: re.findall(r"<title>([^<]+)</title>", chart) for label, chart in charts}
+    # A line of the model, and one of each layer, in each of two series.
+    assert [label for label, _ in charts][:3] == [
+        "accuracy of the model",
+        "spread over images (log)",
+        "dead units",
+    ]
+    assert set(drawn["accuracy of the model"]) == {"the model"}
+    assert set(drawn["variance that the class explains (eta²)"]) == {"conv1", "fc:2", "layer1.0"}
     # Everything is inside: nothing is fetched when it is opened.
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
 

@@ -18,6 +18,7 @@ from activarium.schemas.errors import UserError
 from activarium.schemas.layout import ROOT
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.reporting.listing import list_recordings
+from activarium.tasks.stores import bucket_tries
 from activarium.tasks.stores.bucket import Bucket
 from activarium.tasks.stores.places import Folder, place_at, recording_names
 from activarium.tasks.stores.recording import Recording, open_recording
@@ -32,11 +33,12 @@ from activarium.tasks.stores.recording_store import (
     is_final,
     pending_shards,
     read_attributes,
+    write_shard,
 )
 from activarium.tasks.stores.store_check import check_store
 from activarium.tasks.stores.verify import verify
 
-from .store_making import ROWS, Makers, coordinates_of, create, fill, layout_of, make
+from .store_making import ROWS, Makers, coordinates_of, create, fill, layout_of, make, rows_of
 
 LAYOUT = layout_of()
 SHARDS = LAYOUT.shards()
@@ -109,10 +111,32 @@ def test_place__is_handed_to_other_processes_without_credentials(place):
     assert (place.name, place.absolute(), place.free_bytes()) == ("a.zarr", place, None)
 
 
-@pytest.mark.parametrize("address", ["s3://", "gs://bucket/a", "https://bucket/a"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("s3://", "s3:///a", "s3:bucket/a", "s3:/bucket/a", "S3:bucket", "s3://[bucket/a"),
+        *("s3://-b/a", "s3://b:80/a", "s3://b c/a", "gs://bucket/a", "https://bucket/a"),
+    ],
+)
 def test_place__other_addresses_are_refused(address):
     with pytest.raises(UserError, match="expected a folder or s3://bucket/prefix"):
         place_at(address)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["a//b", "..", "a/../b", "a/.", "./a", "a///b/", "a\nb/c", "a/\x1b[2J"]
+)
+def test_place__prefixes_that_name_no_place_are_one_line(prefix):
+    with pytest.raises(UserError, match=r"expected (s3|a folder)") as e:
+        place_at(f"s3://bucket/{prefix}")
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "a b/c", "a%2e/ü", "a\\b", "~a/..b", "a/"])
+def test_place__other_prefixes_are_taken_as_they_are(prefix, place):
+    made = place.child("x") if not prefix else place_at(f"s3://{place.bucket}/{prefix}")
+    made.write("k", b"1")
+    assert (made.read("k"), made.keys()) == (b"1", ["k"])
 
 
 def test_place__credentials_in_an_address_are_refused_and_not_repeated():
@@ -149,6 +173,26 @@ def test_store__made_by_several_processes_at_once_is_the_one_that_one_makes(plac
             assert contents(made) == contents(alone)
     finally:
         makers.close()
+
+
+@pytest.mark.parametrize("stored", [1, 5, 20])
+def test_create__that_was_stopped_is_unfinished_not_damaged(s3_address, tmp_path, stored):
+    atlas = Atlas(tmp_path / "atlas", s3_address)
+    whole, begun = Folder(tmp_path / "whole.zarr"), place_at(atlas.recording("toy"))
+    create(whole)
+    first = "receipts/store.json"
+    keys = [first, *(key for key in whole.sizes() if key not in (first, ROOT))]
+    for key in keys[:stored]:
+        begun.write(key, whole.read(key))
+    found = verify(atlas, ["toy"])
+    assert found.faults == ()
+    (unfinished,) = found.unfinished
+    assert "its creation was stopped: run the same `activarium record` again" in unfinished.problem
+    (row,) = list_recordings(atlas)
+    assert row["status"] == "recording"
+    fails(lambda: open_recording(atlas, "toy"), "its creation was stopped")
+    begun.write(keys[stored - 1], b"half")
+    assert [each.object for each in verify(atlas, ["toy"]).faults] == [keys[stored - 1]]
 
 
 @pytest.mark.parametrize("stored", [1, 5, 20])
@@ -256,6 +300,8 @@ class CuttingProxy:
 
     def __init__(self, port):
         self.server_port = port
+        self.is_away = False
+        """Whether it hangs up before the server hears of a request, as one that starts again."""
         self.cut = lambda _: None
         """From the number of a connection to the bytes of the answer after which it ends."""
         self.connections = 0
@@ -271,6 +317,9 @@ class CuttingProxy:
             except OSError:
                 return
             self.connections += 1
+            if self.is_away:
+                client.close()
+                continue
             server = socket.create_connection(("127.0.0.1", self.server_port))
             limit = self.cut(self.connections)
             self.open += [client, server]
@@ -293,12 +342,27 @@ class CuttingProxy:
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
 
+    def end_all(self):
+        """End the connections that wait for their next request."""
+        for each in self.open:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        self.open.clear()
+
     def hang_up(self):
         """End all connections, and each that comes."""
         self.cut = lambda _: 0
         for each in self.open:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+
+    def go_away(self, seconds):
+        """Be away for a while, as a server that is started again."""
+        self.is_away = True
+        for each in self.open:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        threading.Timer(seconds, lambda: setattr(self, "is_away", False)).start()
 
     def close(self):
         self.listener.close()
@@ -313,13 +377,91 @@ def proxy(s3_server, s3_address, monkeypatch):
 
 
 def test_fault__dropped_connections_are_tried_again(proxy, place, tmp_path, monkeypatch):
-    monkeypatch.setenv("ACTIVARIUM_S3_RETRIES", "8")
+    monkeypatch.setenv("ACTIVARIUM_S3_PATIENCE", "60")
     proxy.cut = lambda number: (0, 90, 20_000, None, None, None)[number % 6]
     make(place)
     folder = Folder(tmp_path / "a.zarr")
     make(folder)
     assert contents(place) == contents(folder)
     assert proxy.connections > 4
+
+
+def test_fault__every_kind_of_request_is_tried_again(proxy, place, monkeypatch):
+    monkeypatch.setenv("ACTIVARIUM_S3_PATIENCE", "60")
+    chances = np.random.default_rng(0)
+    lengths = (0, 40, 130, 400)  # before the answer, in its head, in its body
+    drops = {n: lengths[n % 4] for n in range(4_000) if chances.random() < 0.4}
+    proxy.cut = drops.get
+    text = {f"k{n}": bytes(500) + bytes([n]) for n in range(12)}
+    for key, content in text.items():
+        proxy.end_all()  # each of them on a connection of its own
+        assert place.create(key, content)
+        proxy.end_all()
+        assert not place.create(key, b"another")
+        proxy.end_all()
+        place.write(f"{key}w", content)
+        proxy.end_all()
+        assert place.read(key) == content
+        proxy.end_all()
+        assert place.size(key) == 501
+        proxy.end_all()
+        assert place.names() == place.keys()
+        proxy.end_all()
+        place.delete(f"{key}w")
+        proxy.end_all()
+        assert place.size(f"{key}w") is None
+    assert place.sizes() == dict.fromkeys(sorted(text), 501)
+    place.delete_all()
+    assert place.keys() == []
+    assert proxy.connections > 100
+
+
+@pytest.mark.parametrize("cut", [0, 30, 150])
+def test_create__whose_answer_was_lost_is_found_by_its_content(proxy, place, monkeypatch, cut):
+    monkeypatch.setenv("ACTIVARIUM_S3_PATIENCE", "60")
+    first = proxy.connections + 1
+    proxy.cut = lambda number: cut if number == first else None
+    assert place.create("a", b"mine")
+    assert proxy.connections > first
+    proxy.end_all()
+    first = proxy.connections + 1
+    assert not place.create("a", b"theirs")
+    proxy.cut = lambda _: None
+    assert place.read("a") == b"mine"
+
+
+def test_fault__a_server_that_starts_again_stops_nobody(proxy, place, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACTIVARIUM_S3_PATIENCE", "60")
+    create(place)
+    for shard in SHARDS:
+        proxy.go_away(0.3)
+        fill(place, LAYOUT, shard)
+    proxy.go_away(0.3)
+    assert pending_shards(place, SHARDS) == []
+    proxy.go_away(0.3)
+    finalise(place)
+    proxy.go_away(0.3)
+    found = Recording(place).read("channel_mean")
+    np.testing.assert_array_equal(found, ROWS["channel_mean"])
+    folder = Folder(tmp_path / "a.zarr")
+    make(folder)
+    assert contents(place) == contents(folder)
+
+
+def test_fault__patience_is_short_with_what_has_never_answered(monkeypatch, place):
+    monkeypatch.setenv("ACTIVARIUM_S3_PATIENCE", "1000")
+    monkeypatch.setattr(bucket_tries, "FIRST_SECONDS", 0.2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+        fails(place.check, "cannot be reached")
+
+
+def test_fault__no_sentence_stands_twice(proxy, place):
+    create(place)
+    proxy.hang_up()
+    message = fails(lambda: write_shard(place, LAYOUT, SHARDS[1], rows_of(SHARDS[1])), "shard 1: ")
+    assert message.count("run the same command again") == 1
 
 
 def test_fault__a_connection_that_is_gone_loses_nothing(proxy, place, tmp_path):
@@ -341,7 +483,7 @@ def test_fault__a_connection_that_is_gone_loses_nothing(proxy, place, tmp_path):
 
 def test_fault__a_server_that_does_not_answer_is_one_line(place, monkeypatch):
     monkeypatch.setenv("ACTIVARIUM_S3_TIMEOUT", "1")
-    monkeypatch.setenv("ACTIVARIUM_S3_RETRIES", "1")
+    monkeypatch.setenv("ACTIVARIUM_S3_PATIENCE", "1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{endpoint}")
@@ -349,5 +491,5 @@ def test_fault__a_server_that_does_not_answer_is_one_line(place, monkeypatch):
 
 
 def test_fault__settings_that_are_no_numbers_are_named(place, monkeypatch):
-    monkeypatch.setenv("ACTIVARIUM_S3_RETRIES", "many")
-    fails(place.check, "ACTIVARIUM_S3_RETRIES: expected a whole number above 0, got 'many'")
+    monkeypatch.setenv("ACTIVARIUM_S3_PATIENCE", "many")
+    fails(place.check, "ACTIVARIUM_S3_PATIENCE: expected a whole number above 0, got 'many'")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import duckdb
 import numpy as np
 import pandas as pd
@@ -46,6 +49,26 @@ def test_xarray__opens_the_recording_with_labels(analysed):
         assert dataset["class"].to_numpy().tolist() == list(raw.class_names)
         np.testing.assert_array_equal(dataset.thumbnail, raw.thumbnail)
         assert dataset.attrs["status"] == "complete"
+
+
+def test_xarray__names_become_plain_strings_by_the_documented_lines(analysed):
+    page = (Path(__file__).parents[3] / "docs" / "recording.md").read_text("utf-8")
+    (lines,) = re.findall(r"(?m)^text = .*\nds = ds\.assign_coords.*$", page)
+    with xr.open_zarr(analysed.recording.place.path) as opened:
+        known = {"ds": opened}
+        exec(lines, known)  # noqa: S102 - our own documentation
+        dataset = known["ds"]
+    names = [f"{layer.name}" for layer in analysed.recording.layers for _ in range(layer.units)]
+    assert dataset.unit_layer.astype(str).to_numpy().tolist() == names
+    assert dataset.unit_layer.astype(str).dtype.kind == "U"
+    assert {each.dtype.kind for each in dataset.variables.values()}.isdisjoint("T")
+    assert dataset.unit_layer.to_pandas().astype(str).tolist() == names
+    layer = dataset.channel_mean.sel(unit=dataset.unit_layer == "layer1.0")
+    np.testing.assert_array_equal(layer, analysed.raw.responses[:, 6:15])
+    assert (
+        dataset.channel_mean.sel(image="set/0007.png", unit="conv1/4")
+        == analysed.raw.responses[7, 4]
+    )
 
 
 def test_xarray__every_array_has_a_description_and_its_dimensions(analysed):

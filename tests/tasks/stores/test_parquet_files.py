@@ -14,16 +14,17 @@ import pytest
 
 from activarium.schemas.columns import Table, flag, integer, p_value, real, text
 from activarium.schemas.errors import UserError
-from activarium.tasks.stores import checksum_files
 from activarium.tasks.stores.checksum_files import checksum_file
 from activarium.tasks.stores.files import replacing, write_bytes
 from activarium.tasks.stores.parquet_files import (
-    is_current,
+    inputs_of,
     read_table,
     to_table,
     write_pieces,
     write_table,
 )
+from activarium.tasks.stores.set_replacing import replacing_set
+from activarium.tasks.stores.table_sets import set_of
 
 TABLE = Table(
     "toys",
@@ -55,9 +56,22 @@ def built(inputs="first", **changed):
     return to_table(TABLE, columns(**changed), inputs=inputs)
 
 
+def put(path, *pieces):
+    """Write a table as the only file of its set."""
+    schema = pieces[0].schema
+    inputs = schema.metadata[b"activarium.inputs"].decode()
+    with replacing_set(set_of(path), inputs=inputs, command="activarium analyse a") as staged:
+        write_pieces(staged.path(path), schema, pieces)
+    return path
+
+
+def is_current(path, inputs):
+    return set_of(path).is_current(inputs, [path])
+
+
 @pytest.fixture
 def file(tmp_path):
-    return write_table(tmp_path / "tables" / "toys" / "recording=a" / "toys.parquet", built())
+    return put(tmp_path / "tables" / "toys" / "recording=a" / "toys.parquet", built())
 
 
 @pytest.mark.parametrize(
@@ -121,51 +135,46 @@ def test_write_table__checksum_file_is_what_sha256sum_reads(file):
 
 
 def test_write_table__leaves_nothing_but_the_table_and_its_checksum(file, tmp_path):
-    write_table(file, built("second"))
+    put(file, built("second"))
     left = {each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*") if each.is_file()}
     assert left == {
         "tables/toys/recording=a/toys.parquet",
         "checksums/toys/recording=a/toys.parquet.sha256",
+        "checksums/sets/recording=a/analysis.json",
+        ".locks/tables.lock",
     }
 
 
 def test_write_table__open_reader_keeps_the_old_table(file):
     old = pq.ParquetFile(file)
-    write_table(file, built("second", n=np.array([7, 8, 9])))
+    put(file, built("second", n=np.array([7, 8, 9])))
     assert old.read().column("n").to_pylist() == [1, 2, 3]
     assert read_table(file).column("n").to_pylist() == [7, 8, 9]
 
 
-def test_write_table__killed_while_writing_leaves_the_old_table(file, monkeypatch):
+def test_write_pieces__stopped_while_writing_leaves_the_old_table(file, tmp_path):
     def half():
         yield built("second")
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        write_pieces(file, built("second").schema, half())
+    with (
+        pytest.raises(KeyboardInterrupt),
+        replacing_set(set_of(file), inputs="second", command="") as staged,
+    ):
+        write_pieces(staged.path(file), built("second").schema, half())
     assert read_table(file).equals(built())
     assert is_current(file, "first")
     assert len(list(file.parent.iterdir())) == 1
+    assert not list((tmp_path / "tables" / ".staged").iterdir())
 
 
 def test_write_pieces__hold_the_same_as_the_whole(file):
     schema = built("second").schema
-    write_pieces(file, schema, [built("second"), built("second", n=np.array([7, 8, 9]))])
+    put(file, built("second"), built("second", n=np.array([7, 8, 9])))
     assert read_table(file).column("n").to_pylist() == [1, 2, 3, 7, 8, 9]
     assert is_current(file, "second")
-    write_pieces(file, schema, [])
+    put(file, schema.empty_table())
     assert read_table(file).equals(schema.empty_table())
-
-
-def test_write_table__killed_before_the_checksum_is_not_current(file, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(checksum_files, "write_bytes", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_table(file, built("second"))
-    assert not is_current(file, "first")
-    assert not is_current(file, "second")
 
 
 def test_write_table__reader_in_another_process_sees_old_or_new(file):
@@ -182,15 +191,15 @@ def test_write_table__reader_in_another_process_sees_old_or_new(file):
     ) as process:
         assert process.stdout.readline() == "ready\n"
         for n in range(1, 10):
-            write_table(file, built(n=np.full(3, n)))
+            put(file, built(n=np.full(3, n)))
         process.stdout.read()
     assert process.returncode == 0
 
 
-def test_write_table__folder_that_cannot_be_made_is_an_error_that_names_the_file(tmp_path):
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match=r"cannot write .*toys\.parquet"):
-        write_table(tmp_path / "taken" / "toys.parquet", built())
+def test_write_table__folder_that_cannot_be_made_is_an_error_that_names_the_atlas(tmp_path):
+    (tmp_path / "tables").write_text("a file")
+    with pytest.raises(UserError, match=f"cannot write the tables of a in {tmp_path}"):
+        put(tmp_path / "tables" / "toys" / "recording=a" / "toys.parquet", built())
 
 
 def test_is_current__only_with_the_same_inputs_and_a_checksum(file):
@@ -200,15 +209,22 @@ def test_is_current__only_with_the_same_inputs_and_a_checksum(file):
     assert not is_current(file, "first")
 
 
-def test_is_current__missing_truncated_or_foreign_file_is_not(file):
+def test_is_current__missing_damaged_truncated_or_foreign_file_is_not(file):
     content = file.read_bytes()
-    for damaged in (content[:-10], b"", b"not a table"):
+    flipped = content[:40] + bytes([content[40] ^ 1]) + content[41:]
+    for damaged in (flipped, content[:-10], b"", b"not a table"):
         file.write_bytes(damaged)
         assert not is_current(file, "first")
     pq.write_table(pa.table({"n": [1]}), file)
     assert not is_current(file, "first")
     file.unlink()
     assert not is_current(file, "first")
+
+
+def test_inputs_of__file_without_a_checksum_has_none(file):
+    assert inputs_of(file) == "first"
+    checksum_file(file).unlink()
+    assert inputs_of(file) == ""
 
 
 def test_read_table__missing_file_says_what_to_run(tmp_path):
@@ -220,7 +236,8 @@ def test_read_table__bit_flip_in_a_data_page_raises(tmp_path):
     table = built(
         **{name: np.tile(values, 500) for name, values in columns(big=[True] * 3).items()},
     )
-    file = write_table(tmp_path / "toys.parquet", table)
+    file = tmp_path / "toys.parquet"
+    write_table(file, table)
     content = file.read_bytes()
     chunk = pq.ParquetFile(file).metadata.row_group(0).column(1)
     for offset in range(chunk.total_compressed_size // 2, chunk.total_compressed_size, 5):
@@ -231,7 +248,19 @@ def test_read_table__bit_flip_in_a_data_page_raises(tmp_path):
             read_table(file)
 
 
-def test_read_table__any_damaged_byte_gives_a_user_error_or_none(file):
+def test_read_table__any_damaged_byte_is_named_with_the_command(file):
+    content = file.read_bytes()
+    for offset in range(0, len(content), 3):
+        damaged = bytearray(content)
+        damaged[offset] ^= 0xFF
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"is damaged .*`activarium analyse a` makes it anew"):
+            read_table(file)
+
+
+def test_read_table__without_checksums_any_damaged_byte_gives_a_user_error_or_none(tmp_path):
+    file = tmp_path / "toys.parquet"
+    write_table(file, built())
     content = file.read_bytes()
     refused = 0
     for offset in range(0, len(content), 3):

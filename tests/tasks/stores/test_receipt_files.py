@@ -11,7 +11,7 @@ from activarium.schemas.stored_object import StoredObject
 from activarium.tasks.stores.receipt_files import DamagedReceiptError, sealed, unsealed
 
 RECEIPT = FinalReceipt(
-    fingerprint="f", objects=(StoredObject(key="a/c/0", size=3, crc32c="0a1b2c3d"),)
+    fingerprint="f", objects=(StoredObject(key="a/c/0", size=3, checksum="0a1b2c3d"),)
 )
 
 
