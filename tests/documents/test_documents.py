@@ -78,7 +78,7 @@ def test_demo__prints_what_the_readme_shows_and_again_makes_nothing(demo):
         # What a first layer goes beyond may be another thing elsewhere.
         assert words == others or line.startswith("conv")
         assert np.abs(np.subtract(numbers, found)).max(initial=0) < FAR
-    (tried,) = re.findall(r"^try +(activarium query .+)$", printed, re.MULTILINE)
+    (tried,) = re.findall(r"^next +(activarium query .+)$", printed, re.MULTILINE)
     assert call(shlex.split(tried), root.parent).count("\n") == 6
 
 

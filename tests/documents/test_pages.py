@@ -212,7 +212,7 @@ def test_environment__variables_are_all_told():
     )
     named = set(re.findall(r"\bACTIVARIUM_[A-Z0-9_]+\b", code))
     assert named
-    assert named <= set(re.findall(r"\bACTIVARIUM_[A-Z0-9_]+\b", text_of("docs/questions.md")))
+    assert named == set(re.findall(r"\bACTIVARIUM_[A-Z0-9_]+\b", text_of("docs/questions.md")))
 
 
 EXAMPLE = """
