@@ -15,22 +15,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from activarium.schemas.atlas import SELECTION_MARK, UNTRAINED
+from activarium.schemas.atlas import UNTRAINED
 from activarium.schemas.errors import UserError
-from activarium.schemas.tables import (
-    EMBEDDING_QUALITY,
-    EMBEDDINGS,
-    LAYER_CHANGES,
-    RECORDINGS,
-    SIMILARITIES,
-    TABLES,
-    UNIT_MATCHES,
-)
+from activarium.schemas.tables import RECORDINGS, TABLES
 from activarium.tasks.limited_process import QUERY_SECONDS, memory_bytes, run_limited
 from activarium.tasks.progress import silent
 from activarium.tasks.reporting.sql_session import SCHEME, Question, answer
 from activarium.tasks.stores.readable_files import readable_files
 from activarium.tasks.stores.set_replacing import settle_tables
+from activarium.tasks.stores.table_reading import remedy
+from activarium.tasks.stores.table_sets import set_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -173,25 +167,12 @@ def _notices(atlas: Atlas, damaged: Sequence[DamagedFile]) -> Iterator[str]:
     """Yield a line for each damaged file, which says how it is made again."""
     for path, problem in damaged[:SHOWN]:
         name = path.relative_to(atlas.root.resolve())
-        yield f"{name} is damaged ({problem}) and left out: delete it, then {_made_by(path)}"
+        yield f"{name} is damaged ({problem}) and left out; {remedy(set_of(path))}"
     if len(damaged) > SHOWN:
         yield (
             f"{len(damaged) - SHOWN} more files of the tables asked are damaged and left out: "
             "`activarium verify` names all"
         )
-
-
-def _made_by(path: Path) -> str:
-    """Return how a table's file is made again, in words."""
-    table, recording = _table(path), _recording(path)
-    if table in (SIMILARITIES.name, UNIT_MATCHES.name):
-        return f"`activarium compare {recording} {path.stem}`"
-    if table == LAYER_CHANGES.name:
-        return f"`activarium compare --series NAME` of the series of {recording}"
-    stage = "embed" if table in (EMBEDDINGS.name, EMBEDDING_QUALITY.name) else "analyse"
-    whole, mark, _ = recording.partition(SELECTION_MARK)
-    options = f" with the options of {recording}" if mark else ""
-    return f"`activarium {stage} {whole}`{options}"
 
 
 def _asked(sql: str, known: set[str]) -> set[str]:

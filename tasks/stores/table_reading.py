@@ -89,8 +89,8 @@ def broken_sets(atlas: Atlas, files: Iterable[Path]) -> dict[Path, str]:
 
 def remedy(found: TableSet | None) -> str:
     """Return what to do about a file of a set."""
-    if found is None:
-        return "run what made it again"
+    if found is None:  # changes of layers, that no receipt of a series lists
+        return "`activarium compare --series NAME`, of its series, makes it anew"
     return f"`{found.command}`, with the settings that it was made with, makes it anew"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from activarium.schemas.atlas import MAPS, Atlas, shorter, unique_name
+from activarium.schemas.atlas import MAPS, SELECTION_MARK, Atlas, shorter, unique_name
 from activarium.schemas.columns import IN_SET_KEY, INPUTS_KEY
 from activarium.schemas.receipts import SetReceipt
 from activarium.schemas.tables import (
@@ -120,8 +120,11 @@ class TableSet:
             return known.command
         if self.owner.startswith(SERIES):
             return f"activarium compare --series {self.name}"
-        stage = {MAP: "embed", PAIR: "compare"}.get(self.kind, "analyse")
-        return f"activarium {stage} {self.name}"
+        if self.kind == PAIR:
+            return f"activarium compare {self.name} {self.part.removeprefix(f'{PAIR}-')}"
+        recording, _, selection = self.name.partition(SELECTION_MARK)
+        stage = "embed" if self.kind == MAP else "analyse"
+        return f"activarium {stage} {recording}" + (f" --name {selection}" if selection else "")
 
     def listed(self, file: Path) -> SetFile | None:
         """Return what the receipt notes of a file."""

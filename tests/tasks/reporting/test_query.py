@@ -153,8 +153,8 @@ def test_damaged__file_is_left_out_and_named_with_what_makes_it_again(two):
         rows = [row for batch in result.batches for row in batch.to_pylist()]
     assert rows == [{"recording": "untrained"}]
     assert result.notices == (
-        f"tables/{TOY} is damaged (its content differs from its sha256) and left out: delete it, "
-        "then `activarium analyse toy`",
+        f"tables/{TOY} is damaged (its content differs from its sha256) and left out; "
+        "`activarium analyse toy --fdr 0.05`, with the settings that it was made with, makes it anew",
     )
 
 
@@ -173,7 +173,7 @@ def test_damaged__nothing_left_is_refused_in_one_line(two):
         query(two, "SELECT * FROM units")
     message = str(caught.value)
     assert message.startswith("no file of units can be read; tables/units/recording=toy/")
-    assert "`activarium analyse untrained`" in message
+    assert "`activarium analyse untrained --fdr 0.05`" in message
     assert "\n" not in message
 
 
@@ -191,10 +191,7 @@ def test_damaged__recordings_table_leaves_the_ids_to_tell_the_control(two):
         ("embeddings/recording=a/conv1-pca.parquet", "`activarium embed a`"),
         ("similarities/recording=a/b.parquet", "`activarium compare a b`"),
         ("layer_changes/recording=a/x.parquet", "`activarium compare --series NAME`"),
-        (
-            "units/recording=a~sure/units.parquet",
-            "`activarium analyse a` with the options of a~sure",
-        ),
+        ("units/recording=a~sure/units.parquet", "`activarium analyse a --name sure`"),
     ],
 )
 def test_damaged__each_table_names_its_stage(file, command, tmp_path):
