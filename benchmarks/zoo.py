@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
+import torchvision
 from timm.models._registry import _model_to_module
 
 from activarium.tasks.models.torchvision_models import torchvision_names
@@ -123,14 +125,14 @@ def _ask(process: subprocess.Popen[str], name: str, seconds: float) -> dict[str,
 
 
 def _millions(name: str) -> float:
-    """Return the parameters of one of timm's models, without making its weights."""
-    import torch
-
-    if not name.startswith("timm:"):
-        return 0.0
+    """Return the parameters of an architecture, without making its weights."""
+    library, _, short = name.partition(":")
+    if library == "torchvision":
+        weights = torchvision.models.get_model_weights(short)
+        return max((each.meta["num_params"] for each in weights), default=0) / 1e6
     try:
         with torch.device("meta"):
-            model = timm.create_model(name.removeprefix("timm:"))
+            model = timm.create_model(short)
     except Exception:  # noqa: BLE001 - then its own trial tells
         return 0.0
     return sum(each.numel() for each in model.parameters()) / 1e6
