@@ -12,6 +12,9 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
+from activarium.flows import output
+from activarium.flows.cli import main
+
 REPOSITORY = Path(__file__).parents[2]
 
 TINY = {
@@ -32,6 +35,22 @@ def tiny_file(tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY))
     return path
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Run a command in this process; return exit code, output and errors."""
+    monkeypatch.setattr(sys, "argv", ["activarium", *map(str, arguments)])
+    monkeypatch.setattr(output.out, "file", sys.stdout)
+    monkeypatch.setattr(output.err, "file", sys.stderr)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    captured = capsys.readouterr()
+    return stopped.value.code or 0, captured.out, captured.err
+
+
+@pytest.fixture
+def activarium(monkeypatch, capsys):
+    return lambda *arguments: call(monkeypatch, capsys, *arguments)
 
 
 def prefect_environment(home: Path, **more: str) -> dict[str, str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from activarium.flows.cli import main
 from activarium.flows.next_steps import Ending, where
 from activarium.tasks.stores.places import place_at
 from activarium.tasks.stores.recording_store import reopen
@@ -41,24 +40,6 @@ def atlas(tmp_path_factory):
     assert "accuracy" in done.stdout
     assert "next  " in done.stdout
     return folder / "atlas"
-
-
-def call(monkeypatch, capsys, *arguments):
-    """Run a command in this process; return exit code, output and errors."""
-    from activarium.flows import output
-
-    monkeypatch.setattr(sys, "argv", ["activarium", *map(str, arguments)])
-    monkeypatch.setattr(output.out, "file", sys.stdout)
-    monkeypatch.setattr(output.err, "file", sys.stderr)
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    captured = capsys.readouterr()
-    return stopped.value.code or 0, captured.out, captured.err
-
-
-@pytest.fixture
-def activarium(monkeypatch, capsys):
-    return lambda *arguments: call(monkeypatch, capsys, *arguments)
 
 
 COMMANDS = [

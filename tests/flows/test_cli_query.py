@@ -17,8 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from activarium.flows import output
-from activarium.flows.cli import main
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.tables import DENSITIES
 from activarium.tasks.stores.checksum_files import checksum_file, checksum_line
@@ -36,22 +34,6 @@ def write_table(atlas, name, columns):
     # As earlier versions did, without a receipt of its set.
     pq.write_table(pa.table(columns), path, write_page_checksum=True)
     write_bytes(checksum_file(path), checksum_line(path, path.name))
-
-
-@pytest.fixture
-def activarium(monkeypatch, capsys):
-    """Run a command in this process; return exit code, output and errors."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["activarium", *map(str, arguments)])
-        monkeypatch.setattr(output.out, "file", sys.stdout)
-        monkeypatch.setattr(output.err, "file", sys.stderr)
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

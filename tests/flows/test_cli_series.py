@@ -17,8 +17,7 @@ from activarium.schemas.atlas import Atlas
 from activarium.schemas.compare_config import CompareConfig
 from activarium.schemas.tables import LAYER_CHANGES
 
-from .conftest import TINY, program
-from .test_cli import call
+from .conftest import TINY, call, program
 
 SETTINGS = {
     "test_set": {"source": "digits", "limit": 40},
