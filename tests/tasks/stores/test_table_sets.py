@@ -34,6 +34,7 @@ from activarium.tasks.stores.table_sets import (
     series_set,
     set_of,
 )
+from activarium.tasks.stores.verify import verify
 
 COMMAND = "activarium analyse toy --fdr 0.05"
 
@@ -185,6 +186,8 @@ def test_settle__a_strange_note_changes_nothing_outside_the_atlas(said, outside,
     before = contents(mine)
     assert "its note is damaged" in settle_tables(atlas)["recording=evil"]
     assert contents(mine) == before
+    (fault,) = verify(atlas, [], others=True).faults
+    assert fault.where == "tables/.staged/recording=evil"
 
 
 @pytest.mark.parametrize("link", ["tables/units/recording=evil", "checksums/units/recording=evil"])
