@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyarrow.csv import WriteOptions, write_csv
 
 from activarium.flows.output import as_json, counted, err, out, print_table, write_out
-from activarium.schemas.errors import shown
+from activarium.schemas.errors import UserError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,8 +59,26 @@ def print_result(result: Result) -> None:
 
 def _rows(batch: pa.RecordBatch) -> Iterator[list[Any]]:
     # By place: two columns may have one name.
-    for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+    for cells in zip(*map(_values, batch.columns), strict=True):
         yield list(cells)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return the values of a column.
+
+    Raises
+    ------
+    UserError
+        If a date or time of it lies beyond those that Python knows.
+    """
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError) as error:
+        raise UserError(
+            f"a {column.type} of the result lies beyond the years 1 to 9999: ask for it as text, "
+            "CAST(... AS VARCHAR)"
+        ) from error
+    return values
 
 
 def print_result_as_json(result: Result) -> None:
@@ -119,7 +137,7 @@ def _csv_column(column: pa.Array) -> pa.Array:
     )  # fmt: skip
     if any(is_simple(kind) for is_simple in simple):
         return column
-    texts = (None if value is None else _as_text(value) for value in column.to_pylist())
+    texts = (None if value is None else _as_text(value) for value in _values(column))
     return pa.array(texts, pa.string())
 
 

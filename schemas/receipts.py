@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from activarium.schemas.stored_object import EarlierObject, StoredObject
+
+_NAME = r"[^/\\\x00]"
+_OF_SET = rf"^(tables/[a-z_]+|maps)/recording={_NAME}+/[^/\\\x00.]{_NAME}*\.(parquet|npz)$"
+_STAGED = rf"^tables/\.staged/\.{_NAME}+\.partial/[0-9]+\.(parquet|npz)$"
+
+# An atlas may come from somebody else: what moves and deletes files reads these.
+PlaceOfTable = Annotated[str, Field(pattern=_OF_SET)]
+"""Where a table or map lies in an atlas: nowhere else, and not above it."""
+PlaceStaged = Annotated[str, Field(pattern=_STAGED)]
+"""Where a file of a new set waits in an atlas."""
 
 
 class Receipt(BaseModel):
@@ -136,7 +146,7 @@ class SeriesReceipt(Receipt):
 class SetFile(Receipt):
     """One file of a set."""
 
-    path: str
+    path: PlaceOfTable
     """Where it lies in the atlas: tables/units/recording=<id>/units.parquet."""
     size: int
     sha256: str
@@ -157,9 +167,9 @@ class Replacement(Receipt):
 
     receipt: SetReceipt
     """Of the new set."""
-    staged: tuple[str, ...]
+    staged: tuple[PlaceStaged, ...]
     """Where each file of it waits, in the atlas."""
-    removed: tuple[str, ...]
+    removed: tuple[PlaceOfTable, ...]
     """Files of the old set that the new one has not."""
 
 

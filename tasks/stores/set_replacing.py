@@ -215,7 +215,8 @@ def settle_tables(atlas: Atlas) -> dict[str, str]:
     UserError
         If a process is moving files and does not end.
     """
-    if not any(atlas.staged.glob("*")):
+    # What waits behind a link is not this atlas' own: nothing of it is moved or deleted.
+    if atlas.staged.is_symlink() or not any(atlas.staged.glob("*")):
         return {}
     try:
         with moving(atlas):
@@ -266,12 +267,30 @@ def _read(found: TableSet) -> Replacement:
     return unsealed(Replacement, found.replacement_file.read_bytes())
 
 
+def _link(root: Path, note: Replacement) -> Path | None:
+    """Return a folder that is a link, of those that a note would change: it may lead anywhere.
+
+    The atlas' own folders of tables, maps and checksums may lie on another disk.
+    """
+    named = {root / each.path for each in note.receipt.files} | {
+        root / each for each in note.removed
+    }
+    changed = (
+        named | {checksum_file(each) for each in named} | {root / each for each in note.staged}
+    )
+    folders = {part for each in changed for part in each.parents if root in part.parent.parents}
+    return next((folder for folder in sorted(folders) if folder.is_symlink()), None)
+
+
 def _finish(found: TableSet) -> str:
     """Finish one replacement; return why it cannot be."""
     again = f"run `{found.command}` again"
     root = found.atlas.root
     try:
         note = _read(found)
+        link = _link(root, note)
+        if link is not None:
+            return f"{KILLED}, and {link} is a link, which is not followed here: {again}"
         for file, staged in zip(note.receipt.files, note.staged, strict=True):
             there = root / (staged if (root / staged).exists() else file.path)
             if not there.is_file() or sha256_file(there) != file.sha256:

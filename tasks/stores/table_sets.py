@@ -6,6 +6,7 @@ different pieces of work can so be told from those of one, whoever put them ther
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -49,6 +50,15 @@ ANALYSED = tuple(
     if name not in {*_OF_MAPS, *_OF_PAIRS, LAYER_CHANGES.name}
 )
 """Tables of an analysis."""
+
+_STAGES = (["analyse"], ["embed"], ["compare"])
+"""Commands that make sets."""
+_OPTIONS = {
+    "--classes", "--class-exemplars", "--control", "--exemplars", "--fdr", "--features", "--into",
+    "--layer", "--method", "--name", "--partial", "--permutations", "--seed", "--series", "--target",
+    "--top-classes", "--where", "--where-of",
+}  # fmt: skip
+"""Their options that receipts name: none of where to compute, or on which atlas."""
 
 UNREADABLE = (pa.ArrowException, OSError, ValueError)
 """What Arrow raises on a damaged file: a name in the footer may not even be text."""
@@ -111,20 +121,24 @@ class TableSet:
 
     @property
     def command(self) -> str:
-        """What makes it anew."""
+        """What makes it anew, as it can be typed."""
         try:
             known = self.receipt
         except DamagedReceiptError:
             known = None
-        if known is not None:
+        if known is not None and _is_harmless(known.command):
             return known.command
+        return shlex.join(["activarium", *self._usual_words()])
+
+    def _usual_words(self) -> list[str]:
+        """Return the command without its settings, which only the receipt tells."""
         if self.owner.startswith(SERIES):
-            return f"activarium compare --series {self.name}"
+            return ["compare", "--series", self.name]
         if self.kind == PAIR:
-            return f"activarium compare {self.name} {self.part.removeprefix(f'{PAIR}-')}"
+            return ["compare", self.name, self.part.removeprefix(f"{PAIR}-")]
         recording, _, selection = self.name.partition(SELECTION_MARK)
         stage = "embed" if self.kind == MAP else "analyse"
-        return f"activarium {stage} {recording}" + (f" --name {selection}" if selection else "")
+        return [stage, recording, *(["--name", selection] if selection else [])]
 
     def listed(self, file: Path) -> SetFile | None:
         """Return what the receipt notes of a file."""
@@ -211,6 +225,20 @@ class TableSet:
             folders = [self.atlas.tables / name / self.owner for name in _TABLES.get(self.kind, ())]
             files = [folder / f"{stem}.parquet" for folder in folders]
         return [file for file in files if file.exists()]
+
+
+def _is_harmless(command: str) -> bool:
+    """Return whether a command of a receipt is one of those that make sets, and no more when typed.
+
+    An atlas may come from somebody else, and what a message names is typed by whoever reads it.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return False
+    is_plain = words[:1] == ["activarium"] and shlex.join(words) == command
+    options = {word.partition("=")[0] for word in words if word.startswith("--")}
+    return is_plain and words[1:2] in _STAGES and options <= _OPTIONS
 
 
 def analysis_set(atlas: Atlas, name: str) -> TableSet:

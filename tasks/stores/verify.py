@@ -158,7 +158,10 @@ def verify(
             files = table_findings(atlas, name)
             found += [(name, each) for each in (*store, *files)]
             advance(1)
-        found += [*_unsettled(unsettled, recordings), *_series(atlas, recordings)]
+        found += [
+            *_unsettled(unsettled, None if others else recordings),
+            *_series(atlas, recordings),
+        ]
         if others:
             inside = [*check_models(atlas), *check_reports(atlas)]
             advance(1)
@@ -233,11 +236,16 @@ def _remedy(atlas: Atlas, name: str, key: str) -> str:
     return "`activarium report` or `compare` makes it anew" if top == REPORTS else ""
 
 
-def _unsettled(problems: Mapping[str, str], names: Sequence[str]) -> Iterator[tuple[str, Finding]]:
-    """Yield (name, finding) of each set that was being replaced and cannot be finished."""
+def _unsettled(
+    problems: Mapping[str, str], names: Sequence[str] | None
+) -> Iterator[tuple[str, Finding]]:
+    """Yield (name, finding) of each set that was being replaced and cannot be finished.
+
+    Without names, of all: of one that has neither recording nor tables too.
+    """
     for owner, problem in problems.items():
         name = owner.partition("=")[2]
-        if name in names or owner.startswith(SERIES):
+        if names is None or name in names or owner.startswith(SERIES):
             yield name, Finding(f"tables/.staged/{owner}", problem)
 
 

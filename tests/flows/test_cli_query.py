@@ -128,6 +128,15 @@ def test_refusals__are_one_line(ask, arguments, message):
     assert message in err
 
 
+@pytest.mark.parametrize("option", [[], ["--json"]])
+@pytest.mark.parametrize("value", ["DATE 'infinity'", "TIMESTAMP '290000-01-01'"])
+def test_dates_beyond_those_of_python__are_one_line(ask, value, option):
+    code, _, errors = ask(f"SELECT {value} AS x", *option)
+    assert code == 2
+    assert "lies beyond the years 1 to 9999" in errors
+    assert errors.count("\n") == 1
+
+
 def test_damaged_table__the_rest_answers_with_a_line_beside_it(activarium, tmp_path):
     atlas = Atlas(tmp_path)
     for name in ("a", "b"):

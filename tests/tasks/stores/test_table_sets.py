@@ -13,9 +13,11 @@ import pytest
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import UserError
+from activarium.schemas.receipts import Replacement, SetFile, SetReceipt
 from activarium.schemas.tables import LAYERS, UNITS
 from activarium.tasks.stores import set_replacing
 from activarium.tasks.stores.checksum_files import checksum_file
+from activarium.tasks.stores.receipt_files import sealed
 from activarium.tasks.stores.set_replacing import moving, replacing_set, settle_tables
 from activarium.tasks.stores.table_check import table_findings
 from activarium.tasks.stores.table_reading import (
@@ -32,6 +34,7 @@ from activarium.tasks.stores.table_sets import (
     series_set,
     set_of,
 )
+from activarium.tasks.stores.verify import verify
 
 COMMAND = "activarium analyse toy --fdr 0.05"
 
@@ -140,6 +143,80 @@ def test_settle__what_cannot_be_finished_is_named_until_it_is_made_again(damage,
     assert settle_tables(atlas) == {}
     assert problems(atlas) == {}
     assert values(files) == ["newer"] * 3
+
+
+STAGED = "tables/.staged/.set.partial/00000.parquet"
+OUTSIDE = "../mine/units.parquet"
+
+
+def strange_note(
+    atlas, *, path="tables/units/recording=evil/units.parquet", staged=STAGED, gone=()
+):
+    """Write what a stranger may put into an atlas: a note that says what to move and delete."""
+    waiting = atlas.root / STAGED
+    waiting.parent.mkdir(parents=True, exist_ok=True)
+    waiting.write_text("strange")
+    listed = SetFile.model_construct(path=path, size=7, sha256=set_replacing.sha256_file(waiting))
+    receipt = SetReceipt.model_construct(inputs="", command=COMMAND, files=(listed,))
+    note = Replacement.model_construct(receipt=receipt, staged=(staged,), removed=gone)
+    file = atlas.replacement("recording=evil", "analysis")
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(sealed(note))
+
+
+@pytest.fixture
+def mine(atlas):
+    """Return a folder beside the atlas, with a file of each kind that a note may name."""
+    folder = atlas.root.parent / "mine"
+    folder.mkdir()
+    for name in ("units.parquet", "units.parquet.sha256", "left.partial", "notes.txt"):
+        (folder / name).write_text("mine")
+    return folder
+
+
+def contents(folder):
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("outside", [OUTSIDE, "{mine}/units.parquet", "tables/../" + OUTSIDE])
+@pytest.mark.parametrize("said", ["path", "staged", "gone"])
+def test_settle__a_strange_note_changes_nothing_outside_the_atlas(said, outside, atlas, mine):
+    outside = outside.format(mine=mine)
+    strange_note(atlas, **{said: (outside,) if said == "gone" else outside})
+    before = contents(mine)
+    assert "its note is damaged" in settle_tables(atlas)["recording=evil"]
+    assert contents(mine) == before
+    (fault,) = verify(atlas, [], others=True).faults
+    assert fault.where == "tables/.staged/recording=evil"
+
+
+@pytest.mark.parametrize("link", ["tables/units/recording=evil", "checksums/units/recording=evil"])
+def test_settle__a_strange_note_moves_nothing_through_a_link(link, atlas, mine):
+    strange_note(atlas)
+    (atlas.root / link).parent.mkdir(parents=True)
+    (atlas.root / link).symlink_to(mine)
+    before = contents(mine)
+    assert f"{link} is a link" in settle_tables(atlas)["recording=evil"]
+    assert contents(mine) == before
+
+
+def test_settle__litter_behind_a_link_is_not_swept(atlas, mine):
+    atlas.tables.mkdir(parents=True)
+    atlas.staged.symlink_to(mine)
+    before = contents(mine)
+    assert settle_tables(atlas) == {}
+    assert contents(mine) == before
+
+
+def test_replacing__a_strange_receipt_deletes_nothing_outside_the_atlas(toy, mine):
+    atlas, files = toy
+    found = analysis_set(atlas, "toy")
+    listed = SetFile.model_construct(path=OUTSIDE, size=4, sha256="")
+    receipt = found.receipt.model_copy(update={"files": (*found.receipt.files, listed)})
+    found.receipt_file.write_bytes(sealed(receipt))
+    before = contents(mine)
+    write(analysis_set(atlas, "toy"), files, "new")
+    assert contents(mine) == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
@@ -317,9 +394,35 @@ def test_replacing__names_as_long_as_names_can_be(atlas):
 
 
 def test_command__of_tables_of_earlier_versions_follows_from_their_kind(atlas):
-    kinds = {"analysis": "analyse toy", "map-pca": "embed toy", "pair-other": "compare toy"}
+    kinds = {"analysis": "analyse toy", "map-pca": "embed toy", "pair-other": "compare toy other"}
     for part, command in kinds.items():
         assert TableSet(atlas, "recording=toy", part).command == f"activarium {command}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -rf ~",
+        "activarium analyse toy; rm -rf ~",
+        "activarium analyse $(id)",
+        "activarium analyse toy\nid",
+        "activarium analyse 'toy",
+        "activarium run strange.yaml",
+        "activarium embed toy --scheduler tcp://strange:8786",
+        "activarium analyse toy --root=/home",
+        "",
+    ],
+)
+def test_command__of_a_strange_receipt_is_not_told(command, toy):
+    atlas, files = toy
+    with replacing_set(analysis_set(atlas, "toy"), inputs="new", command=command) as staged:
+        staged.path(files[0]).write_text("new")
+    assert analysis_set(atlas, "toy").command == "activarium analyse toy"
+
+
+def test_command__names_that_mean_something_to_a_shell_are_quoted(atlas):
+    assert TableSet(atlas, "recording=a;b", "analysis").command == "activarium analyse 'a;b'"
+    assert TableSet(atlas, "series=$(id)", "changes").command.endswith("--series '$(id)'")
 
 
 def test_replacing__files_that_a_set_has_no_more_are_gone_with_their_checksums(toy):
