@@ -182,6 +182,7 @@ def run(
     """
     settings = _load(config, [*(overrides or ()), *_flags({"record.devices": _listed(devices)})])
     call = _call(part=part, dask=dask)
+    call.check_with(settings.record)
     how = {"json": json, "verbose": verbose, "no_prefect": no_prefect}
     _run(settings, root, recordings_at, call, **how)
 
@@ -298,6 +299,7 @@ def record(
     }
     settings = _load(config, [*(overrides or ()), *_flags(named)])
     call = _call(part=part, dask=dask, repair=repair)
+    call.check_with(settings.record)
     check_atlas(root, needed=RECORD_FLOOR_BYTES, recordings_at=recordings_at)
 
     notices: list[str] = []

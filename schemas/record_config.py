@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from activarium.schemas.errors import shortened
+from activarium.schemas.errors import UserError, shortened
 from activarium.schemas.layers import KINDS, Kind
 from activarium.schemas.layout import Reduction
 from activarium.schemas.settings import (
@@ -142,3 +142,17 @@ class RecordCall(Config):
     """Address of a Dask scheduler, such as tcp://host:8786, whose workers record."""
     repair: bool = False
     """Check everything that is stored first, and make anew what is damaged."""
+
+    def check_with(self, config: RecordConfig) -> None:
+        """Refuse a cluster beside parts or devices.
+
+        Raises
+        ------
+        UserError
+            If both are asked for.
+        """
+        is_part = int(self.part.partition("/")[2]) > 1
+        if self.dask is not None and (is_part or config.devices):
+            raise UserError(
+                "--dask spreads over the workers of the cluster: leave out --part and --devices"
+            )

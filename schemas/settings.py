@@ -36,7 +36,7 @@ MOST_PATH, MOST_PART = 4_096, 255
 UNSUITED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and what stands for bytes that are no UTF-8."""
 
-DASK_ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss|inproc)://\S+")
+DASK_ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+")
 SCHEDULERS = ("threads", "processes", "synchronous")
 """Dask's schedulers of this machine; synchronous runs one piece after the other."""
 

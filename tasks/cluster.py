@@ -46,7 +46,7 @@ def cluster(address: str) -> Iterator[Any]:
     """
     from distributed import Client
 
-    if not re.match(r"(tcp|tls|ucx|ws|wss|inproc)://.", address):
+    if not re.match(r"(tcp|tls|ucx|ws|wss)://.", address):
         raise UserError(
             f"expected the address of a Dask scheduler, tcp://host:port, got {address!r}"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from activarium.schemas.errors import UserError
 from activarium.tasks.progress import begin_work, only_look, silent
 from activarium.tasks.recording.devices import device_per_process
 from activarium.tasks.recording.share import Share, parse_part
@@ -50,10 +49,7 @@ def record_spread(  # noqa: PLR0913 - a whole stage
     """
     part, parts = parse_part(call.part)
     devices = config.record.devices or ()
-    if call.dask is not None and (parts > 1 or devices):
-        raise UserError(
-            "--dask spreads over the workers of the cluster: leave out --part and --devices"
-        )
+    call.check_with(config.record)
     if call.repair or call.dask is not None:
         # What is stored is read whole; what workers see may not be seen from here.
         begin_work(progress)

@@ -34,6 +34,10 @@ FORGOTTEN_SECONDS = 7 * 24 * 3_600
 """Age from which on nobody goes on with half-done work."""
 
 _OWNER = re.compile(r"\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.partial$")
+_EARLIER = re.compile(r"\.[0-9a-f]{8,32}\.partial$")
+"""How temporary files ended that earlier versions wrote, which tell of no process."""
+_HALF_DONE = re.compile(r".-[0-9a-f]{12}$")
+"""How the names of folders of half-done work end: with what it is made of."""
 
 
 def temporary_name(name: str) -> str:
@@ -56,7 +60,7 @@ def _is_abandoned(path: Path) -> bool:
     """Return whether nobody writes a temporary file any more."""
     owner = _OWNER.search(path.name)
     if owner is None:
-        return path.name.endswith(TEMPORARY_SUFFIX)
+        return _EARLIER.search(path.name) is not None
     with suppress(OSError):
         if owner[1] == _machine() and not _is_alive(int(owner[2])):
             return True
@@ -90,9 +94,12 @@ def sweep_partial_files(folder: Path) -> int:
 
 
 def sweep_work(folder: Path) -> None:
-    """Delete folders of half-done work that nothing has been written to for a week."""
+    """Delete folders of half-done work that nothing has been written to for a week.
+
+    Others are somebody's own: an atlas may lie in a folder that has a `work` already.
+    """
     oldest = time.time() - FORGOTTEN_SECONDS
-    for path in list(folder.glob("*")):
+    for path in [each for each in folder.glob("*") if _HALF_DONE.search(each.name)]:
         with suppress(OSError):
             if path.is_dir() and max(each.stat().st_mtime for each in _within(path)) < oldest:
                 shutil.rmtree(path)

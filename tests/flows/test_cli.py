@@ -86,6 +86,8 @@ def test_run__parts_record_theirs_and_the_last_goes_on(activarium, tiny_file, tm
     [
         (["--part", "3/2"], "part: expected i/n with i from 1 to n"),
         (["--part", "1/2", "--dask", "tcp://127.0.0.1:1"], "leave out --part and --devices"),
+        (["--devices", "cpu:1", "--dask", "tcp://127.0.0.1:1"], "leave out --part and --devices"),
+        (["--dask", "inproc://x"], "expected the address of a Dask scheduler"),
         (["--devices", "cuda:99"], "cuda:99"),
     ],
 )
@@ -95,6 +97,19 @@ def test_run__options_that_cannot_be_are_one_line(activarium, atlas, options, me
     assert code == 2
     (line,) = err.strip().splitlines()
     assert message in line
+
+
+def test_run__options_that_do_not_go_together_are_told_before_training(activarium, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "test_set: {source: digits, limit: 40}\nmodel: {architecture: two-block-cnn, width: 2}\n"
+        "training: {epochs: 1, limit: 40}\n"
+    )
+    options = ["--root", tmp_path / "new", "--no-prefect", "--dask", "tcp://127.0.0.1:1"]
+    code, _, err = activarium("run", file, *options, "--part", "1/2")
+    assert code == 2
+    assert err.startswith("error: --dask spreads")
+    assert not list((tmp_path / "new").rglob("*.safetensors"))
 
 
 def test_list__json_names_recordings_with_their_tables(activarium, atlas):

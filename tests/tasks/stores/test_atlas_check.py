@@ -96,6 +96,23 @@ def test_check__litter_of_the_dead_is_swept_and_nothing_else(tmp_path):
     assert not old.exists()
 
 
+def test_check__what_others_keep_in_folders_of_these_names_stays(tmp_path):
+    # As with `--root .` in a project that has folders of models and of work.
+    own = [
+        tmp_path / "work" / "thesis" / "draft.tex",
+        tmp_path / "work" / "similarity" / "notes" / "a.txt",
+        tmp_path / "models" / "download.partial",
+        tmp_path / "reports" / "sent.partial" / "a.html",
+    ]
+    for file in own:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
+        for each in (file, *file.relative_to(tmp_path).parents):
+            os.utime(tmp_path / each, (0, 0))
+    check_atlas(tmp_path, needed=1)
+    assert [file for file in own if not file.exists()] == []
+
+
 def test_check__work_of_an_analysis_that_is_written_is_swept(tmp_path):
     atlas = Atlas(tmp_path)
     found, path = analysis_set(atlas, "a"), atlas.table_file(UNITS, "a")
