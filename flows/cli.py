@@ -10,7 +10,7 @@ import typer
 from activarium.flows import cli_atlas, cli_compare, cli_run, cli_stages, cli_watch
 from activarium.flows.cli_options import Session, Version
 from activarium.flows.interruption import INTERRUPTED, end_soon_after_interruption
-from activarium.flows.output import err, print_error, tell_what_is_loaded
+from activarium.flows.output import err, print_error, telling_what_is_loaded
 from activarium.flows.prefect_settings import explain_prefect_error
 from activarium.flows.system_errors import check_environment, explain_error, unexpected
 from activarium.schemas.errors import UserError, shortened
@@ -81,10 +81,10 @@ def main() -> None:
         warnings.simplefilter("ignore")
     session = Session()
     end_soon_after_interruption(_say_interrupted)
-    tell_what_is_loaded()
     try:
         check_environment()
-        code = app(obj=session, standalone_mode=False, prog_name="activarium")
+        with telling_what_is_loaded():
+            code = app(obj=session, standalone_mode=False, prog_name="activarium")
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is one line

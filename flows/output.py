@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import traceback
+from contextlib import contextmanager
 from datetime import date, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -172,11 +173,20 @@ class _Loading(logging.Handler):
             print_notices([line])
 
 
-def tell_what_is_loaded() -> None:
-    """Print from here on which files of others a command loads: code of theirs may run."""
-    LOADING.handlers = [_Loading()]
+@contextmanager
+def telling_what_is_loaded() -> Iterator[None]:
+    """Print meanwhile which files of others a command loads: code of theirs may run."""
+    before = LOADING.level, LOADING.propagate
+    handler = _Loading()
+    LOADING.addHandler(handler)
     LOADING.setLevel(logging.INFO)
     LOADING.propagate = False
+    try:
+        yield
+    finally:
+        LOADING.removeHandler(handler)
+        level, LOADING.propagate = before
+        LOADING.setLevel(level)
 
 
 def print_invalid(names: Sequence[str]) -> None:

@@ -17,11 +17,10 @@ from activarium.tasks.models.export_files import read_export_file
 def told(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(output.err, "file", stream)
-    before = LOADING.handlers, LOADING.level, LOADING.propagate
-    output.tell_what_is_loaded()
-    yield lambda: stream.getvalue().splitlines()
-    LOADING.handlers, level, LOADING.propagate = before
-    LOADING.setLevel(level)
+    before = [*LOADING.handlers]
+    with output.telling_what_is_loaded():
+        assert LOADING.handlers != before
+        yield lambda: stream.getvalue().splitlines()
 
 
 @pytest.mark.parametrize("package", [False, True])

@@ -37,6 +37,7 @@ ZERO_IS_FINE = {
     "weight_decay",
     "crop",
     "thumbnail",
+    "top_classes",
 }
 EMPTY_IS_FINE = {"controls", "frozen", "pooled_layers", "hidden", "options"}
 """Lists that may hold nothing."""

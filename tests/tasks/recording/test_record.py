@@ -828,7 +828,7 @@ def test_record__free_space_is_watched_before_every_shard(atlas, whole, monkeypa
     usage = shutil.disk_usage(atlas.root.parent)
 
     def take_space():
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=110_000))
 
     with pytest.raises(UserError, match=r"stopped before shard 2 .*0\.1 MiB are free; free some"):
         run(atlas, progress=at_image(10, take_space))

@@ -26,6 +26,7 @@ def test_replace_page__a_page_of_another_kind_is_not_written_over(tmp_path, old,
     if old in {new, None}:
         assert replace_page(path, HEAD.format(new) + "changed")
         return
+    written = path.read_bytes()
     with pytest.raises(UserError, match=f"page.html is the page of {old}, .* give it another name"):
         replace_page(path, HEAD.format(new))
-    assert path.read_text() == before
+    assert path.read_bytes() == written
