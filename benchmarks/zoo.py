@@ -1,7 +1,7 @@
 """Every architecture of torchvision and timm, untrained: recorded rightly, refused, or wrong.
 
-Writes what came of each to a file of JSON lines, which is gone on with when it is there, and the
-table of what fails into docs/models.md.
+Writes what came of each to a file of JSON lines, which is gone on with when it is there (delete it to
+begin anew, as after a change of the capture), and the table of what fails into docs/models.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BEGIN, END = "<!-- zoo -->", "<!-- /zoo -->"
 def main() -> None:
     """Try what is asked for and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=Path("zoo.jsonl"))
+    parser.add_argument("--results", type=Path, default=Path(__file__).with_name("zoo.jsonl"))
     parser.add_argument("--only", default="", help="names that hold this text")
     parser.add_argument("--families", action="store_true", help="one of each family of timm first")
     parser.add_argument("--most-millions", type=float, default=1e9, help="parameters at most")
