@@ -65,7 +65,7 @@ def load_run_config(path: Path, overrides: Sequence[str] = (), *, cwd: Path) -> 
 
 
 def check_run(config: RunConfig) -> None:
-    """Refuse before any work what this machine has not: devices, processes, files.
+    """Refuse before any work what cannot be: devices, processes, files, a condition.
 
     Raises
     ------
@@ -85,6 +85,10 @@ def check_run(config: RunConfig) -> None:
     for setting, file in files.items():
         if file is not None and not Path(file).is_file():
             raise UserError(f"{setting}: expected a file, there is none at {shortened(file, 300)}")
+    if config.analyse.where is not None:
+        from activarium.tasks.analysis.image_conditions import check_condition
+
+        check_condition(config.analyse.where)
 
 
 def parse_run_config(settings: dict[str, Any], *, where: str) -> RunConfig:

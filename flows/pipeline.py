@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from activarium.flows.stages import WHOLE
 from activarium.schemas.analysis_config import SHUFFLE
+from activarium.schemas.atlas import Atlas
 from activarium.schemas.receipts import (
     CheckpointReceipt,
     RecordingReceipt,
@@ -62,10 +63,11 @@ class PartReceipt(BaseModel):
 
 def obtain_checkpoint(config: RunConfig, root: Path, stages: Stages) -> CheckpointReceipt:
     """Return the configured weights, trained where that is asked."""
-    if config.model.weights == "trained":
-        return stages.train(config, root)
-    from activarium.tasks.recording.checkpoints import choose_checkpoint
+    from activarium.tasks.recording.checkpoints import check_before_training, choose_checkpoint
 
+    if config.model.weights == "trained":
+        check_before_training(Atlas(root), config)
+        return stages.train(config, root)
     return choose_checkpoint(config.model)
 
 
@@ -77,7 +79,12 @@ def obtain_series(
     recordings_at: str | None = None,
 ) -> SeriesReceipt:
     """Record the configured series of checkpoints, trained first where that is asked."""
-    trained = stages.train(config, root) if config.model.is_trained_here else None
+    from activarium.tasks.recording.checkpoints import check_before_training
+
+    trained = None
+    if config.model.is_trained_here:
+        check_before_training(Atlas(root), config)
+        trained = stages.train(config, root)
     folder = None if trained is None or trained.path is None else trained.path.parent
     series = stages.record_series(config, root, folder, call, recordings_at)
     lost = () if trained is None else trained.notices

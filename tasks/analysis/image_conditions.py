@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 
 from activarium.schemas.errors import UserError
+from activarium.schemas.tables import IMAGES
 from activarium.tasks.analysis.image_answers import why_null
 from activarium.tasks.closed_database import closed_database, first_line
 from activarium.tasks.limited_process import run_limited
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0
 """How long a condition may take."""
+
+LESS = "write one that asks less"
+"""What to do about one that takes longer."""
+
+
+def check_condition(where: str) -> None:
+    """Refuse a condition that no table of images would take, before there is one.
+
+    Raises
+    ------
+    UserError
+        If it is not one expression that is true or false, of the columns that there are.
+    """
+    images = IMAGES.schema().empty_table()
+    what = f"--where {where!r}"
+    for _ in run_limited(_evaluate, images, where, seconds=SECONDS, what=what, more=LESS):
+        pass
 
 
 def select_images(images: pa.Table, where: str) -> NDArray[np.bool_]:
@@ -49,10 +67,9 @@ def select_images(images: pa.Table, where: str) -> NDArray[np.bool_]:
     """
     if not where.strip():
         raise UserError("--where is empty, expected a condition such as confidence > 0.9")
-    more = "write one that asks less"
     what = f"--where {where!r}"
     selected: NDArray[np.bool_]
-    selected, again = run_limited(_evaluate, images, where, seconds=SECONDS, what=what, more=more)
+    selected, again = run_limited(_evaluate, images, where, seconds=SECONDS, what=what, more=LESS)
     if not (selected == again).all():
         raise UserError(
             f"--where {where!r}: selects other images each time it is evaluated; "

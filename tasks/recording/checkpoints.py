@@ -31,7 +31,7 @@ from activarium.tasks.models.training_start import initial_source, load_training
 from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.recording.devices import resolve_device
 from activarium.tasks.recording.normalising import normalise
-from activarium.tasks.recording.record import record
+from activarium.tasks.recording.record import check_subject, record
 from activarium.tasks.recording.record_plan import ModelIdentity
 
 if TYPE_CHECKING:
@@ -133,17 +133,31 @@ def _inputs(images: Images) -> dict[str, Any]:
     }
 
 
-def train_checkpoint(
-    atlas: Atlas, config: RunConfig, *, progress: Progress = silent
-) -> CheckpointReceipt:
-    """Train the configured model, unless its last checkpoint is there already.
+@dataclass(frozen=True)
+class _Training:
+    """A configured training, and where its checkpoints lie."""
 
-    Raises
-    ------
-    UserError
-        If there is no training section, the images do not fit in memory, training diverges, or the
-        last checkpoint is damaged.
-    """
+    config: TrainingConfig
+    name: str
+    """Of the model."""
+    model: nn.Module
+    """At its start."""
+    images: Images
+    identity: dict[str, object]
+    folder: Path
+
+    @property
+    def last(self) -> Path:
+        """The file of the last checkpoint."""
+        return self.folder / epoch_file(self.config.epochs)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its last checkpoint is there."""
+        return is_finished(self.folder, self.config.epochs)
+
+
+def _configured_training(atlas: Atlas, config: RunConfig) -> _Training:
     if config.training is None:
         raise UserError(f"run {config.name!r} has no `training` section: nothing to train")
     split, limit = config.training.split, config.training.limit
@@ -157,28 +171,66 @@ def train_checkpoint(
     name = model_name(source)
     parts = (name, images.test_set.name, fingerprint(identity)[:12])
     folder = atlas.models / file_name(parts)
-    last = folder / epoch_file(config.training.epochs)
-    made = not is_finished(folder, config.training.epochs)
+    return _Training(config.training, name, model, images, identity, folder)
+
+
+def check_before_training(atlas: Atlas, config: RunConfig) -> None:
+    """Find before a training begins what would stop the recording after it: images, layers, output.
+
+    Raises
+    ------
+    UserError
+        What `record_checkpoint` would raise for the model as it is before the training.
+    """
+    training = _configured_training(atlas, config)
+    if training.is_finished:
+        return
+    images = load_images(atlas, config)
+    start = CheckpointReceipt(model=training.name, checkpoint="start", path=None, made=False)
+    model, identity = load_checkpoint(config.model, start, images)
+    check_subject(
+        model,
+        images.test_set,
+        preprocessing=images.preprocessing,
+        config=config.record,
+        identity=identity,
+    )
+
+
+def train_checkpoint(
+    atlas: Atlas, config: RunConfig, *, progress: Progress = silent
+) -> CheckpointReceipt:
+    """Train the configured model, unless its last checkpoint is there already.
+
+    Raises
+    ------
+    UserError
+        If there is no training section, the images do not fit in memory, training diverges, or the
+        last checkpoint is damaged.
+    """
+    training = _configured_training(atlas, config)
+    made = not training.is_finished
     notices: tuple[str, ...] = ()
     if made:
         begin_work(progress)
+        images = training.images
         pixels, valid = _all_images(images)
         train(
-            model,
+            training.model,
             pixels[valid],
             images.test_set.labels[valid],
             normalise=partial(normalise, preprocessing=images.preprocessing),
-            config=config.training,
+            config=training.config,
             device=resolve_device(config.record.device),
-            folder=folder,
-            identity=identity,
+            folder=training.folder,
+            identity=training.identity,
             progress=progress,
         )
     else:
-        notices = lost_checkpoints(folder, config.training.epochs)
-    checkpoint = config.model.checkpoint or last.stem
+        notices = lost_checkpoints(training.folder, training.config.epochs)
+    checkpoint = config.model.checkpoint or training.last.stem
     return CheckpointReceipt(
-        model=name, checkpoint=checkpoint, path=last, made=made, notices=notices
+        model=training.name, checkpoint=checkpoint, path=training.last, made=made, notices=notices
     )
 
 

@@ -171,6 +171,42 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
             raise
 
 
+def check_subject(
+    model: nn.Module,
+    test_set: TestSet,
+    *,
+    preprocessing: Preprocessing,
+    config: RecordConfig,
+    identity: ModelIdentity,
+) -> None:
+    """Find what would stop a recording before its first shard: layers, output, memory.
+
+    Parameters
+    ----------
+    model
+        The model, with any weights.
+    test_set
+        The images.
+    preprocessing
+        From image to input.
+    config
+        What is recorded.
+    identity
+        Of the model, and which of its outputs and tokens are meant.
+
+    Raises
+    ------
+    UserError
+        What `record` would raise before it begins.
+    """
+    device = resolve_device(config.device)
+    with device_faults(device), torch_threads(threads_per_process(threads=config.threads)):
+        use_device(device)
+        config, _ = _possible(config, device)
+        model = place_model(model.eval(), device, torch.channels_last)
+        _planned(Subject(model, test_set, preprocessing, device), config, identity, Share())
+
+
 def _possible(config: RecordConfig, device: torch.device) -> tuple[RecordConfig, list[str]]:
     """Return the precision that the device has, and what there is to say about it.
 

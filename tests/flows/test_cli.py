@@ -112,6 +112,33 @@ def test_run__options_that_do_not_go_together_are_told_before_training(activariu
     assert not list((tmp_path / "new").rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("test_set.split=nope", "test_set.split"),
+        ("record.layers=[nothing*]", "record.layers"),
+        ("record.pooled_layers=[zz]", "record.pooled_layers"),
+        ("model.output=zz", "model.output"),
+        ("model.tokens=class", "model.tokens"),
+        ("analyse.where=nope > 1", "nope"),
+        ("analyse.where=confidence", "expected a condition, true or false"),
+    ],
+)
+def test_run__what_would_stop_a_later_stage_is_told_before_training(
+    activarium, tmp_path, setting, message
+):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "test_set: {source: digits, limit: 40}\nmodel: {architecture: two-block-cnn, width: 2}\n"
+        "training: {epochs: 1, limit: 40}\n"
+    )
+    options = ["--root", tmp_path / "new", "--no-prefect", "--set", setting]
+    code, _, err = activarium("run", file, *options)
+    assert code == 2
+    assert message in err.splitlines()[-1]
+    assert not list((tmp_path / "new").rglob("*.safetensors"))
+
+
 def test_list__json_names_recordings_with_their_tables(activarium, atlas):
     code, out, _ = activarium("list", "--root", atlas, "--json")
     rows = json.loads(out)
