@@ -63,12 +63,19 @@ class PartReceipt(BaseModel):
 
 def obtain_checkpoint(config: RunConfig, root: Path, stages: Stages) -> CheckpointReceipt:
     """Return the configured weights, trained where that is asked."""
-    from activarium.tasks.recording.checkpoints import check_before_training, choose_checkpoint
-
     if config.model.weights == "trained":
-        check_before_training(Atlas(root), config)
-        return stages.train(config, root)
+        return _train(config, root, stages)
+    from activarium.tasks.recording.checkpoints import choose_checkpoint
+
     return choose_checkpoint(config.model)
+
+
+def _train(config: RunConfig, root: Path, stages: Stages) -> CheckpointReceipt:
+    """Train what is recorded afterwards."""
+    from activarium.tasks.recording.checkpoints import check_before_training
+
+    check_before_training(Atlas(root), config)
+    return stages.train(config, root)
 
 
 def obtain_series(
@@ -79,12 +86,7 @@ def obtain_series(
     recordings_at: str | None = None,
 ) -> SeriesReceipt:
     """Record the configured series of checkpoints, trained first where that is asked."""
-    from activarium.tasks.recording.checkpoints import check_before_training
-
-    trained = None
-    if config.model.is_trained_here:
-        check_before_training(Atlas(root), config)
-        trained = stages.train(config, root)
+    trained = _train(config, root, stages) if config.model.is_trained_here else None
     folder = None if trained is None or trained.path is None else trained.path.parent
     series = stages.record_series(config, root, folder, call, recordings_at)
     lost = () if trained is None else trained.notices

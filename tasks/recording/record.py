@@ -136,8 +136,7 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
     with device_faults(device), torch_threads(threads):
         use_device(device)
         config, notices = _possible(config, device)
-        model = place_model(model.eval(), device, torch.channels_last)
-        subject = Subject(model, test_set, preprocessing, device)
+        subject = _subject(model, test_set, preprocessing, device)
         subject, plan = _planned(subject, config, identity, share)
         place = place_at(atlas.recording(plan.name))
         place.sweep()
@@ -203,8 +202,16 @@ def check_subject(
     with device_faults(device), torch_threads(threads_per_process(threads=config.threads)):
         use_device(device)
         config, _ = _possible(config, device)
-        model = place_model(model.eval(), device, torch.channels_last)
-        _planned(Subject(model, test_set, preprocessing, device), config, identity, Share())
+        subject = _subject(model, test_set, preprocessing, device)
+        _planned(subject, config, identity, Share())
+
+
+def _subject(
+    model: nn.Module, test_set: TestSet, preprocessing: Preprocessing, device: torch.device
+) -> Subject:
+    """Return the model on its device, ready to answer to the images."""
+    placed = place_model(model.eval(), device, torch.channels_last)
+    return Subject(placed, test_set, preprocessing, device)
 
 
 def _possible(config: RecordConfig, device: torch.device) -> tuple[RecordConfig, list[str]]:

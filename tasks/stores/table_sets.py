@@ -25,7 +25,7 @@ from activarium.schemas.tables import (
     TABLES,
     UNIT_MATCHES,
 )
-from activarium.tasks.stores.checksum_files import checksum_file, is_whole
+from activarium.tasks.stores.checksum_files import DIFFERS, checksum_file, is_whole
 from activarium.tasks.stores.files import sha256_file
 from activarium.tasks.stores.receipt_files import DamagedReceiptError, unsealed
 
@@ -63,7 +63,6 @@ _OPTIONS = {
 UNREADABLE = (pa.ArrowException, OSError, ValueError)
 """What Arrow raises on a damaged file: a name in the footer may not even be text."""
 
-DIFFERS = "the content differs from its sha256"
 MIXED = "it is of another piece of work than the rest of its set"
 UNLISTED = "the receipt of its set is missing"
 
