@@ -18,13 +18,14 @@ from activarium.flows.cli_options import (
 from activarium.flows.next_steps import Ending, where
 from activarium.flows.output import err, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
-from activarium.flows.stage_choice import choose_stages
+from activarium.flows.stage_choice import through_stages
+from activarium.flows.stages import SeriesComparison
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import UserError
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
 
 if TYPE_CHECKING:
-    from activarium.flows.stages import SeriesComparison
+    from activarium.flows.stages import Stages
     from activarium.schemas.receipts import ComparisonReceipt
 
 app = typer.Typer()
@@ -110,21 +111,25 @@ def compare(
             "which there are"
         )
     check_atlas(root, needed=FLOOR_BYTES, recordings_at=recordings_at)
-    with progress_bars(err):
-        stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
+
+    def act(stages: Stages) -> SeriesComparison | ComparisonReceipt:
         if series:
-            found = stages.compare_series(series, config, root, name or "training", recordings_at)
-            print_notices(found.notices)
-            text = f"compared the series {', '.join(found.series)}: {found.report.path}"
-            print_receipt(found, json=json, text=text)
-            if not json:
-                _end_series(Ending(root, recordings_at, no_prefect), found)
-            return
-        receipt = stages.compare(recordings or [], config, root, name, recordings_at)
+            return stages.compare_series(series, config, root, name or "training", recordings_at)
+        return stages.compare(recordings or [], config, root, name, recordings_at)
+
+    with progress_bars(err):
+        receipt = through_stages(act, root, verbose=verbose, no_prefect=no_prefect)
     print_notices(receipt.notices)
+    ending = Ending(root, recordings_at, no_prefect)
+    if isinstance(receipt, SeriesComparison):
+        text = f"compared the series {', '.join(receipt.series)}: {receipt.report.path}"
+        print_receipt(receipt, json=json, text=text)
+        if not json:
+            _end_series(ending, receipt)
+        return
     print_receipt(receipt, json=json, text=f"compared {receipt.recording}: {receipt.page}")
     if not json:
-        _end_comparison(Ending(root, recordings_at, no_prefect), receipt)
+        _end_comparison(ending, receipt)
 
 
 def _end_series(ending: Ending, found: SeriesComparison) -> None:

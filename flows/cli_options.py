@@ -37,7 +37,10 @@ def _checked_address(value: str | None) -> str | None:
         raise UserError(f"{shortened(repr(value))} names a user who is not known here") from error
 
 
-def _checked_folder(value: Path) -> Path:
+def _checked_folder(value: str | Path) -> Path:
+    # A variable of a shell that is not set would be the current folder.
+    if value == "":
+        raise UserError("--root: expected the folder of an atlas, got '' (`.` is the current one)")
     return Path(str(_checked_address(str(value))))
 
 
@@ -67,7 +70,11 @@ def checked_name(value: str | None) -> str | None:
 Root = Annotated[
     Path,
     typer.Option(
-        "--root", envvar="ACTIVARIUM_ROOT", callback=_checked_folder, help="The atlas folder."
+        "--root",
+        envvar="ACTIVARIUM_ROOT",
+        parser=_checked_folder,
+        metavar="FOLDER",
+        help="The atlas folder.",
     ),
 ]
 RecordingsAt = Annotated[

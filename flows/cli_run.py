@@ -140,7 +140,10 @@ def _print_run(receipt: RunReceipt, atlas: Atlas, *, json: bool) -> None:
     else:
         print_summary(summary, receipt, atlas, Ending(atlas.root).query(EXAMPLE_QUERY))
         if not receipt.made:
-            out.print("nothing was made anew: all of this was there and is current")
+            out.print(
+                "nothing was made anew: all of this was there and is current; "
+                "`activarium verify` reads every byte of it"
+            )
     _end_with_failures(receipt.series)
 
 

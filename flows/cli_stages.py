@@ -21,7 +21,7 @@ from activarium.flows.next_steps import where as where_equal
 from activarium.flows.output import err, out, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import through_stages
-from activarium.schemas.atlas import SELECTION_MARK, Atlas
+from activarium.schemas.atlas import Atlas
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
 
 if TYPE_CHECKING:
@@ -160,9 +160,7 @@ def _end_analysis(ending: Ending, receipt: TablesReceipt, config: AnalyseConfig)
         return
     control = untrained_recording(config)
     controls = [] if control is None else [analysed_name(atlas, control)]
-    selection = name.partition(SELECTION_MARK)[2]
-    named = ["--name", selection] if selection else []
-    ending.say(ending.command("report", name, *controls, *named), found)
+    ending.say(ending.command("report", name, *controls), found)
 
 
 @app.command()
@@ -265,7 +263,10 @@ def report(
     recordings: Annotated[
         list[str], typer.Argument(metavar="RECORDING...", help="The recording, then controls.")
     ],
-    name: Annotated[str, typer.Option(callback=checked_name, help="Names the page.")] = "report",
+    name: Annotated[
+        str | None,
+        typer.Option(callback=checked_name, help="Names the page; by default the recording."),
+    ] = None,
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     root: Root = DEFAULT_ROOT,
     recordings_at: RecordingsAt = None,
@@ -287,7 +288,7 @@ def report(
     names = [analysed_name(atlas, each) for each in recordings]
     with progress_bars(err):
         receipt = through_stages(
-            lambda stages: stages.report(names, name, config, root, recordings_at),
+            lambda stages: stages.report(names, name or names[0], config, root, recordings_at),
             root,
             verbose=verbose,
             no_prefect=no_prefect,

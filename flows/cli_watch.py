@@ -18,7 +18,7 @@ from activarium.flows.cli_options import (
 )
 from activarium.flows.output import err, out, print_notices
 from activarium.flows.progress_bars import progress_bars
-from activarium.flows.stage_choice import choose_stages
+from activarium.flows.stage_choice import through_stages
 from activarium.schemas.errors import UserError
 from activarium.tasks.stores.atlas_check import RECORD_FLOOR_BYTES, check_atlas
 
@@ -82,8 +82,12 @@ def watch(
     def act() -> WatchReceipt | None:
         try:
             with progress_bars(err):
-                stages = choose_stages(root, verbose=verbose, no_prefect=no_prefect)
-                return record_and_compare(settings, root, stages, recordings_at)
+                return through_stages(
+                    lambda stages: record_and_compare(settings, root, stages, recordings_at),
+                    root,
+                    verbose=verbose,
+                    no_prefect=no_prefect,
+                )
         except UserError as error:
             if once:
                 raise

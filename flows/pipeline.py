@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from activarium.flows.progress_bars import current_progress
 from activarium.flows.stages import WHOLE
 from activarium.schemas.analysis_config import SHUFFLE
 from activarium.schemas.atlas import Atlas
+from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import (
     CheckpointReceipt,
     RecordingReceipt,
@@ -16,6 +18,7 @@ from activarium.schemas.receipts import (
     SeriesReceipt,
     TablesReceipt,
 )
+from activarium.tasks.progress import only_look
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +96,34 @@ def obtain_series(
     return series.model_copy(update={"notices": (*lost, *series.notices)})
 
 
+def check_last_stages(config: RunConfig, atlas: Atlas) -> None:
+    """Find before any work what would stop the stages that come last.
+
+    Raises
+    ------
+    UserError
+        If a control or the recording to place images in is not there, or no scheduler answers.
+    """
+    from activarium.tasks.cluster import cluster
+    from activarium.tasks.stores.recording import open_recording
+    from activarium.tasks.stores.selections import open_compared
+
+    try:
+        setting = "analyse.controls"
+        for control in config.analyse.controls:
+            if control != SHUFFLE:
+                open_compared(atlas, control)
+        setting = "embed.into"
+        if config.embed.into is not None:
+            open_recording(atlas, config.embed.into)
+    except UserError as error:
+        raise UserError(f"{setting}: {error}") from error
+    for address in sorted({config.analyse.scheduler, config.embed.scheduler}):
+        if "://" in address:
+            with cluster(address):
+                pass
+
+
 def run_stages(
     config: RunConfig,
     root: Path,
@@ -104,6 +135,8 @@ def run_stages(
 
     Where `call` makes one part of the recordings, the part that completes them goes on to the tables.
     """
+    if current_progress() is not only_look:
+        check_last_stages(config, Atlas(root, recordings_at))
     series = None
     if config.model.checkpoints is not None:
         series = obtain_series(config, root, stages, call, recordings_at)

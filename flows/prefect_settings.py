@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from activarium.schemas.errors import UserError, shortened
 
 STARTUP_SECONDS = "90"
 """How long the first flow waits for Prefect's own server, which creates its database first."""
@@ -17,7 +17,13 @@ def prepare_prefect(root: Path, *, verbose: bool) -> None:
 
     Without `PREFECT_API_URL` and `PREFECT_HOME`, Prefect's database lives in the atlas, so that
     runs of different atlases do not meet in one database.
+
+    Raises
+    ------
+    UserError
+        If one of the two cannot be meant.
     """
+    _check_environment()
     home = root / ".prefect"
     defaults = {
         "DO_NOT_TRACK": "1",
@@ -34,6 +40,24 @@ def prepare_prefect(root: Path, *, verbose: bool) -> None:
         defaults["PREFECT_HOME"] = str(home.resolve())
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def _check_environment() -> None:
+    api, home = (os.environ.get(name) for name in ("PREFECT_API_URL", "PREFECT_HOME"))
+    if api is not None and not re.match(r"https?://.", api):
+        raise UserError(
+            f"PREFECT_API_URL: expected http://HOST:PORT/api, got {shortened(api, 300)!r}: correct "
+            "or unset it, or use --no-prefect"
+        )
+    if home is None:
+        return
+    try:
+        Path(home).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"PREFECT_HOME: expected a folder that can be written, got {shortened(home, 300)!r} "
+            f"({error.strerror}): correct or unset it, or use --no-prefect"
+        ) from error
 
 
 def explain_prefect_error(error: BaseException) -> str | None:

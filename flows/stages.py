@@ -50,7 +50,8 @@ class SeriesComparison(BaseModel):
     @property
     def notices(self) -> tuple[str, ...]:
         """What has to be said of it."""
-        return tuple(notice for each in self.tables for notice in each.notices)
+        made: tuple[TablesReceipt | ReportReceipt, ...] = (*self.tables, self.report)
+        return tuple(notice for each in made for notice in each.notices)
 
 
 WHOLE = RecordCall()
@@ -143,10 +144,12 @@ def compare_stage(
         beside = open_compared(atlas, config.against)
         config = config.model_copy(update={"against": beside.name})
         opened = [*(each for each in opened if each.name != beside.name), beside]
-    tables = compare(atlas, opened, config=config, progress=current_progress())
-    page = write_similarity_page(atlas, tables, name=name)
-    made = tables.made or page.made
-    return ComparisonReceipt(**tables.model_dump() | {"page": page.path, "made": made})
+    progress = current_progress()
+    tables = compare(atlas, opened, config=config, progress=progress)
+    page = write_similarity_page(atlas, tables, name=name, progress=progress)
+    more = {"page": page.path, "made": tables.made or page.made}
+    notices = (*tables.notices, *page.notices)
+    return ComparisonReceipt(**tables.model_dump() | more | {"notices": notices})
 
 
 def compare_series_stage(
@@ -182,10 +185,9 @@ def compare_series_stage(
             continue
         beside = config.model_copy(update={"against": members[-1].name})
         tables.append(compare(atlas, members, config=beside, progress=progress))
-    with progress(f"tabulating {', '.join(found)}", None):
-        tables.append(tabulate_series(atlas, whole))
-        names = [each.name for each in whole]
-        page = write_series_page(atlas, names, name=name)
+    tables.append(tabulate_series(atlas, whole, progress=progress))
+    names = [each.name for each in whole]
+    page = write_series_page(atlas, names, name=name, progress=progress)
     return SeriesComparison(series=tuple(found), tables=tuple(tables), report=page)
 
 

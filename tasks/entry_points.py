@@ -61,7 +61,8 @@ def load_entry_point(
     if place not in sys.path:
         sys.path.append(place)
     importlib.invalidate_caches()
-    LOADING.info("%s: running the code of %s", setting, _file_of(name))
+    if (file := _file_of(name)) is not None:
+        LOADING.info("%s: running the code of %s", setting, file)
     try:
         found: Any = importlib.import_module(name)
     except FOREIGN as error:  # the user's own code runs here
@@ -81,16 +82,20 @@ def load_entry_point(
     return function
 
 
-def _file_of(module: str) -> str:
-    """Return the file or folder of a module's package, of which nothing is run for that."""
+def _file_of(module: str) -> str | None:
+    """Return the file or folder of a module's package, of which nothing is run for that.
+
+    None where there is no such package.
+    """
     package = module.partition(".")[0]
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):  # one that hides where it comes from
-        spec = None
-    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    file = folders[0] if folders else spec.origin if spec is not None else None
-    return file or f"the module {package}"
+        return f"the module {package}"
+    if spec is None:
+        return None
+    folders = list(spec.submodule_search_locations or ())
+    return (folders[0] if folders else spec.origin) or f"the module {package}"
 
 
 def one_line(error: BaseException) -> str:

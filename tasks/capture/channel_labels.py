@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from activarium.tasks.capture.forward import Watching
 from activarium.tasks.capture.label_rules import BLANKS, rule_of
 from activarium.tasks.capture.labels import UNKNOWN, anchored, compact, count, varies
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from activarium.tasks.capture.labels import Labels
 
 
-class ChannelLabels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ChannelLabels(Watching):
     """Follows the channels of all tensors of one forward pass, from its input on."""
 
     def __init__(self, images: torch.Tensor) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from activarium.schemas.errors import UserError
 from activarium.tasks.capture.device_errors import first_line, is_device_lost, is_out_of_memory
@@ -22,6 +23,15 @@ AUTOCAST: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16":
 
 class ForwardError(UserError):
     """The model's own forward pass failed."""
+
+
+class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation of an eager forward pass."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from loading its compiler, more than a second, to leave it out here."""
+        return False
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
-from activarium.tasks.capture.forward import run_forward
+from activarium.tasks.capture.forward import Watching, run_forward
 from activarium.tasks.capture.layer_calls import LayerCalls
 from activarium.tasks.capture.layer_maps import tensors_of
 from activarium.tasks.capture.model_output import choose_output, tensor_at
@@ -129,7 +129,7 @@ def _version(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001
 
 
-class Consumers(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Consumers(Watching):
     """Notes which operations take the outputs of layers."""
 
     def __init__(self) -> None:

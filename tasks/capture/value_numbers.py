@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from activarium.tasks.capture.forward import Watching
 
 _NAMESPACES = {"aten", "torchvision"}
 """Whose operations follow from what they take; those of others may not."""
@@ -22,7 +24,7 @@ _READERS = {"tolist", "numpy", "__array__", "__dlpack__"}
 """Functions that hand values to Python past all operations."""
 
 
-class ValueNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ValueNumbers(Watching):
     """Numbers the values of one forward pass."""
 
     def __init__(self) -> None:

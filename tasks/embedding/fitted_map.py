@@ -204,8 +204,10 @@ def kept_map(path: Path) -> KeptMap:
             names = told.pop("state")
             state = None if names is None else {each: stored[f"state_{each}"] for each in names}
             coordinates, classes = stored["coordinates"], stored["classes"]
-    except (BadZipFile, OSError, ValueError, KeyError, MemoryError) as error:
+        images, inputs = int(told.pop("images")), str(told.pop("inputs"))
+        fitted = FittedMap(coordinates=coordinates, state=state, **told)
+    except (
+        BadZipFile, OSError, ValueError, KeyError, MemoryError, TypeError, AttributeError
+    ) as error:  # fmt: skip
         raise damaged(path, type(error).__name__) from error
-    images, inputs = int(told.pop("images")), str(told.pop("inputs"))
-    fitted = FittedMap(coordinates=coordinates, state=state, **told)
     return KeptMap(fitted, images, classes, inputs)

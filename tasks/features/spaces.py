@@ -12,7 +12,7 @@ from activarium.schemas.errors import UserError
 from activarium.tasks.features.stored_rows import StoredRows, in_memory_where_small
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -84,8 +84,7 @@ def choose_spaces(
     """
     kinds = [kind for kind in ARRAYS if kind in features]
     known = {kind: space_layers(recording, kind) for kind in kinds}
-    if list(layers) != [AUTO]:
-        _check_globs(layers, {kind: known[kind] for kind in kinds if kind in BY_LAYER})
+    check_globs(layers, {kind: known[kind] for kind in kinds if kind in BY_LAYER})
     return [
         Space(kind, layer)
         for kind in kinds
@@ -111,7 +110,23 @@ def _chosen(known: Sequence[str], layers: Sequence[str]) -> list[str]:
     return [name for name in known if any(fnmatchcase(name, each) for each in layers)]
 
 
-def _check_globs(layers: Sequence[str], known: dict[Features, list[str]]) -> None:
+def check_globs(layers: Sequence[str], known: Mapping[Features, Sequence[str]]) -> None:
+    """Refuse globs of layers that match none.
+
+    Parameters
+    ----------
+    layers
+        Globs, or `auto`, which fits all.
+    known
+        Names of the layers that have each kind of features.
+
+    Raises
+    ------
+    UserError
+        If a glob matches no layer.
+    """
+    if list(layers) == [AUTO]:
+        return
     for pattern in layers:
         if known and not any(
             fnmatchcase(name, pattern) for names in known.values() for name in names

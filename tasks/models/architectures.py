@@ -24,6 +24,8 @@ def initialise(model: nn.Module) -> None:
     He et al. 2015, Delving deep into rectifiers, equation 14.
     """
     for module in model.modules():
+        if any(each.is_meta for each in module.parameters(recurse=False)):
+            continue  # has no values, and drawing none takes a second
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d):

@@ -43,7 +43,7 @@ def is_finished(folder: Path, epochs: int) -> bool:
 
 
 def lost_checkpoints(folder: Path, epochs: int) -> tuple[str, ...]:
-    """Return a line about the checkpoints of a finished training that are missing or damaged.
+    """Return a line each about checkpoints and the log of a finished training that are lost.
 
     Of the last one the whole content is checked; that of the others too where they are no more than
     `READ_BYTES`, and else when they are recorded, and by `verify`.
@@ -73,13 +73,19 @@ def lost_checkpoints(folder: Path, epochs: int) -> tuple[str, ...]:
     paths = [folder / name for name in sorted(names)]
     are_read = sum(path.stat().st_size for path in paths if path.exists()) <= READ_BYTES
     lost = [path.name for path in paths if cut_off(path) or (are_read and _differs(path))]
-    if not lost:
-        return ()
-    shown = ", ".join(lost[:3]) + (" ..." if len(lost) > 3 else "")
-    return (
-        f"{len(lost)} of {len(names)} checkpoints in {folder} are missing or damaged ({shown}): put "
-        "copies of them back, or delete the folder to train anew",
-    )
+    notices = []
+    if lost:
+        shown = ", ".join(lost[:3]) + (" ..." if len(lost) > 3 else "")
+        notices.append(
+            f"{len(lost)} of {len(names)} checkpoints in {folder} are missing or damaged ({shown}): "
+            "put copies of them back, or delete the folder to train anew"
+        )
+    log = folder / TRAINING_LOG
+    if not log.is_file() or _differs(log):
+        notices.append(
+            f"{log}, the log of the training, is missing or damaged; the checkpoints are not"
+        )
+    return tuple(notices)
 
 
 def _differs(path: Path) -> bool:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from activarium.schemas.atlas import Atlas, file_name
 from activarium.schemas.config import PreprocessingConfig
-from activarium.schemas.errors import UserError
+from activarium.schemas.errors import UserError, shortened
 from activarium.schemas.receipts import CheckpointReceipt, RecordingReceipt
+from activarium.tasks.features.spaces import check_globs
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.images.kept_sets import kept_test_set
 from activarium.tasks.images.preprocessing import read_images, resolve_preprocessing
@@ -39,12 +40,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from activarium.schemas.config import ModelConfig, RunConfig, TrainingConfig
+    from activarium.schemas.config import (
+        EmbedConfig,
+        Features,
+        ModelConfig,
+        RunConfig,
+        TrainingConfig,
+    )
     from activarium.tasks.images.preprocessing import Preprocessing
     from activarium.tasks.images.test_sets import TestSet
     from activarium.tasks.models.model_sources import ModelSource
     from activarium.tasks.models.models import LoadedModel
     from activarium.tasks.progress import Progress
+    from activarium.tasks.recording.record_plan import RecordPlan
     from activarium.tasks.recording.share import Share
 
 TRAINING_BYTES = 8 * 2**30
@@ -160,6 +168,12 @@ class _Training:
 def _configured_training(atlas: Atlas, config: RunConfig) -> _Training:
     if config.training is None:
         raise UserError(f"run {config.name!r} has no `training` section: nothing to train")
+    if config.model.weights != "trained":
+        raise UserError(
+            f"model.weights: expected trained, which is what a training makes, got "
+            f"{shortened(config.model.weights, 300)!r}: leave it out, or set "
+            "training.initial_weights to begin from it"
+        )
     split, limit = config.training.split, config.training.limit
     images = load_images(atlas, config, split=split, limit=limit)
     if images.source.own_weights is not None:
@@ -188,13 +202,23 @@ def check_before_training(atlas: Atlas, config: RunConfig) -> None:
     images = load_images(atlas, config)
     start = CheckpointReceipt(model=training.name, checkpoint="start", path=None, made=False)
     model, identity = load_checkpoint(config.model, start, images)
-    check_subject(
+    plan = check_subject(
         model,
         images.test_set,
         preprocessing=images.preprocessing,
         config=config.record,
         identity=identity,
     )
+    check_embedded_layers(config.embed, plan)
+
+
+def check_embedded_layers(config: EmbedConfig, plan: RecordPlan) -> None:
+    """Refuse globs of `embed.layers` that match no layer of what is going to be recorded."""
+    known: dict[Features, list[str]] = {
+        "pooled": [each.layer.name for each in plan.pooled],
+        "means": [layer.name for layer in plan.model_layers.layers],
+    }
+    check_globs(config.layers, {kind: known[kind] for kind in config.features if kind in known})
 
 
 def train_checkpoint(
@@ -360,4 +384,5 @@ def record_checkpoint(  # noqa: PLR0913 - a whole stage
         progress=progress,
         share=share,
         repair=repair,
+        check=partial(check_embedded_layers, config.embed),
     )

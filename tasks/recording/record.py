@@ -70,7 +70,7 @@ from activarium.tasks.stores.recording_store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -98,6 +98,7 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
     progress: Progress = silent,
     share: Share | None = None,
     repair: bool = False,
+    check: Callable[[RecordPlan], None] | None = None,
 ) -> RecordingReceipt:
     """Record a model's answers to a test set, or finish what an interrupted run began.
 
@@ -123,6 +124,8 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
         Which shards this process makes; by default all.
     repair
         Check everything that is stored first, and make anew what is damaged.
+    check
+        Refuses a plan that what follows cannot use, before the recording begins.
 
     Raises
     ------
@@ -144,6 +147,8 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
             notices.append("repaired zarr.json")
         was_begun = is_begun(place)
         if not was_begun:
+            if check is not None:
+                check(plan)
             begin_work(progress)
             notices += _changes(atlas, plan, test_set)
             choice = begin(place, plan, subject, config=config, threads=threads)
@@ -177,7 +182,7 @@ def check_subject(
     preprocessing: Preprocessing,
     config: RecordConfig,
     identity: ModelIdentity,
-) -> None:
+) -> RecordPlan:
     """Find what would stop a recording before its first shard: layers, output, memory.
 
     Parameters
@@ -203,7 +208,8 @@ def check_subject(
         use_device(device)
         config, _ = _possible(config, device)
         subject = _subject(model, test_set, preprocessing, device)
-        _planned(subject, config, identity, Share())
+        _, plan = _planned(subject, config, identity, Share())
+    return plan
 
 
 def _subject(

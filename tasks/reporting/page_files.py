@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -28,12 +28,17 @@ if TYPE_CHECKING:
 
 KINDS = {"page": "a recording", "series": "series", "similarity": "a comparison"}
 """Of what the page of each template is."""
-_HEAD_BYTES = 2_000
+_HEAD_BYTES = 100_000
 _FOLDER = Path(__file__).with_name("report_page")
 
 
 def render(
-    template: str, *, styles: Sequence[str], scripts: Sequence[str] = (), **values: Any
+    template: str,
+    *,
+    of: Sequence[str],
+    styles: Sequence[str],
+    scripts: Sequence[str] = (),
+    **values: Any,
 ) -> str:
     """Return a page as HTML that needs nothing beside it.
 
@@ -41,6 +46,8 @@ def render(
     ----------
     template
         Name of the page's template.
+    of
+        Ids of the recordings that it shows.
     styles
         Names of its style sheets, which it holds as `style`.
     scripts
@@ -57,7 +64,11 @@ def render(
     )
     environment.filters["percent"] = percent
     page = environment.get_template(f"{template}.html.jinja").render(
-        style=_joined(styles, "css"), script=_joined(scripts, "js"), kind=KINDS[template], **values
+        style=_joined(styles, "css"),
+        script=_joined(scripts, "js"),
+        kind=KINDS[template],
+        of=of,
+        **values,
     )
     # The templates hold nothing that cannot be seen; names of classes and images may.
     return shown(page, kept="\n\t")
@@ -68,8 +79,17 @@ def _joined(names: Sequence[str], kind: str) -> Markup:
     return Markup("\n".join(texts))  # noqa: S704 - files of our own
 
 
-def replace_page(path: Path, page: str, *, progress: Progress = silent) -> bool:
-    """Write a page where it differs from what is there, with its checksum; return whether it did.
+class Written(NamedTuple):
+    """What became of a page."""
+
+    made: bool
+    """Whether it differs from what was there."""
+    notices: tuple[str, ...] = ()
+    """Which page of other recordings it took the place of."""
+
+
+def replace_page(path: Path, page: str, *, progress: Progress = silent) -> Written:
+    """Write a page where it differs from what is there, with its checksum.
 
     Raises
     ------
@@ -84,8 +104,8 @@ def replace_page(path: Path, page: str, *, progress: Progress = silent) -> bool:
         if not checksum.is_file() or checksum.read_bytes() != line:
             begin_work(progress)
             write_bytes(checksum, line)
-        return False
-    old, new = _kind_of(there), _kind_of(content)
+        return Written(made=False)
+    old, new = (_said(each, "page") for each in (there, content))
     # Pages of before say nothing of their kind.
     if old and new and old != new:
         raise UserError(
@@ -94,12 +114,16 @@ def replace_page(path: Path, page: str, *, progress: Progress = silent) -> bool:
         )
     begin_work(progress)
     write_checked(path, content)
-    return True
+    before, now = (_said(each, "recordings").split() for each in (there, content))
+    if not before or {*before} & {*now}:
+        return Written(made=True)
+    return Written(True, (f"{path} was the page of {before[0]} and is now that of {now[0]}",))
 
 
-def _kind_of(page: bytes) -> str:
-    """Return of what a page says that it is; empty where it says nothing."""
-    found = re.search(rb'<meta name="activarium-page" content="([^"]*)">', page[:_HEAD_BYTES])
+def _said(page: bytes, what: str) -> str:
+    """Return what a page's head says of its kind or its recordings; empty where it says nothing."""
+    pattern = f'<meta name="activarium-{what}" content="([^"]*)">'
+    found = re.search(pattern.encode(), page[:_HEAD_BYTES])
     return found[1].decode("utf-8") if found else ""
 
 

@@ -26,10 +26,11 @@ SHOWN = (ANALYSIS, MAP)
 """Kinds of sets that a page reads."""
 
 
-def render_report(payload: dict[str, Any], *, title: str) -> str:
+def render_report(payload: dict[str, Any], *, of: Sequence[str], title: str) -> str:
     """Return the page as HTML, with styles, scripts, data and pictures inside."""
     return render(
         "page",
+        of=of,
         styles=("page",),
         scripts=_SCRIPTS,
         title=title,
@@ -74,8 +75,10 @@ def write_report(
         raise UserError("expected at least one recording to report on, got none")
     with reading(progress)(f"writing the report {name}", None):
         payload = read_settled(atlas, recordings, lambda: report_payload(atlas, recordings), SHOWN)
-        page = render_report(payload, title=title or payload["title"])
+        page = render_report(payload, of=recordings, title=title or payload["title"])
     path = atlas.report(name)
-    made = replace_page(path, page, progress=progress)
-    notices = tuple(payload["notices"])
-    return ReportReceipt(path=path, recordings=tuple(recordings), made=made, notices=notices)
+    written = replace_page(path, page, progress=progress)
+    notices = (*payload["notices"], *written.notices)
+    return ReportReceipt(
+        path=path, recordings=tuple(recordings), made=written.made, notices=notices
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from activarium.schemas.receipts import ReportReceipt
 from activarium.schemas.series_tables import HEALTHY
+from activarium.tasks.progress import silent
 from activarium.tasks.reporting.chart_parts import even_places
 from activarium.tasks.reporting.density_picture import (
     DensityPicture,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from activarium.schemas.atlas import Atlas
+    from activarium.tasks.progress import Progress
 
 PICTURED = 6
 """Layers whose densities are shown, spread over depth."""
@@ -64,7 +66,12 @@ class SeriesView:
 
 
 def write_series_page(
-    atlas: Atlas, recordings: Sequence[str], *, name: str, title: str | None = None
+    atlas: Atlas,
+    recordings: Sequence[str],
+    *,
+    name: str,
+    title: str | None = None,
+    progress: Progress = silent,
 ) -> ReportReceipt:
     """Write one self-contained page of the series of some recordings.
 
@@ -78,6 +85,8 @@ def write_series_page(
         Names the file.
     title
         Heading; made of model and test set by default.
+    progress
+        Told that the page is being made.
 
     Raises
     ------
@@ -87,8 +96,10 @@ def write_series_page(
     series = read_settled(atlas, recordings, lambda: read_series(atlas, recordings), (ANALYSIS,))
     page = render_series(series, title=title)
     path = atlas.report(name)
-    made = replace_page(path, page)
-    return ReportReceipt(path=path, recordings=tuple(recordings), made=made)
+    written = replace_page(path, page, progress=progress)
+    return ReportReceipt(
+        path=path, recordings=tuple(recordings), made=written.made, notices=written.notices
+    )
 
 
 def render_series(series: Sequence[SeriesTables], *, title: str | None = None) -> str:
@@ -111,6 +122,7 @@ def render_series(series: Sequence[SeriesTables], *, title: str | None = None) -
     ]
     return render(
         "series",
+        of=[name for each in series for name in each.checkpoints["recording"]],
         styles=("page", "series"),
         title=title or f"{', '.join(labels)} on {facts['test_set']}: training in time",
         views=views,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activarium.schemas.receipts import ReportReceipt
+from activarium.tasks.progress import silent
 from activarium.tasks.reporting.chart_parts import even_places
 from activarium.tasks.reporting.colour_picture import picture_address, ramp_style
 from activarium.tasks.reporting.depth_lines import DepthLines, depth_lines
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from activarium.schemas.atlas import Atlas
     from activarium.schemas.receipts import TablesReceipt
+    from activarium.tasks.progress import Progress
 
 LABELS = 24
 """Layers at most whose names stand beside a picture; of more, some evenly spread ones."""
@@ -70,7 +72,12 @@ class PairView:
 
 
 def write_similarity_page(
-    atlas: Atlas, compared: TablesReceipt, *, name: str | None = None, title: str | None = None
+    atlas: Atlas,
+    compared: TablesReceipt,
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    progress: Progress = silent,
 ) -> ReportReceipt:
     """Write one self-contained page of the pairs of recordings that were compared.
 
@@ -84,6 +91,8 @@ def write_similarity_page(
         Names the file; made of the recordings and features by default.
     title
         Heading; made of the recordings by default.
+    progress
+        Told that the page is being made.
 
     Raises
     ------
@@ -94,8 +103,8 @@ def write_similarity_page(
     pairs = read_settled(atlas, compared_names, lambda: read_pairs(compared.files), (PAIR,))
     names = _names(pairs)
     path = atlas.report(name or _page_name(names, _features(pairs)))
-    made = replace_page(path, render_similarities(pairs, title=title))
-    return ReportReceipt(path=path, recordings=names, made=made)
+    written = replace_page(path, render_similarities(pairs, title=title), progress=progress)
+    return ReportReceipt(path=path, recordings=names, made=written.made, notices=written.notices)
 
 
 def render_similarities(pairs: Sequence[ComparedPair], *, title: str | None = None) -> str:
@@ -105,6 +114,7 @@ def render_similarities(pairs: Sequence[ComparedPair], *, title: str | None = No
     heading = f"The layers of {names[0]}" if len(names) == 1 else f"{len(names)} recordings"
     return render(
         "similarity",
+        of=names,
         styles=("page", "similarity"),
         scripts=("similarity",),
         title=title or f"{heading} compared",

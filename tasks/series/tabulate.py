@@ -14,6 +14,7 @@ from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import DENSITIES, LAYER_CHANGES, LAYERS, SIMILARITIES, UNITS
 from activarium.tasks.fingerprint import fingerprint
+from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.series.find_series import series_of, step_of
 from activarium.tasks.series.layer_changes import UNIT_COLUMNS, Checkpoint, layer_changes
 from activarium.tasks.stores.locking import only_process
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from activarium.schemas.atlas import Atlas
+    from activarium.tasks.progress import Progress
     from activarium.tasks.stores.recording import Recording
 
 SERIES_VERSION = 1
 """Raised when a measure changes, so that tables made before are made again."""
 
 
-def tabulate_series(atlas: Atlas, recordings: Sequence[Recording]) -> TablesReceipt:
+def tabulate_series(
+    atlas: Atlas, recordings: Sequence[Recording], *, progress: Progress = silent
+) -> TablesReceipt:
     """Write how the layers of every series among the recordings change, unless that is current.
 
     Parameters
@@ -42,6 +46,8 @@ def tabulate_series(atlas: Atlas, recordings: Sequence[Recording]) -> TablesRece
         Where the tables are, and where these go.
     recordings
         Analysed recordings; those of a series are compared with its first and last among them.
+    progress
+        Shows that it is at work.
 
     Raises
     ------
@@ -56,7 +62,11 @@ def tabulate_series(atlas: Atlas, recordings: Sequence[Recording]) -> TablesRece
         inputs = _inputs(atlas, members)
         files = [atlas.table_file(LAYER_CHANGES, each.name) for each in members]
         if not series_set(atlas, name).is_current(inputs, files):
-            with only_process(atlas.lock(f"{name}.series"), f"tabulating the series {name}"):
+            begin_work(progress)
+            with (
+                only_process(atlas.lock(f"{name}.series"), f"tabulating the series {name}"),
+                progress(f"tabulating {name}", None),
+            ):
                 _write(atlas, name, members, inputs)
             pending.append(name)
     whole = [each for members in series.values() for each in members]

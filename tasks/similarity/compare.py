@@ -14,7 +14,7 @@ from activarium.schemas.errors import UserError
 from activarium.schemas.receipts import TablesReceipt
 from activarium.schemas.tables import SIMILARITIES, UNIT_MATCHES
 from activarium.tasks.fingerprint import fingerprint
-from activarium.tasks.progress import silent, tell
+from activarium.tasks.progress import begin_work, silent, tell
 from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.similarity.compared_images import check_same_images, common_rows
 from activarium.tasks.similarity.compared_pairs import choose_layers, choose_pairs
@@ -107,6 +107,7 @@ def compare(
     pending = [each for each in whole if not each.is_current()]
     comparison = _Comparison(atlas, layers, config, progress)
     if pending:
+        begin_work(progress)
         with _only_comparison(atlas, pending):
             comparison.make(pending)
     elif comparison.work.exists():

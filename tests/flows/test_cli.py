@@ -122,6 +122,11 @@ def test_run__options_that_do_not_go_together_are_told_before_training(activariu
         ("model.tokens=class", "model.tokens"),
         ("analyse.where=nope > 1", "nope"),
         ("analyse.where=confidence", "expected a condition, true or false"),
+        ("analyse.controls=[nope]", "analyse.controls: no recording begins with 'nope'"),
+        ("embed.into=nope", "embed.into: no recording begins with 'nope'"),
+        ("embed.layers=[zz]", "embed.layers: 'zz' matches none"),
+        ("analyse.scheduler=tcp://127.0.0.1:1", "no Dask scheduler answers"),
+        ("embed.scheduler=tcp://127.0.0.1:1", "no Dask scheduler answers"),
     ],
 )
 def test_run__what_would_stop_a_later_stage_is_told_before_training(

@@ -158,9 +158,10 @@ function startImages() {
   const body = byId("images-body");
   map.recording = recordings.find((recording) => recording.maps.maps.length) ?? null;
   if (!map.recording) {
+    const [id] = document.querySelector("meta[name=activarium-recordings]").content.split(" ");
     body.append(el("div", { class: "card empty" },
       el("p", {}, "There are no maps of the images yet. They are made from the pooled features of the recording:"),
-      el("pre", { tabindex: 0 }, el("code", {}, "activarium embed"))));
+      el("pre", { tabindex: 0 }, el("code", {}, `activarium embed ${id}`))));
     return;
   }
   const canvas = el("canvas", { id: "map-canvas", role: "img" });

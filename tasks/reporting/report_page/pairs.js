@@ -169,7 +169,9 @@ function unitLink(unit) {
 function pairWords(layer) {
   if (!layer.pairs) return [];
   const [hardest] = layer.hardest;
-  const sum = `${layer.told === layer.pairs ? "All" : `${counted(layer.told)} of`} ${counted(layer.pairs)} ${pairs.complete ? "pairs" : "pairs of near classes"} are told apart by at least one unit (q ≤ ${percent(main.figures.fdr)}).`;
+  const share = `${layer.told === layer.pairs ? "All" : `${counted(layer.told)} of`} ${counted(layer.pairs)} ${pairs.complete ? "pairs" : "pairs of near classes"} are`;
+  const one = `The one pair is ${layer.told ? "" : "not "}`;
+  const sum = `${layer.pairs === 1 ? one.trim() : share} told apart by at least one unit (q ≤ ${percent(main.figures.fdr)}).`;
   const hard = hardest && hardest.auroc !== null ? [" The hardest are ", ...pairNames(hardest.classes), `: the best unit${hardest.unit < 0 ? "" : ", "}`, hardest.unit < 0 ? "" : unitLink(hardest.unit), `, has an AUROC of ${fixed(hardest.auroc, 3)}.`] : [];
   const list = (title, items) => (items.length ? [el("h3", {}, title), el("ol", { class: "pairs" }, ...items.map(pairItem))] : []);
   return [

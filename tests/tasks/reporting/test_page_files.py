@@ -12,9 +12,18 @@ HEAD = '<meta name="activarium-page" content="{}">'
 
 def test_replace_page__what_is_the_same_is_not_written_anew(tmp_path):
     path = tmp_path / "page.html"
-    assert replace_page(path, "one")
-    assert not replace_page(path, "one")
-    assert replace_page(path, "two")
+    assert replace_page(path, "one").made
+    assert not replace_page(path, "one").made
+    assert replace_page(path, "two").made
+
+
+@pytest.mark.parametrize(("now", "is_told"), [("a b", False), ("b c", False), ("c", True)])
+def test_replace_page__a_page_of_other_recordings_is_told(tmp_path, now, is_told):
+    path = tmp_path / "page.html"
+    head = HEAD.format("a recording") + '<meta name="activarium-recordings" content="{}">'
+    assert not replace_page(path, head.format("a b")).notices
+    told = replace_page(path, head.format(now) + "changed").notices
+    assert told == ((f"{path} was the page of a and is now that of c",) if is_told else ())
 
 
 @pytest.mark.parametrize("old", [*KINDS.values(), None])
@@ -24,7 +33,7 @@ def test_replace_page__a_page_of_another_kind_is_not_written_over(tmp_path, old,
     before = "of an earlier version" if old is None else HEAD.format(old)
     replace_page(path, before)
     if old in {new, None}:
-        assert replace_page(path, HEAD.format(new) + "changed")
+        assert replace_page(path, HEAD.format(new) + "changed").made
         return
     written = path.read_bytes()
     with pytest.raises(UserError, match=f"page.html is the page of {old}, .* give it another name"):

@@ -338,5 +338,5 @@ def test_page__without_its_checksum_is_unfinished_and_gets_it(atlas):
     (unfinished,) = look(atlas).unfinished
     assert unfinished.name == "reports/run.html"
     assert "its writing was stopped, or its checksum is lost" in unfinished.problem
-    assert not replace_page(page, "<html>a page</html>\n")
+    assert not replace_page(page, "<html>a page</html>\n").made
     assert (look(atlas).faults, look(atlas).unfinished) == ((), ())
