@@ -23,7 +23,7 @@ _UNITS = 256
 """Units of which float64 copies are held at a time."""
 
 
-def resample_counts(  # noqa: PLR0913 - what the draws depend on
+def resample_counts(
     code: Codes,
     *,
     resamples: int,

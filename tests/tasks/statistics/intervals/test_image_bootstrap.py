@@ -23,7 +23,7 @@ def counts(code=CODE, place=PLACE, group=None, resamples=200, seed=3):
 
 def test_resample_counts__draws_one_less_than_each_class_holds():
     found = counts()
-    sums = np.array([found[:, CODE == each].sum(axis=1) for each in range(4)])
+    sums = np.array([found[:, each == CODE].sum(axis=1) for each in range(4)])
     assert (sums == np.array([1, 1, 6, 19])[:, None]).all()
     assert found.dtype == np.int32
 
