@@ -306,14 +306,15 @@ class Stored:
 
     @cached_property
     def too_few(self):
-        """Whether a unit answers to fewer than five images of a class, as expected: (unit, class)."""
+        """Whether a unit answers to fewer than twelve images of a side, as expected: (unit, class)."""
         values, label = self.labelled
         found = []
         for row in values.T:
             t = np.unique(row, return_counts=True)[1].astype(float)
             others = 1 - np.cbrt((t**3 - t).sum()) / len(row)
             count = np.bincount(label, minlength=len(self.array("class")))
-            found.append((others < 0.5) & (others * count < 5) & (count > 0))
+            smaller = np.minimum(count, len(label) - count)
+            found.append((others < 0.5) & (others * smaller < 12) & (count > 0))
         return np.array(found)
 
     @cached_property

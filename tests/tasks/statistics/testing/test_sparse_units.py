@@ -31,7 +31,10 @@ def sparse(units, share, seed=0):
 
 def test_answers_too_few__counts_expected_images_beside_the_most_frequent_response():
     ranks = rank_units(sparse(1, 0.05), LABEL, 4)
-    assert answers_too_few(ranks.tie_sum, COUNT).tolist() == [[True, True, False, False]]
+    # Of 400 among 600 images the rest is the smaller side: 200, of which ten are expected.
+    assert answers_too_few(ranks.tie_sum, COUNT).tolist() == [[True, True, True, True]]
+    half = rank_units(sparse(1, 0.3), LABEL, 4)
+    assert answers_too_few(half.tie_sum, COUNT).tolist() == [[True, False, False, False]]
     dense = rank_units(sparse(1, 0.9), LABEL, 4)
     assert not answers_too_few(dense.tie_sum, COUNT).any()
 
@@ -84,3 +87,31 @@ def test_guards__constant_units_stay_one(value):
     few = answers_too_few(ranks.tie_sum, COUNT)
     found = guard_classes(np.zeros((1, 4)), ranks.joint[:, 0], COUNT, few)
     np.testing.assert_array_equal(found, 0)
+
+
+@pytest.mark.parametrize("sizes", [(10, 500), (2, 100), (30, 3_000), (60, 60)])
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.45, 0.9])
+def test_guard_classes__two_classes_are_one_test_digit_by_digit(sizes, share):
+    rng = np.random.default_rng(4)
+    count, label = np.array(sizes), np.repeat([0, 1], sizes)
+    answers = rng.random((200, label.size)) < np.where(label == 0, 3 * share, share)
+    responses = np.where(answers, rng.exponential(size=answers.shape), 0).astype(np.float32)
+    ranks = rank_units(responses, label, 2)
+    p = mann_whitney_p(mann_whitney_u(ranks.rank_sum, count), count, ranks.tie_sum).log10_p
+    few = answers_too_few(ranks.tie_sum, count)
+    guarded = guard_classes(p, ranks.joint[:, 0], count, few)
+    for one, other in (p.T, few.T, guarded.T):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1])
+def test_guard_classes__the_large_class_of_two_finds_nothing_by_chance(share):
+    rng = np.random.default_rng(5)
+    count, label = np.array([10, 500]), np.repeat([0, 1], [10, 500])
+    answers = rng.random((4_000, label.size)) < share
+    responses = np.where(answers, rng.exponential(size=answers.shape), 0).astype(np.float32)
+    ranks = rank_units(responses, label, 2)
+    p = mann_whitney_p(mann_whitney_u(ranks.rank_sum, count), count, ranks.tie_sum).log10_p
+    guarded = guard_classes(p, ranks.joint[:, 0], count, answers_too_few(ranks.tie_sum, count))
+    assert (p[:, 1] <= -3).mean() > 0.003
+    assert (guarded[:, 1] <= -3).mean() < 0.002
