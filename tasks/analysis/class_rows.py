@@ -12,7 +12,11 @@ from activarium.tasks.statistics.intervals.auroc_interval import auroc_interval
 from activarium.tasks.statistics.intervals.confidence import few_active
 from activarium.tasks.statistics.intervals.hedges_interval import hedges_g_interval
 from activarium.tasks.statistics.shape_moments import shape_moments
-from activarium.tasks.statistics.testing.sparse_units import answers_too_few, guard_classes
+from activarium.tasks.statistics.testing.sparse_units import (
+    LEAST_OF_CLASSES,
+    answers_too_few,
+    guard_classes,
+)
 from activarium.tasks.statistics.units.class_ranks import class_rank
 from activarium.tasks.statistics.units.preference import (
     auroc,
@@ -85,7 +89,7 @@ def class_rows(
     count, units, classes = moments.count, len(data.channel), len(moments.count)
     u = mann_whitney_u(ranks.rank_sum, count)
     test = mann_whitney_p(u, count, ranks.tie_sum)
-    too_few = answers_too_few(ranks.tie_sum, count)
+    too_few = answers_too_few(ranks.tie_sum, count, least=LEAST_OF_CLASSES)
     guarded = guard_classes(test.log10_p, ranks.joint[:, 0], count, too_few)
     area = auroc(ranks.rank_sum, count)
     area_ends = auroc_interval(area, ranks, count, level=confidence)

@@ -10,6 +10,7 @@ from numba import njit
 from activarium.tasks.statistics.intervals.confidence import (
     Interval,
     few_active,
+    score_interval,
     t_quantile,
     t_series,
 )
@@ -125,7 +126,7 @@ def _fill_ends(  # noqa: PLR0913, PLR0917 - areas of all units, and the results
                     one**2 / (n - 1.0 + _PRIOR) + two**2 / (m - 1.0 + _PRIOR)
                 )
                 q = t_quantile(series, degrees)
-                low[unit, code], high[unit, code] = _wilson(area, one + two, q)
+                low[unit, code], high[unit, code] = score_interval(area, one + two, q)
 
 
 @njit(nogil=True, cache=True)
@@ -133,12 +134,3 @@ def _variance_of_mean(variance: float, images: int, expected: float) -> float:
     """Return the variance of the mean of one side's placements, averaged with the expected one."""
     pooled = ((images - 1.0) * variance + _PRIOR * expected) / (images - 1.0 + _PRIOR)
     return pooled / images
-
-
-@njit(nogil=True, cache=True)
-def _wilson(area: float, variance: float, q: float) -> tuple[float, float]:
-    """Return the areas that lie q standard deviations, each its own, from an area inside (0, 1)."""
-    scale = q * q * variance / (area * (1.0 - area))
-    middle = (area + scale / 2.0) / (1.0 + scale)
-    half = np.sqrt(q * q * variance + scale * scale / 4.0) / (1.0 + scale)
-    return max(middle - half, 0.0), min(middle + half, 1.0)

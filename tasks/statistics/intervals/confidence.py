@@ -80,6 +80,23 @@ def t_quantile(series: Array, degrees: float) -> float:
     return series[0] + x * one - two
 
 
+@njit(nogil=True, cache=True)
+def score_interval(value: float, variance: float, q: float) -> tuple[float, float]:
+    """Return the values that lie q standard deviations, each its own, from one inside (0, 1).
+
+    The variance changes with the value as a binomial one: Wilson's interval of value (1 - value) /
+    variance images.
+
+    References
+    ----------
+    Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    scale = q * q * variance / (value * (1.0 - value))
+    middle = (value + scale / 2.0) / (1.0 + scale)
+    half = np.sqrt(q * q * variance + scale * scale / 4.0) / (1.0 + scale)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
 def few_active(lowest: NDArray[np.integer], count: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return where a class or the rest has fewer than ten images that a unit is active for.
 

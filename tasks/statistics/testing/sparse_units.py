@@ -3,8 +3,10 @@
 The chi-squared and normal tails take the ranks of a class for many and alike in weight. Where all but
 a few of a unit's responses are equal, as zeros after a ReLU, one image in a small class moves the
 statistic far, and small p-values come up several times too often. The rule is that of tables of
-counts with a stricter number: at least twelve images must be expected in every cell. With five, one
-null recording in ten of units with 80 to 90 % zeros had a false find at a level of 5 %.
+counts: so many images must be expected in every cell. For all classes together five are enough. Of
+one class against the rest it is twelve: there are as many more tests as classes, with smaller
+p-values among them, and with five one null recording in ten of units with 80 to 90 % zeros had a
+false find at a level of 5 %.
 """
 
 from __future__ import annotations
@@ -17,15 +19,18 @@ from scipy.stats import hypergeom
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LEAST_EXPECTED = 12.0
-"""Images that a class, and the rest, should have outside a unit's most frequent response."""
+LEAST_OF_UNITS, LEAST_OF_CLASSES = 5.0, 12.0
+"""Images that a class, and the rest, should have outside a unit's most frequent response: for a test
+of all classes together, and of one class against the rest."""
 
 
-def answers_too_few(tie_sum: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.bool_]:
+def answers_too_few(
+    tie_sum: NDArray[np.float64], count: NDArray[np.int64], *, least: float
+) -> NDArray[np.bool_]:
     """Return where a unit answers to too few images for the tails of its rank tests.
 
-    Where more than half of all responses are equal, and fewer than twelve images of the smaller side,
-    the class or the rest, are expected among the others. The test of a class is that of the rest:
+    Where more than half of all responses are equal, and fewer than `least` images of the smaller
+    side, the class or the rest, are expected among the others. The test of a class is that of the rest:
     what makes one of them go wrong makes the other.
 
     Parameters
@@ -35,6 +40,8 @@ def answers_too_few(tie_sum: NDArray[np.float64], count: NDArray[np.int64]) -> N
         the largest group, or a little more where there are several.
     count
         Images per class, shape (class,).
+    least
+        Images that should be expected, `LEAST_OF_UNITS` or `LEAST_OF_CLASSES`.
 
     Returns
     -------
@@ -47,7 +54,7 @@ def answers_too_few(tie_sum: NDArray[np.float64], count: NDArray[np.int64]) -> N
     images = int(count.sum())
     others = 1.0 - np.cbrt(tie_sum)[:, None] / max(images, 1)
     smaller = np.minimum(count, images - count)
-    return (others < 0.5) & (others * smaller < LEAST_EXPECTED) & (count > 0)
+    return (others < 0.5) & (others * smaller < least) & (count > 0)
 
 
 def guard_units(
