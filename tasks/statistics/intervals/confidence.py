@@ -77,7 +77,8 @@ def t_quantile(series: Array, degrees: float) -> float:
     one = two = 0.0
     for k in range(series.size - 1, 0, -1):
         one, two = series[k] + 2.0 * x * one - two, one
-    return series[0] + x * one - two
+    quantile: float = series[0] + x * one - two
+    return quantile
 
 
 @njit(nogil=True, cache=True)

@@ -70,6 +70,9 @@ def purity_interval(
     images alone add, (1[same class] - purity)^2 (a_ij + a_ji)^2 with the shares a that i and j have
     in each other's purity, is taken off once, but no more than half.
 
+    NaN where a class has fewer than twice as many images as neighbours are looked at: there the
+    classes are nearly used up, and the intervals would be too narrow.
+
     Parameters
     ----------
     label
@@ -85,20 +88,22 @@ def purity_interval(
 
     Returns
     -------
-    The ends, in [0, 1].
+    The ends, in [0, 1], or NaN.
 
     References
     ----------
     Efron and Stein (1981), The jackknife estimate of variance.
     """
     images, k = len(label), near.shape[1] - 1
+    sizes = np.bincount(label)
+    if sizes[sizes > 0].min() < 2 * k:
+        return np.nan, np.nan
     same = (label[near] == label[queries, None]).astype(np.float64)
     own = same[:, :k].mean(axis=1)
     purity = float(own.mean())
     change = np.zeros(images)
     np.add.at(change, near[:, :k], (same[:, k:] - same[:, :k]) / k)
     change[queries] += purity - own
-    sizes = np.bincount(label)
     change -= (np.bincount(label, change) / np.maximum(sizes, 1))[label]
     variance = _clustered(change, group) / len(queries) ** 2
     pairs = _pair_variance(near[:, :k], queries, (same[:, :k] - purity) ** 2, images)
@@ -116,10 +121,11 @@ def _pair_variance(near: Codes, queries: Codes, squares: Array, images: int) -> 
 
 def _clustered(deviation: Array, group: Codes | None) -> float:
     """Return the variance of a sum of deviations, those of one group taken together."""
-    if group is not None:
-        deviation = np.bincount(np.unique(group, return_inverse=True)[1], deviation)
-    clusters = len(deviation)
-    return float((deviation**2).sum()) * clusters / max(clusters - 1, 1)
+    member = (
+        np.arange(len(deviation)) if group is None else np.unique(group, return_inverse=True)[1]
+    )
+    sums = np.bincount(member, deviation)
+    return float((sums**2).sum()) * len(sums) / max(len(sums) - 1, 1)
 
 
 def _score(value: float, variance: float, images: int, level: float) -> tuple[float, float]:

@@ -101,7 +101,8 @@ def _strata(code: Codes, member: Codes, sampled: int) -> Codes:
     """Return the class within which each is drawn, shape (sampled,)."""
     table = np.zeros((sampled, int(code.max(initial=-1)) + 1), np.int64)
     np.add.at(table, (member, code), 1)
-    return table.argmax(axis=1)
+    stratum: Codes = table.argmax(axis=1)
+    return stratum
 
 
 def resampled_eta2(
