@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     Codes = NDArray[np.int64]
 
 
+_LARGEST = 0.9
+"""Share of the images that a class may hold for an interval of the purity."""
+
+
 def accuracy_interval(
     right: NDArray[np.bool_], *, folds: int, group: Codes | None = None, level: float = 0.95
 ) -> tuple[float, float]:
@@ -70,8 +74,9 @@ def purity_interval(
     images alone add, (1[same class] - purity)^2 (a_ij + a_ji)^2 with the shares a that i and j have
     in each other's purity, is taken off once, but no more than half.
 
-    NaN where a class has fewer than twice as many images as neighbours are looked at: there the
-    classes are nearly used up, and the intervals would be too narrow.
+    NaN where a class has fewer than twice as many images as neighbours are looked at, which are
+    nearly used up then, and where one class holds more than nine tenths of the images: there the
+    intervals would be too narrow.
 
     Parameters
     ----------
@@ -96,7 +101,7 @@ def purity_interval(
     """
     images, k = len(label), near.shape[1] - 1
     sizes = np.bincount(label)
-    if sizes[sizes > 0].min() < 2 * k:
+    if sizes[sizes > 0].min() < 2 * k or sizes.max() > _LARGEST * images:
         return np.nan, np.nan
     same = (label[near] == label[queries, None]).astype(np.float64)
     own = same[:, :k].mean(axis=1)

@@ -85,6 +85,8 @@ def test_purity_interval__classes_that_neighbours_use_up_have_none():
     for k, given in ((3, True), (4, False)):
         found = purity_interval(label, neighbours(points, k + 1), np.arange(40))
         assert np.isfinite(found).all() == given
+    label = np.repeat([0, 1], [3, 37])
+    assert np.isnan(purity_interval(label, neighbours(points, 2), np.arange(40))).all()
 
 
 def test_purity_interval__of_pure_classes_ends_at_one():
