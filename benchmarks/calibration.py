@@ -35,9 +35,9 @@ from simulated_recordings import (
 from timings import circumstances, table
 
 from activarium.schemas.layer_tables import CONTROLLED
-from activarium.tasks.analysis.layer_summary import RESAMPLES, untrained_columns
-from activarium.tasks.statistics.intervals.auroc_interval import delong_interval
-from activarium.tasks.statistics.intervals.bootstrap import bootstrap_mean_interval
+from activarium.tasks.analysis.layer_summary import untrained_columns
+from activarium.tasks.statistics.intervals.auroc_interval import auroc_interval
+from activarium.tasks.statistics.intervals.confidence import few_active
 from activarium.tasks.statistics.intervals.hedges_interval import hedges_g_interval
 from activarium.tasks.statistics.layers.depth_trend import jonckheere_terpstra, spearman_trend
 from activarium.tasks.statistics.layers.layer_comparison import rises_z
@@ -47,12 +47,15 @@ from activarium.tasks.statistics.layers.spectrum import covariance, effective_di
 from activarium.tasks.statistics.moments import ClassMoments, class_moments
 from activarium.tasks.statistics.ranks.pair_ranks import pair_u
 from activarium.tasks.statistics.ranks.ranking import Ranks, rank_units
+from activarium.tasks.statistics.shape_moments import shape_moments
 from activarium.tasks.statistics.tail_probabilities import normal_two_sided_log10_p
 from activarium.tasks.statistics.testing.benjamini_yekutieli import benjamini_yekutieli
 from activarium.tasks.statistics.testing.multiple_testing import benjamini_hochberg
 from activarium.tasks.statistics.testing.permutation_tests import max_t_p, permanova, permutation_p
 from activarium.tasks.statistics.testing.permutations import permuted_effects
 from activarium.tasks.statistics.testing.sparse_units import (
+    LEAST_OF_CLASSES,
+    LEAST_OF_UNITS,
     answers_too_few,
     guard_classes,
     guard_units,
@@ -61,11 +64,11 @@ from activarium.tasks.statistics.units.distance_correlation import distance_corr
 from activarium.tasks.statistics.units.preference import (
     anova,
     auroc,
+    hedges_g,
     kruskal_wallis,
     mann_whitney_p,
     mann_whitney_u,
 )
-from activarium.tasks.statistics.units.selectivity import general_index
 from activarium.tasks.statistics.units.spearman import spearman
 from activarium.tasks.statistics.units.welch import welch_f
 
@@ -163,7 +166,6 @@ def verdict(share: Share, nominal: float, words: tuple[str, str, str]) -> str:
 def measure(recordings: int) -> Tallies:
     """Return what all recordings together say, by test, interval and procedure."""
     tallies: Tallies = defaultdict(Tally)
-    selectivity = []
     for seed in range(recordings):
         recording = simulate(seed)
         moments, ranks = _summaries(recording.responses, recording.label)
@@ -173,12 +175,9 @@ def measure(recordings: int) -> Tallies:
         _add_permutations(tallies, recording)
         _add_discoveries(tallies, recording)
         _add_intervals(tallies, recording, (moments, ranks), planted)
-        _add_bootstrap(tallies, seed)
         responses, label = wide_layers(seed)
         wide = class_moments(responses, label, CLASSES)
         _add_layers(tallies, anova(wide).eta2, responses, seed)
-        selectivity.append(general_index(wide)[:WIDE])
-    _add_bootstrap_of_units(tallies, selectivity)
     return tallies
 
 
@@ -236,12 +235,13 @@ def _guarded_tests(
     moments, ranks = _summaries(responses, label)
     count = moments.count
     effects = permuted_effects(responses, label, CLASSES, permutations=PERMUTATIONS, seed=seed)
-    few = answers_too_few(ranks.tie_sum, count)
+    few = answers_too_few(ranks.tie_sum, count, least=LEAST_OF_UNITS).any(axis=1)
+    few_of_class = answers_too_few(ranks.tie_sum, count, least=LEAST_OF_CLASSES)
     h_test = kruskal_wallis(ranks.rank_sum, count, ranks.tie_sum)
     u_test = mann_whitney_p(mann_whitney_u(ranks.rank_sum, count), count, ranks.tie_sum)
     by_permutation = permutation_p(*effects)
-    units = guard_units(h_test.log10_p, by_permutation, few.any(axis=1))
-    classes = guard_classes(u_test.log10_p, ranks.joint[:, 0], count, few)
+    units = guard_units(h_test.log10_p, by_permutation, few)
+    classes = guard_classes(u_test.log10_p, ranks.joint[:, 0], count, few_of_class)
     return {"units": 10.0**units, "unit_classes": 10.0**classes}
 
 
@@ -356,20 +356,29 @@ def _add_intervals(
 ) -> None:
     kinds = np.array([kind_of(unit) for unit in range(UNITS)])
     for code, size in enumerate(CLASS_SIZES):
-        area, difference = _ends(*whole, code)
+        area, difference = _ends(recording.responses, recording.label, *whole, code)
         _add_by_kind(tallies, ("DeLong", size, "none"), area, np.full(UNITS, 0.5), kinds)
         _add_by_kind(tallies, ("g", size, "none"), difference, np.zeros(UNITS), kinds)
         own = np.flatnonzero(recording.preferred == code)
         if own.size:
-            _add_planted(tallies, recording, own, _ends(*planted, code))
+            ends = _ends(recording.preferring, recording.label, *planted, code)
+            _add_planted(tallies, recording, own, ends)
 
 
-def _ends(moments: ClassMoments, ranks: Ranks, code: int) -> tuple[Interval, Interval]:
+def _ends(
+    responses: NDArray[np.float32],
+    label: NDArray[np.int64],
+    moments: ClassMoments,
+    ranks: Ranks,
+    code: int,
+) -> tuple[Interval, Interval]:
     """Return the intervals of the AUROC and of Hedges' g of a class, each of shape (unit,)."""
-    area = auroc(ranks.rank_sum, moments.count)
+    count = moments.count
+    area, few = auroc(ranks.rank_sum, count), few_active(ranks.lowest, count)
+    shapes = shape_moments(responses, label, moments)
     both = (
-        delong_interval(area, ranks.auroc_variance, moments.count, level=COVERAGE),
-        hedges_g_interval(moments, level=COVERAGE),
+        auroc_interval(area, ranks, count, level=COVERAGE),
+        hedges_g_interval(hedges_g(moments), moments, shapes, few, level=COVERAGE),
     )
     one, other = (each._replace(low=each.low[:, code], high=each.high[:, code]) for each in both)
     return one, other
@@ -414,26 +423,6 @@ def _add_by_kind(
     for group, of in GROUPS.items():
         own = of(kinds)
         tallies[*key, group].add(held[own].sum(), int(defined[own].sum()))
-
-
-def _add_bootstrap(tallies: Tallies, seed: int) -> None:
-    rng = np.random.default_rng([seed, 2])
-    draws = {
-        "normal": rng.standard_normal(UNITS),
-        "skewed (exponential)": rng.exponential(size=UNITS),
-    }
-    for name, values in draws.items():
-        truth = 0.0 if name == "normal" else 1.0
-        ends = bootstrap_mean_interval(values, level=COVERAGE, resamples=RESAMPLES, seed=seed)
-        tallies["bootstrap", name].add(float(ends.low <= truth <= ends.high), 1)
-
-
-def _add_bootstrap_of_units(tallies: Tallies, selectivity: Sequence[Array]) -> None:
-    """Count the intervals of a layer's mean selectivity that hold the mean of all recordings."""
-    truth = float(np.mean(selectivity))
-    for seed, values in enumerate(selectivity):
-        ends = bootstrap_mean_interval(values, level=COVERAGE, resamples=RESAMPLES, seed=seed)
-        tallies["bootstrap", "layer"].add(float(ends.low <= truth <= ends.high), 1)
 
 
 # What is printed.
@@ -497,14 +486,11 @@ def report(tallies: Tallies, recordings: int, began: float) -> str:
         f"be found, how often anything is. Planted: a class preference in {PLANTED} of the {UNITS} "
         "units.",
         _rate_table(tallies),
-        "**Coverage of the 95 % interval of the AUROC (DeLong)**, percent, by images of the class. "
+        "**Coverage of the 95 % interval of the AUROC**, percent, by images of the class. "
         "The true areas follow from the distributions.",
         _coverage_table(tallies, "DeLong", AREA_COLUMNS),
         "**Coverage of the 95 % interval of Hedges' g**, percent, likewise:",
         _coverage_table(tallies, "g", G_COLUMNS),
-        "**Coverage of the 95 % bootstrap interval of a mean over units**, percent; of the "
-        "selectivity, the mean over all recordings is taken for true:",
-        _bootstrap_table(tallies),
         "**Power**: percent of the planted preferences that are found, by how many sd one class "
         "lies above the others before the activation; classes of all sizes, units of all kinds.",
         _power_table(tallies),
@@ -578,6 +564,8 @@ def _rates(shares: Sequence[Share], rate: float) -> list[str]:
 
 
 def _covered(share: Share) -> str:
+    if not share.tests:
+        return "none"
     return f"{with_interval(share)} {verdict(share, COVERAGE, COVERAGE_WORDS)}".strip()
 
 
@@ -601,16 +589,6 @@ G_COLUMNS = {
     "planted, at most 50 % zeros": ("planted", "dense"),
     "planted, 90 and 98 % zeros": ("planted", "sparse"),
 }
-
-
-def _bootstrap_table(tallies: Tallies) -> str:
-    names = {
-        "normal": f"{UNITS} independent normal values",
-        "skewed (exponential)": f"{UNITS} independent exponential values",
-        "layer": f"selectivity of a layer's {WIDE} units that share factors",
-    }
-    rows = [[text, _covered(tallies["bootstrap", name].share())] for name, text in names.items()]
-    return table(("values", "coverage"), rows)
 
 
 def _power_table(tallies: Tallies) -> str:

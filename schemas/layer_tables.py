@@ -33,6 +33,13 @@ def _controls(control: str, where: str) -> tuple[Column, ...]:
     )
 
 
+def _interval(name: str, of: str, how: str) -> tuple[Column, Column]:
+    return (
+        share(f"{name}_low", f"lower end of the confidence interval of {of}, {how}", nullable=True),
+        share(f"{name}_high", "upper end", nullable=True),
+    )
+
+
 LAYERS = Table(
     "layers",
     "recording x layer",
@@ -55,12 +62,14 @@ LAYERS = Table(
         share("fdr", "false discovery rate that selective_fraction uses"),
         share("familywise_fraction", "share of units with fwer_p at most 0.05", nullable=True),
         share("selectivity_mean", "mean selectivity index of the units", nullable=True),
-        share("selectivity_low", "lower end of its bootstrap interval over units", nullable=True),
-        share("selectivity_high", "upper end", nullable=True),
+        *_interval(
+            "selectivity", "selectivity_mean", "by leaving out images; null where they are few"
+        ),
         share("auroc_mean", "mean over units of the largest one-against-rest AUROC", nullable=True),
         share(
             "eta2_mean", "mean share of a unit's variance that the class explains", nullable=True
         ),
+        *_interval("eta2_mean", "eta2_mean", "by leaving out images; null where they are few"),
         share("epsilon2_mean", "mean rank-based effect size", nullable=True),
         real(
             "within_similarity",
@@ -93,6 +102,7 @@ LAYERS = Table(
             "that carry its class",
             nullable=True,
         ),
+        *_interval("knn_purity", "knn_purity", "by leaving out images; null where they are few"),
         integer("knn_neighbours", "neighbours per image in knn_purity"),
         integer("knn_queries", "images whose neighbours were looked up; a declared sample"),
         integer("knn_images", "images among which they were looked up; a declared sample"),
@@ -102,6 +112,7 @@ LAYERS = Table(
             "share of images that a linear classifier of the layer gets right, cross-validated",
             nullable=True,
         ),
+        *_interval("probe_accuracy", "probe_accuracy", "over images"),
         share("probe_chance", "share of the largest class", nullable=True),
         real(
             "effective_dimension",

@@ -169,7 +169,12 @@ UNIT_CLASSES = Table(
             "null for a class that is not compared",
             nullable=True,
         ),
-        share("auroc_low", "lower end of its confidence interval (DeLong)", nullable=True),
+        share(
+            "auroc_low",
+            "lower end of its confidence interval (a score interval by DeLong's variance); null where "
+            "few_active",
+            nullable=True,
+        ),
         share("auroc_high", "upper end", nullable=True),
         real("u", "Mann-Whitney U of the class against the rest", low=0, nullable=True),
         p_value(
@@ -185,8 +190,19 @@ UNIT_CLASSES = Table(
             nullable=True,
         ),
         real("hedges_g", "class against rest, in pooled sd, bias corrected", "sd", nullable=True),
-        real("hedges_g_low", "lower end of its confidence interval", "sd", nullable=True),
+        real(
+            "hedges_g_low",
+            "lower end of its confidence interval, for any shape of responses but heavy tails; null "
+            "where few_active",
+            "sd",
+            nullable=True,
+        ),
         real("hedges_g_high", "upper end", "sd", nullable=True),
+        flag(
+            "few_active",
+            "fewer than ten active images, of the class or of the rest: responses above the unit's "
+            "smallest; no interval holds its level there",
+        ),
     ),
 )
 

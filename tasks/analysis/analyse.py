@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from activarium.tasks.stores.recording import Recording
     from activarium.tasks.stores.table_sets import TableSet
 
-STATISTICS_VERSION = 4
+STATISTICS_VERSION = 5
 """Raised when a statistic changes, so that tables made before are made again."""
 
 WRITTEN = (

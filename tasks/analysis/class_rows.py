@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activarium.tasks.analysis.names import coded
-from activarium.tasks.statistics.intervals.auroc_interval import delong_interval
-from activarium.tasks.statistics.intervals.hedges_interval import interval_of_g
-from activarium.tasks.statistics.testing.sparse_units import answers_too_few, guard_classes
+from activarium.tasks.statistics.intervals.auroc_interval import auroc_interval
+from activarium.tasks.statistics.intervals.confidence import few_active
+from activarium.tasks.statistics.intervals.hedges_interval import hedges_g_interval
+from activarium.tasks.statistics.shape_moments import shape_moments
+from activarium.tasks.statistics.testing.sparse_units import (
+    LEAST_OF_CLASSES,
+    answers_too_few,
+    guard_classes,
+)
 from activarium.tasks.statistics.units.class_ranks import class_rank
 from activarium.tasks.statistics.units.preference import (
     auroc,
@@ -83,12 +89,13 @@ def class_rows(
     count, units, classes = moments.count, len(data.channel), len(moments.count)
     u = mann_whitney_u(ranks.rank_sum, count)
     test = mann_whitney_p(u, count, ranks.tie_sum)
-    too_few = answers_too_few(ranks.tie_sum, count)
+    too_few = answers_too_few(ranks.tie_sum, count, least=LEAST_OF_CLASSES)
     guarded = guard_classes(test.log10_p, ranks.joint[:, 0], count, too_few)
     area = auroc(ranks.rank_sum, count)
-    area_ends = delong_interval(area, ranks.auroc_variance, count, level=confidence)
-    g = hedges_g(moments)
-    g_ends = interval_of_g(g, moments, level=confidence)
+    area_ends = auroc_interval(area, ranks, count, level=confidence)
+    g, few = hedges_g(moments), few_active(ranks.lowest, count)
+    shapes = shape_moments(data.labelled, data.chosen.code, moments)
+    g_ends = hedges_g_interval(g, moments, shapes, few, level=confidence)
     every_unit = np.repeat(np.arange(units, dtype=np.int32), classes)
     every_class = np.tile(np.arange(classes, dtype=np.int32), units)
     return {
@@ -111,6 +118,7 @@ def class_rows(
         "hedges_g": known(g),
         "hedges_g_low": known(g_ends.low),
         "hedges_g_high": known(g_ends.high),
+        "few_active": few.ravel(),
     }
 
 

@@ -15,9 +15,14 @@ from activarium.tasks.analysis.layer_pairs import pair_rows
 from activarium.tasks.analysis.unit_block import CHOICE
 from activarium.tasks.embedding.neighbours import nearest_neighbours, sample_queries
 from activarium.tasks.features.stored_rows import layer_rows
+from activarium.tasks.statistics.intervals.hit_intervals import accuracy_interval, purity_interval
+from activarium.tasks.statistics.intervals.layer_jackknife import (
+    NO_INTERVALS,
+    layer_mean_intervals,
+)
 from activarium.tasks.statistics.layers.class_similarity import class_similarity
 from activarium.tasks.statistics.layers.layer_moments import column_moments, standardised
-from activarium.tasks.statistics.layers.linear_probe import probe_accuracy
+from activarium.tasks.statistics.layers.linear_probe import FOLDS, probe_accuracy
 from activarium.tasks.statistics.layers.redundancy import redundancy_groups
 from activarium.tasks.statistics.layers.separation import separation
 from activarium.tasks.statistics.layers.spectrum import (
@@ -55,13 +60,21 @@ class LayerMeasures:
     silhouette: float = NAN
     sampled_images: int = 0
     knn_purity: float = NAN
+    knn_purity_low: float = NAN
+    knn_purity_high: float = NAN
     knn_purity_shuffled: float = NAN
     knn_neighbours: int = 0
     knn_queries: int = 0
     knn_images: int = 0
     probe_accuracy: float = NAN
+    probe_accuracy_low: float = NAN
+    probe_accuracy_high: float = NAN
     probe_accuracy_shuffled: float = NAN
     probe_chance: float = NAN
+    eta2_mean_low: float = NAN
+    eta2_mean_high: float = NAN
+    selectivity_low: float = NAN
+    selectivity_high: float = NAN
 
 
 def layer_part(work: Path, name: str, depth: int) -> Path:
@@ -137,6 +150,9 @@ def _class_measures(
     code, shuffled = codes
     probe = probe_accuracy(rows, code, classes, moments=moments)
     found: dict[str, Any] = {"probe_accuracy": probe.accuracy, "probe_chance": probe.chance}
+    found |= _ends(
+        "probe_accuracy", accuracy_interval(probe.right, folds=FOLDS, level=config.confidence)
+    )
     if len(shuffled):
         control = probe_accuracy(rows, shuffled, classes, moments=moments)
         found["probe_accuracy_shuffled"] = control.accuracy
@@ -145,14 +161,24 @@ def _class_measures(
     similarity = class_similarity(rows, code, classes, moments=moments)
     sample = sample_queries(len(code), most=config.sample_images, seed=config.seed)
     apart = separation(standardised(rows.take(sample), moments), code[sample])
+    means = layer_mean_intervals(rows, code, classes, moments=moments, level=config.confidence)
+    found |= _ends("eta2_mean", means.eta2) | _ends("selectivity", means.selectivity)
+    purity = _knn_measures(rows, codes, config)
+    if means == NO_INTERVALS:
+        # So few images hold up no interval of their neighbours either.
+        purity |= _ends("knn_purity", (NAN, NAN))
     return found | {
         "within_similarity": similarity.within,
         "between_similarity": similarity.between,
         "anosim_r": apart.anosim_r,
         "silhouette": apart.silhouette,
         "sampled_images": len(sample),
-        **_knn_measures(rows, codes, config),
+        **purity,
     }
+
+
+def _ends(name: str, interval: tuple[float, float]) -> dict[str, float]:
+    return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
 def _knn_measures(
@@ -164,16 +190,21 @@ def _knn_measures(
     queries = sample_queries(len(taken), most=config.knn_queries, seed=config.seed)
     # Of all other images, or nearly all, each would have the same classes among its neighbours.
     k = min(config.knn_neighbours, (len(taken) - 1) // 2)
-    near = nearest_neighbours(rows.take(taken), k=k, queries=queries)
+    # One more than purity looks at: the next one tells what each of them adds.
+    further = nearest_neighbours(rows.take(taken), k=k + 1, queries=queries)
+    near = further[:, :k]
 
     def purity(of: NDArray[np.int64]) -> float:
         known = of[taken]
         return float((known[near] == known[queries, None]).mean())
 
-    found = {
+    found: dict[str, Any] = {
         "knn_purity": purity(code),
         "knn_neighbours": k,
         "knn_queries": len(queries),
         "knn_images": len(taken),
     }
+    found |= _ends(
+        "knn_purity", purity_interval(code[taken], further, queries, level=config.confidence)
+    )
     return found | ({"knn_purity_shuffled": purity(shuffled)} if len(shuffled) else {})

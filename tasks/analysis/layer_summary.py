@@ -8,7 +8,6 @@ import numpy as np
 
 from activarium.schemas.layer_tables import CONTROLLED
 from activarium.tasks.analysis.layer_measures import FEWEST_TO_CORRELATE
-from activarium.tasks.statistics.intervals.bootstrap import MeanInterval, bootstrap_mean_interval
 from activarium.tasks.statistics.layers.depth_trend import jonckheere_terpstra, spearman_trend
 from activarium.tasks.statistics.layers.layer_comparison import exceeds_p, rises_z
 from activarium.tasks.statistics.tail_probabilities import normal_two_sided_log10_p
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 BEYOND = 0.05
 """Level of the two verdicts, and of the family-wise share."""
-RESAMPLES = 1_999
-"""Resamples of the bootstrap interval of a layer's mean selectivity."""
 TRENDS = ("selectivity", "auroc", "eta2", "epsilon2", "mutual_information", "sparseness")
 """Columns of units whose trend over depth is tested."""
 CONTROLLED_UNITS = {"selectivity_mean": "selectivity", "auroc_mean": "auroc", "eta2_mean": "eta2"}
@@ -75,8 +72,6 @@ def layer_rows(  # noqa: PLR0913 - what a layer is summed up from
         array = np.asarray(values, dtype=np.float64)
         return np.array([array[each].mean() for each in slices])
 
-    selectivity = np.asarray(units["selectivity"], dtype=np.float64)
-    interval = [_mean_interval(selectivity[each], config) for each in slices]
     p = np.array([each.p for each in grouping])
     return {
         "layer": [layer.name for layer in layers],
@@ -90,8 +85,6 @@ def layer_rows(  # noqa: PLR0913 - what a layer is summed up from
         "selective_fraction": means(_share_up_to(units["q_value"], config.fdr)),
         "fdr": np.full(len(layers), config.fdr),
         "familywise_fraction": means(_share_up_to(units["fwer_p"], BEYOND)),
-        "selectivity_low": np.array([each.low for each in interval]),
-        "selectivity_high": np.array([each.high for each in interval]),
         **{name: means(units[of]) for name, of in CONTROLLED_UNITS.items()},
         "epsilon2_mean": means(units["epsilon2"]),
         "permanova_f": np.array([each.pseudo_f for each in grouping]),
@@ -101,14 +94,6 @@ def layer_rows(  # noqa: PLR0913 - what a layer is summed up from
         **measures,
         **_shuffled_means(units, config, means),
     }
-
-
-def _mean_interval(values: NDArray[np.float64], config: AnalyseConfig) -> MeanInterval:
-    if np.isnan(values).any():
-        return MeanInterval(float("nan"), float("nan"))
-    return bootstrap_mean_interval(
-        values, level=config.confidence, resamples=RESAMPLES, seed=config.seed
-    )
 
 
 def _share_up_to(values: Any, level: float) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 from activarium.tasks.analysis.names import named
 from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.ranks.ranking import rank_units
-from activarium.tasks.statistics.testing.sparse_units import answers_too_few
+from activarium.tasks.statistics.testing.sparse_units import LEAST_OF_UNITS, answers_too_few
 from activarium.tasks.statistics.units.mutual_information import mutual_information
 from activarium.tasks.statistics.units.omega_squared import omega2
 from activarium.tasks.statistics.units.preference import (
@@ -136,7 +136,7 @@ def preference_columns(chosen: ChosenImages, moments: ClassMoments, ranks: Ranks
         "kruskal_p": h_test.p,
         "kruskal_log10p": h_test.log10_p,
         "epsilon2": h_test.epsilon2,
-        "answers_too_few": answers_too_few(ranks.tie_sum, count).any(axis=1),
+        "answers_too_few": answers_too_few(ranks.tie_sum, count, least=LEAST_OF_UNITS).any(axis=1),
     }
 
 

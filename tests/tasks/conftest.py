@@ -306,14 +306,19 @@ class Stored:
 
     @cached_property
     def too_few(self):
-        """Whether a unit answers to fewer than five images of a class, as expected: (unit, class)."""
+        """Whether fewer than twelve images of a side are expected to activate a unit: (unit, class)."""
+        return self._expected() < 12
+
+    def _expected(self):
+        """Images of the smaller side that should activate a sparse unit; infinite for others."""
         values, label = self.labelled
         found = []
         for row in values.T:
             t = np.unique(row, return_counts=True)[1].astype(float)
             others = 1 - np.cbrt((t**3 - t).sum()) / len(row)
             count = np.bincount(label, minlength=len(self.array("class")))
-            found.append((others < 0.5) & (others * count < 5) & (count > 0))
+            smaller = np.minimum(count, len(label) - count)
+            found.append(np.where((others < 0.5) & (count > 0), others * smaller, np.inf))
         return np.array(found)
 
     @cached_property
@@ -321,7 +326,7 @@ class Stored:
         """Kruskal-Wallis p of every unit, no less than by permutation where it answers to too few."""
         frame = self.frame("units")
         guarded = np.maximum(frame.kruskal_p, frame.permutation_p)
-        return np.where(self.too_few.any(axis=1), guarded, frame.kruskal_p)
+        return np.where((self._expected() < 5).any(axis=1), guarded, frame.kruskal_p)
 
     @cached_property
     def constant(self):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from activarium.tasks.statistics.layers.layer_moments import ColumnMoments
     from activarium.tasks.statistics.layers.layer_rows import LayerRows
 
+FOLDS = 5
 PENALTY = 0.01
 """Ridge penalty as a share of a standardised unit's variance.
 
@@ -46,6 +47,8 @@ class ProbeAccuracy(NamedTuple):
     """Share of images whose class is predicted while their fold is held out."""
     chance: float
     """Share of the largest class: the accuracy of always naming it. NaN without images."""
+    right: NDArray[np.bool_]
+    """Whether each image's class was predicted, shape (image,); empty where that is undefined."""
 
 
 class _Sums(NamedTuple):
@@ -64,7 +67,7 @@ def probe_accuracy(  # noqa: PLR0913 - data and labels, and the method's own set
     code: NDArray[np.integer],
     n_classes: int,
     *,
-    folds: int = 5,
+    folds: int = FOLDS,
     penalty: float = PENALTY,
     moments: ColumnMoments | None = None,
 ) -> ProbeAccuracy:
@@ -99,11 +102,12 @@ def probe_accuracy(  # noqa: PLR0913 - data and labels, and the method's own set
         rows, code, n_classes, folds=folds, penalty=penalty, moments=moments
     )
     if not predicted.size:
-        return ProbeAccuracy(float("nan"), float("nan"))
+        return ProbeAccuracy(float("nan"), float("nan"), np.zeros(0, bool))
     chance = float(np.bincount(code).max()) / predicted.size
     if predicted[0] < 0:
-        return ProbeAccuracy(float("nan"), chance)
-    return ProbeAccuracy(float(np.mean(predicted == code)), chance)
+        return ProbeAccuracy(float("nan"), chance, np.zeros(0, bool))
+    right = predicted == code
+    return ProbeAccuracy(float(right.mean()), chance, right)
 
 
 def probe_predictions(  # noqa: PLR0913 - data and labels, and the method's own settings
@@ -111,7 +115,7 @@ def probe_predictions(  # noqa: PLR0913 - data and labels, and the method's own 
     code: NDArray[np.integer],
     n_classes: int,
     *,
-    folds: int = 5,
+    folds: int = FOLDS,
     penalty: float = PENALTY,
     moments: ColumnMoments | None = None,
 ) -> NDArray[np.int64]:

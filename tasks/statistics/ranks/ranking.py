@@ -28,9 +28,14 @@ class Ranks(NamedTuple):
     """Sum of the midranks (1 .. image) of the images of each class, shape (unit, class)."""
     tie_sum: NDArray[np.float64]
     """Sum of t^3 - t over the groups of t equal responses, shape (unit,)."""
-    auroc_variance: NDArray[np.float64]
-    """DeLong's variance of each class's AUROC against the rest, shape (unit, class); NaN where the
-    class or the rest has fewer than two images."""
+    class_variance: NDArray[np.float64]
+    """Variance of the placements of each class's images among the rest, shape (unit, class), as
+    shares; NaN where the class or the rest has fewer than two images. Over the number of images it
+    is the class's part of DeLong's variance of the AUROC."""
+    rest_variance: NDArray[np.float64]
+    """The same of the rest's images among the class's."""
+    lowest: NDArray[np.int32]
+    """Images of each class at the unit's smallest response, shape (unit, class)."""
     joint: NDArray[np.int32]
     """Images by bin of equally many responses and class, shape (unit, bin, class); equal responses
     stay together, in the bin of the lowest of their ranks."""
@@ -95,19 +100,21 @@ def rank_units(  # noqa: PLR0913 - three independent summaries of one order
     tie_sum = np.zeros(units)
     joint = np.zeros((units, bins, n_classes), np.int32)
     top = np.zeros((units, n_classes))
+    lowest = np.zeros((units, n_classes), np.int32)
     at, between = _quantile_places(quantiles, images)
     low, high = (np.zeros((units, len(quantiles)), np.float32) for _ in range(2))
     if images:
         edges = np.ceil(np.arange(1, bins + 1) * images / bins).astype(np.int64)
         summary = (edges, max(images - top_images, 0), at, np.minimum(at + 1, images - 1))
-        results = (sums, tie_sum, joint, top, low, high)
+        results = (sums, tie_sum, joint, top, low, high, lowest)
         _rank(ordered.view(np.int32), start, summary, results)
     quantile = low + (high.astype(np.float64) - low) * between
     count = np.diff(start)
     return Ranks(
         sums[:, :, 0] / 2.0 + count * (count + 1) / 2.0,
         tie_sum,
-        _delong_variance(sums, count),
+        *_placement_variances(sums, count),
+        lowest,
         joint,
         quantile if images else np.full_like(quantile, np.nan),
         top,
@@ -153,7 +160,7 @@ def _place_group_of_units(  # noqa: PLR0913, PLR0917 - a group of units and thei
     results: tuple[NDArray[np.generic], ...],
 ) -> None:
     edges, top_rank, at, after = summary
-    sums, tie_sum, joint, top, low, high = results
+    sums, tie_sum, joint, top, low, high, at_smallest = results
     place = np.empty(packed.shape[1], np.int32)
     tied_squares = np.empty(start.size - 1, np.int64)
     for unit in range(tie_sum.size):
@@ -171,6 +178,7 @@ def _place_group_of_units(  # noqa: PLR0913, PLR0917 - a group of units and thei
             top[unit],
         )
         sum_placements(place, start, at_lowest[unit], tied_squares, sums[unit])
+        _count_lowest(row, class_bits, at_lowest[unit], at_smallest[unit])
         _differences(joint[unit])
         below = place.size - row.size
         lowest, negatives, base = ranges[unit, 0], ranges[unit, 1], ranges[unit, 2]
@@ -189,9 +197,28 @@ def _differences(below_edge: NDArray[np.int32]) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _delong_variance(sums: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return DeLong's variance of AUROC from `sum_placements`, shape (unit, class)."""
-    variance = np.full(sums.shape[:2], np.nan)
+def _count_lowest(
+    row: NDArray[np.unsignedinteger],
+    class_bits: int,
+    at_lowest: NDArray[np.int64],
+    lowest: NDArray[np.int32],
+) -> None:
+    """Fill the images of each class at the smallest response: left out of the keys, or first."""
+    if at_lowest.sum() > 0:
+        lowest[:] = at_lowest
+        return
+    for i in range(row.size):
+        if row[i] >> class_bits != row[0] >> class_bits:
+            break
+        lowest[np.int64(row[i]) & ((1 << class_bits) - 1)] += 1
+
+
+@njit(nogil=True, cache=True)
+def _placement_variances(
+    sums: NDArray[np.int64], count: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the variances of both sides' placements from `sum_placements`, shape (unit, class)."""
+    own, others = np.full(sums.shape[:2], np.nan), np.full(sums.shape[:2], np.nan)
     images = count.sum()
     for unit in range(sums.shape[0]):
         for code in range(count.size):
@@ -199,10 +226,10 @@ def _delong_variance(sums: NDArray[np.int64], count: NDArray[np.int64]) -> NDArr
             if n < 2 or m < 2:
                 continue
             total = sums[unit, code, 0]
-            own = _centred(sums[unit, code, 1], total, n) / (4.0 * m * m * (n - 1.0) * n)
-            others = _centred(sums[unit, code, 2], 2 * n * m - total, m)
-            variance[unit, code] = own + others / (4.0 * n * n * (m - 1.0) * m)
-    return variance
+            own[unit, code] = _centred(sums[unit, code, 1], total, n) / (4.0 * m * m * (n - 1.0))
+            above = 2 * n * m - total
+            others[unit, code] = _centred(sums[unit, code, 2], above, m) / (4.0 * n * n * (m - 1.0))
+    return own, others
 
 
 @njit(nogil=True, cache=True)

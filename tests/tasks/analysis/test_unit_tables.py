@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import stats
 from sklearn.metrics import mutual_info_score
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.oneway import anova_oneway
@@ -12,6 +12,8 @@ from statsmodels.stats.oneway import anova_oneway
 from activarium.schemas.config import AnalyseConfig
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.statistics.testing.label_permutations import permuted_labels
+
+from ..statistics.intervals.slow_intervals import slow_auroc, slow_hedges
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 LEVELS = {"p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
@@ -246,53 +248,35 @@ def test_unit_classes__rank_is_that_of_the_class_mean(studied):
         assert (rank[~filled] == 0).all()
 
 
-def delong(of, rest):
-    """Return area and variance by comparing all pairs."""
-    wins = (of[:, None] > rest) + 0.5 * (of[:, None] == rest)
-    own, others = wins.mean(axis=1), wins.mean(axis=0)
-    variance = own.var(ddof=1) / len(of) + others.var(ddof=1) / len(rest)
-    return wins.mean(), variance
+def active(values, label, code):
+    """Return how many images of a class and of the rest activate a unit."""
+    lowest = values == values.min()
+    above = ~lowest if lowest.sum() > 1 else np.ones(len(values), bool)
+    return (above & (label == code)).sum(), (above & (label != code)).sum()
 
 
-def test_unit_classes__auroc_interval_is_delongs_on_the_logit(studied):
+def test_unit_classes__few_active_images_have_no_interval(studied):
     frame, (values, label) = studied.frame("unit_classes"), studied.labelled
-    z = stats.norm.ppf(0.95)
-    compared = 0
+    expected = []
     for row in frame.itertuples():
         code, unit = class_of(row)
-        of, rest = values[label == code, unit], values[label != code, unit]
-        if len(of) < 2:
-            assert np.isnan([row.auroc, row.auroc_low, row.auroc_high]).all()
-        elif row.auroc in {0, 1}:
-            k = min(len(of), len(rest))
-            bound = 0.05 ** (1 / k)
-            ends = (bound, 1) if row.auroc == 1 else (0, 1 - bound)
-            assert (row.auroc_low, row.auroc_high) == pytest.approx(ends, rel=1e-9)
-        elif studied.constant[unit]:
-            assert np.isnan(row.auroc_low)
-            assert np.isnan(row.auroc_high)
-        else:
-            area, variance = delong(of, rest)
-            half = z * np.sqrt(variance) / (area * (1 - area))
-            ends = special.expit(special.logit(area) + np.array([-half, half]))
-            np.testing.assert_allclose((row.auroc_low, row.auroc_high), ends, **CLOSE)
-            compared += 1
-    assert compared > 40
+        expected.append(min(active(values[:, unit], label, code)) < 10)
+    assert frame.few_active.tolist() == expected
+    for name in ("auroc_low", "auroc_high", "hedges_g_low", "hedges_g_high"):
+        assert frame[name].isna().tolist() == expected
+    assert 20 < sum(expected) < len(expected) - 20
 
 
-def test_unit_classes__hedges_interval_is_normal(studied):
-    frame, label = studied.frame("unit_classes"), studied.labelled[1]
-    z, images = stats.norm.ppf(0.95), len(label)
-    for row in frame.itertuples():
-        _, unit = class_of(row)
-        if row.n < 2 or studied.constant[unit]:
-            assert np.isnan(row.hedges_g_low)
-            assert np.isnan(row.hedges_g_high)
-            continue
-        sampling = 1 / row.n + 1 / (images - row.n) + row.hedges_g**2 / (2 * images)
-        expected = row.hedges_g + z * np.sqrt(sampling) * np.array([-1, 1])
+def test_unit_classes__intervals_are_those_of_the_images(studied):
+    frame, (values, label) = studied.frame("unit_classes"), studied.labelled
+    for row in frame[~frame.few_active].itertuples():
+        code, unit = class_of(row)
+        own, rest = (values[side, unit].astype(float) for side in (label == code, label != code))
         found = (row.hedges_g_low, row.hedges_g_high)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(found, slow_hedges(own, rest, 0.9), rtol=1e-9, atol=1e-9)
+        if row.auroc not in {0, 1}:
+            found = (row.auroc_low, row.auroc_high)
+            np.testing.assert_allclose(found, slow_auroc(own, rest, 0.9), **CLOSE)
 
 
 def test_units__layer_of_more_than_one_block_equals_scipy(wide_store):

@@ -1,4 +1,4 @@
-"""Intervals of the AUROC against their formulas, their coverage, and their ends."""
+"""Intervals of the AUROC against their formula, their coverage, and their ends."""
 
 from __future__ import annotations
 
@@ -8,112 +8,102 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from activarium.tasks.statistics.intervals.auroc_interval import delong_interval
+from activarium.tasks.statistics.intervals.auroc_interval import auroc_interval
+from activarium.tasks.statistics.ranks.ranking import rank_units
+from activarium.tasks.statistics.units.preference import auroc
 
-COUNT = np.array([12, 30, 58])
+from .slow_intervals import slow_auroc
 
 
-def area_and_variance(positive, negative):
-    """Return AUROC and DeLong's variance of one class against the rest, pair by pair."""
-    above = positive[:, None] - negative[None, :]
-    won = (above > 0) + 0.5 * (above == 0)
-    by_positive, by_negative = won.mean(axis=1), won.mean(axis=0)
-    variance = by_positive.var(ddof=1) / positive.size + by_negative.var(ddof=1) / negative.size
-    return won.mean(), variance
+def interval(responses, count, level=0.95):
+    """Return areas and intervals of responses (unit, image) of the classes in order."""
+    label = np.repeat(np.arange(len(count)), count)
+    ranks = rank_units(np.atleast_2d(responses).astype(np.float32), label, len(count))
+    area = auroc(ranks.rank_sum, np.array(count))
+    return area, auroc_interval(area, ranks, np.array(count), level=level)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
-def test_delong_interval__is_normal_on_the_scale_of_the_logit(level):
-    area = np.array([[0.5, 0.9, 0.01], [0.999, 0.3, 0.75]])
-    variance = np.array([[0.01, 0.002, 1e-5], [1e-6, 0.02, 1e-12]])
-    got = delong_interval(area, variance, COUNT, level=level)
-    sd = np.sqrt(variance) / (area * (1 - area))
-    ends = stats.norm.interval(level, np.log(area / (1 - area)), sd)
-    for one, end in zip(got, ends, strict=True):
-        np.testing.assert_allclose(one, np.exp(end) / (1 + np.exp(end)), rtol=1e-9)
+@pytest.mark.parametrize("zeros", [0.0, 0.3, 0.6])
+def test_auroc_interval__equals_its_formula(level, zeros):
+    rng = np.random.default_rng(1)
+    count = [40, 55, 90]
+    responses = np.maximum(np.round(rng.standard_normal((6, 185)), 1), stats.norm.ppf(zeros))
+    responses[:, :40] += 0.7
+    responses = responses.astype(np.float32)
+    _, (low, high) = interval(responses, count, level)
+    label = np.repeat(np.arange(3), count)
+    for unit, row in enumerate(responses.astype(np.float64)):
+        for code in range(3):
+            expected = slow_auroc(row[label == code], row[label != code], level)
+            np.testing.assert_allclose([low[unit, code], high[unit, code]], expected, rtol=1e-9)
 
 
-def test_delong_interval__hand_worked_case():
-    # Logit of 0.8 is ln 4; sd 0.16 / (0.8 x 0.2) = 1: 4 e^z / (1 + 4 e^z).
-    low, high = delong_interval(np.array([[0.8, 0.2]]), np.full((1, 2), 0.16**2), np.array([5, 9]))
-    odds = 4 * np.exp(1.959963984540054 * np.array([-1, 1]))
-    np.testing.assert_allclose([low[0, 0], high[0, 0]], odds / (1 + odds), rtol=1e-12)
-    np.testing.assert_allclose([high[0, 1], low[0, 1]], 1 / (1 + odds), rtol=1e-12)
+def test_auroc_interval__hand_worked_case():
+    # Rest 1 .. 10 and class 5.5 ten times: every image of the class is above five of ten, each of
+    # the rest below all or none. Placements vary by 0 and 10 / 9 / 4; expected is 1 / 12.
+    area, (low, high) = interval([5.5] * 10 + [*range(1, 11)], [10, 10])
+    one, two = 4 / 12 / 13 / 10, (9 * 10 / 36 + 4 / 12) / 13 / 10
+    q = stats.t.ppf(0.975, (one + two) ** 2 / ((one**2 + two**2) / 13))
+    scale = 4 * q * q * (one + two)
+    half = np.sqrt(scale / (1 + scale)) / 2
+    assert area[0, 0] == 0.5
+    np.testing.assert_allclose([low[0, 0], high[0, 0]], [0.5 - half, 0.5 + half], rtol=1e-9)
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])
-@pytest.mark.parametrize("count", [[1, 1], [1, 500], [12, 88], [60, 40]])
-def test_delong_interval__at_the_ends_is_clopper_and_pearsons_for_the_smaller_side(count, level):
-    area, variance = np.array([[1.0, 0.0]]), np.array([[0.0, np.nan]])
-    low, high = delong_interval(area, variance, np.array(count), level=level)
+@pytest.mark.parametrize("count", [[10, 500], [12, 88], [60, 40]])
+def test_auroc_interval__at_the_ends_is_clopper_and_pearsons_for_the_smaller_side(count, level):
+    _, (low, high) = interval(-np.arange(sum(count)), count, level)
     all_won = stats.binomtest(min(count), min(count)).proportion_ci(level, "exact")
     np.testing.assert_allclose([low[0, 0], high[0, 0]], [all_won.low, 1], rtol=1e-12)
     np.testing.assert_allclose([low[0, 1], high[0, 1]], [0, 1 - all_won.low], rtol=1e-12)
 
 
-def test_delong_interval__undefined_variance_empty_class_and_equal_responses_are_undefined():
-    area = np.array([[0.5, 0.7, 0.5, 0.5]])
-    variance = np.array([[0.0, np.nan, 0.01, 0.01]])
-    low, high = delong_interval(area, variance, np.array([10, 10, 0, 3]))
-    assert np.isnan(low[0]).tolist() == [True, True, True, False]
-    assert np.isnan(high[0]).tolist() == [True, True, True, False]
-
-
-@pytest.mark.parametrize("area", [0.0, 0.5, 1.0])
-def test_delong_interval__class_with_all_images_and_no_images_are_undefined(area):
-    values = np.array([[area, area]])
-    for count in ([7, 0], [0, 0]):
-        low, high = delong_interval(values, np.zeros((1, 2)), np.array(count))
-        assert np.isnan(low).all()
-        assert np.isnan(high).all()
+def test_auroc_interval__few_active_images_empty_class_and_equal_responses_are_undefined():
+    rng = np.random.default_rng(2)
+    responses = rng.standard_normal((3, 130))
+    responses[1, :30] = np.where(np.arange(30) < 21, responses[1].min(), responses[1, :30])
+    responses[2] = 4.0
+    _, (low, high) = interval(responses, [30, 9, 91, 0])
+    expected = [[False, True, False, True], [True, True, False, True], [True] * 4]
+    assert np.isnan(low).tolist() == np.isnan(high).tolist() == expected
 
 
 @given(
-    st.lists(st.integers(-4, 4), min_size=2, max_size=12),
-    st.lists(st.integers(-4, 4), min_size=2, max_size=12),
+    st.lists(st.integers(-4, 40), min_size=10, max_size=30),
+    st.lists(st.integers(-4, 40), min_size=10, max_size=30),
 )
 @settings(deadline=None, max_examples=60)
-def test_delong_interval__holds_the_area_and_mirrors_with_the_responses(positive, negative):
-    positive, negative = np.array(positive), np.array(negative)
-    count = np.array([positive.size, negative.size])
-    area, variance = area_and_variance(positive, negative)
-    pair = np.array([[area, 1 - area]])
-    low, high = delong_interval(pair, np.full((1, 2), variance), count)
-    tied = np.ptp(np.concatenate([positive, negative])) == 0
-    assert np.isnan(low).tolist() == [[tied, tied]]
-    if not tied:
-        assert ((low >= 0) & (low <= pair + 1e-12) & (pair <= high + 1e-12) & (high <= 1)).all()
-        assert (high > low).all()
-        np.testing.assert_allclose(low[0, 0], 1 - high[0, 1], rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(high[0, 0], 1 - low[0, 1], rtol=1e-9, atol=1e-12)
+def test_auroc_interval__holds_the_area_and_mirrors_with_the_responses(positive, negative):
+    count = [len(positive), len(negative)]
+    values = np.array([*positive, *negative])
+    area, (low, high) = interval(values, count)
+    if not np.isnan(low).any():
+        assert ((low >= 0) & (low <= area) & (area <= high) & (high <= 1) & (low < high)).all()
+    else:
+        assert np.isnan(low).all()
+    np.testing.assert_allclose(low[0, 0], 1 - high[0, 1], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(high[0, 0], 1 - low[0, 1], rtol=1e-9, atol=1e-12)
 
 
-def coverage(area, sizes, trials=1500):
-    """Return the share of normal samples whose interval holds the true area, and of areas of 1."""
-    rng = np.random.default_rng(0)
-    distance = np.sqrt(2) * stats.norm.ppf(area)
-    held = np.empty(trials, bool)
-    complete = np.empty(trials, bool)
-    for trial in range(trials):
-        positive, negative = (rng.standard_normal(size) for size in sizes)
-        found, variance = area_and_variance(positive + distance, negative)
-        pair = np.array([[found, 1 - found]])
-        low, high = delong_interval(pair, np.full((1, 2), variance), np.array(sizes))
-        held[trial] = low[0, 0] <= area <= high[0, 0]
-        complete[trial] = found == 1
-    return held.mean(), complete.mean()
-
-
-@pytest.mark.parametrize("area", [0.5, 0.76, 0.95])
-@pytest.mark.parametrize("sizes", [(15, 60), (50, 50)])
-def test_delong_interval__covers_the_true_area(area, sizes):
-    held, _ = coverage(area, sizes)
-    # Four standard errors of a share of 0.95 are 0.023.
-    assert held > 0.927
-
-
-@pytest.mark.parametrize("sizes", [(5, 20), (10, 10), (3, 100)])
-def test_delong_interval__covers_an_area_at_which_complete_separation_is_common(sizes):
-    held, complete = coverage(0.985, sizes)
-    assert complete > 0.25
-    assert held > 0.95
+@pytest.mark.parametrize("zeros", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("sizes", [(10, 500), (20, 180), (100, 900)])
+def test_auroc_interval__covers_the_true_area_where_ten_images_are_active(sizes, shift, zeros):
+    rng = np.random.default_rng(3)
+    edge = stats.norm.ppf(zeros) if zeros else -np.inf
+    trials = 1_200
+    responses = rng.standard_normal((trials, sum(sizes)))
+    responses[:, : sizes[0]] += shift
+    _, (low, high) = interval(np.maximum(responses, edge), sizes)
+    grid = np.linspace(-9, 11, 200_001)
+    own, rest = (np.diff(stats.norm.cdf(grid, loc)) for loc in (shift, 0.0))
+    place = np.cumsum(np.diff(np.maximum(grid[:-1], edge), prepend=-9) > 0)
+    own, rest = np.bincount(place, own), np.bincount(place, rest)
+    area = own @ (np.cumsum(rest) - rest / 2)
+    given = ~np.isnan(low[:, 0])
+    # Where intervals are the exception, the images that make them are too.
+    if given.mean() > 0.6:
+        held = ((low[:, 0] <= area) & (area <= high[:, 0]))[given].mean()
+        assert 0.91 < held < 0.995

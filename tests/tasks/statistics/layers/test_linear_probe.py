@@ -83,7 +83,7 @@ def test_probe__by_hand():
     # Without fold 1 the line through (0, class 0) and (10, 12, class 1) is above one half at 11
     # and below at 1; without fold 0 likewise.
     found = probe_accuracy(ArrayRows(values), code, 2, folds=2)
-    assert found == (1.0, 0.6)
+    assert found[:2] == (1.0, 0.6)
 
 
 def test_probe__says_nothing_where_classes_say_nothing():
@@ -112,7 +112,7 @@ def test_probe__where_all_units_are_constant_the_largest_training_class_is_predi
     code = np.array([2, 1, 2, 1, 1, 0, 0, 1])
     found = probe_predictions(ArrayRows(values), code, 3)
     assert found.tolist() == [1] * 8
-    assert probe_accuracy(ArrayRows(values), code, 3) == (0.5, 0.5)
+    assert probe_accuracy(ArrayRows(values), code, 3)[:2] == (0.5, 0.5)
 
 
 def test_probe__of_equal_scores_the_lowest_code_is_predicted():
@@ -146,7 +146,7 @@ def test_probe__one_class_or_no_class_of_two_is_nan(code):
 
 def test_probe__without_images_is_nan():
     found = probe_accuracy(ArrayRows(np.empty((0, 3), np.float32)), np.empty(0, int), 2)
-    assert np.isnan(found).all()
+    assert np.isnan(found[:2]).all()
 
 
 def test_probe__three_images_of_two_classes():

@@ -214,32 +214,43 @@ def kinds_of_units(images, rng):
 
 
 def delong(own, rest):
-    """DeLong's variance from all pairs, as in the paper."""
+    """The two variances of DeLong's from all pairs, as in the paper."""
     pairs = (own[:, None] > rest) + 0.5 * (own[:, None] == rest)
-    return pairs.mean(1).var(ddof=1) / len(own) + pairs.mean(0).var(ddof=1) / len(rest)
+    return pairs.mean(1).var(ddof=1), pairs.mean(0).var(ddof=1)
 
 
 @pytest.mark.parametrize("images", [4, 17, 300])
-def test_rank_units__auroc_variance_is_delongs(images):
+def test_rank_units__variances_of_placements_are_delongs(images):
     rng = np.random.default_rng(images)
     responses, label = kinds_of_units(images, rng), rng.integers(0, CLASSES, images)
-    found = rank_units(responses, label, CLASSES).auroc_variance
+    ranks = rank_units(responses, label, CLASSES)
+    found = np.stack([ranks.class_variance, ranks.rest_variance], axis=-1)
     for unit, row in enumerate(responses):
         for code in range(CLASSES):
             own, rest = row[label == code], row[label != code]
             if min(len(own), len(rest)) < 2:
-                assert np.isnan(found[unit, code])
+                assert np.isnan(found[unit, code]).all()
             else:
-                np.testing.assert_allclose(found[unit, code], delong(own, rest), 1e-9, 1e-18)
+                np.testing.assert_allclose(found[unit, code], delong(own, rest), 1e-9, 1e-16)
 
 
-def test_rank_units__auroc_variance_stays_exact_where_classes_hardly_overlap():
+def test_rank_units__lowest_counts_the_smallest_response_by_class():
+    rng = np.random.default_rng(8)
+    responses, label = kinds_of_units(90, rng), rng.integers(0, CLASSES, 90)
+    found = rank_units(responses, label, CLASSES).lowest
+    for unit, row in enumerate(responses):
+        expected = np.bincount(label[row == row.min()], minlength=CLASSES)
+        np.testing.assert_array_equal(found[unit], expected)
+
+
+def test_rank_units__variances_stay_exact_where_classes_hardly_overlap():
     # One pair in 25 million is the wrong way round: a difference of squares would leave nothing.
     responses = np.arange(10_000, dtype=np.float32)[None]
     responses[0, [4_999, 5_000]] = responses[0, [5_000, 4_999]]
-    found = rank_units(responses, np.arange(10_000) // 5_000, 2).auroc_variance
-    spread = (1 / 5_000 - 1 / 5_000**2) / 5_000**2
-    np.testing.assert_allclose(found, np.full((1, 2), 2 * spread / 4_999), rtol=1e-12)
+    ranks = rank_units(responses, np.arange(10_000) // 5_000, 2)
+    spread = (1 / 5_000 - 1 / 5_000**2) / 5_000
+    for found in (ranks.class_variance, ranks.rest_variance):
+        np.testing.assert_allclose(found, np.full((1, 2), spread / 4_999), rtol=1e-12)
 
 
 @pytest.mark.parametrize("bins", [1, 3, 10])
@@ -291,7 +302,7 @@ def test_rank_units__everything_follows_relabelling_and_image_order_bitwise(
     moved = rank_units(responses[:, order], np.array(names)[label[order]], CLASSES)
     for name, value in rank_units(responses, label, CLASSES)._asdict().items():
         other = getattr(moved, name)
-        by_class = name in {"rank_sum", "auroc_variance", "joint", "top"}
+        by_class = name not in {"tie_sum", "quantile"}
         np.testing.assert_array_equal(other[..., names] if by_class else other, value, name)
 
 
