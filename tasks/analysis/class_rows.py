@@ -10,8 +10,10 @@ import numpy as np
 from activarium.tasks.analysis.names import coded
 from activarium.tasks.statistics.intervals.auroc_interval import delong_interval
 from activarium.tasks.statistics.intervals.hedges_interval import interval_of_g
+from activarium.tasks.statistics.ranks.detection import average_precision_chance
 from activarium.tasks.statistics.testing.sparse_units import answers_too_few, guard_classes
 from activarium.tasks.statistics.units.class_ranks import class_rank
+from activarium.tasks.statistics.units.detectors import point_biserial
 from activarium.tasks.statistics.units.preference import (
     auroc,
     class_z,
@@ -21,6 +23,8 @@ from activarium.tasks.statistics.units.preference import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from activarium.tasks.analysis.unit_block import BlockData
@@ -31,6 +35,15 @@ if TYPE_CHECKING:
 GUARDED = "guarded_log10p"
 """What false discovery rates are computed from, beside the table's own columns."""
 
+
+DETECTION = (
+    "average_precision",
+    "average_precision_chance",
+    "best_f1",
+    "best_f1_threshold",
+    "point_biserial",
+)
+"""Columns of how well a unit detects a class."""
 
 PLACE = "place"
 """Place of a row among those of all classes of its block, where not all are kept."""
@@ -111,7 +124,27 @@ def class_rows(
         "hedges_g": known(g),
         "hedges_g_low": known(g_ends.low),
         "hedges_g_high": known(g_ends.high),
+        **_detection_columns(moments, ranks, known),
     }
+
+
+def _detection_columns(
+    moments: ClassMoments, ranks: Ranks, known: Callable[[NDArray[np.float64]], Any]
+) -> dict[str, Any]:
+    """Return how well each unit detects each class; null where classes cannot be compared."""
+    found = ranks.detection
+    if found is None:
+        nothing = known(np.full(moments.mean.shape, np.nan))
+        return dict.fromkeys(DETECTION, nothing)
+    chance = average_precision_chance(moments.count, moments.images, found.harmonic)
+    values = (
+        found.average_precision,
+        chance,
+        found.best_f1,
+        ranks.at_rank,
+        point_biserial(moments),
+    )
+    return {name: known(value) for name, value in zip(DETECTION, values, strict=True)}
 
 
 def rows_of(columns: dict[str, Any], kept: NDArray[np.bool_]) -> dict[str, Any]:
