@@ -309,9 +309,7 @@ def _add_lowest(  # noqa: PLR0913, PLR0917 - what `_add_tied` takes
     for code in range(len(count)):
         tied = half_count[code] - found[code]
         if tied.sum():
-            _add_tied(
-                code, done, group, before, groups, tied, count, limit, share, state, ap, top
-            )
+            _add_tied(code, done, group, before, groups, tied, count, limit, share, state, ap, top)
     for half in range(2):
         _end_group(before[half], groups[half], share, total, sums[half])
 
