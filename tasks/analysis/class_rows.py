@@ -137,7 +137,7 @@ def _detection_columns(
         nothing = known(np.full(moments.mean.shape, np.nan))
         return dict.fromkeys(DETECTION, nothing)
     chance = average_precision_chance(moments.count, moments.images, found.harmonic)
-    values = (
+    values: tuple[NDArray[Any], ...] = (
         found.average_precision,
         chance,
         found.best_f1,

@@ -6,13 +6,15 @@ cost does not grow with the number of classes but for their results.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    Count = int | np.int64
 
 
 class Detection(NamedTuple):
@@ -81,9 +83,9 @@ def average_precision_chance(
     Bestgen (2015), Exact expected average precision of the random baseline for system evaluation,
     for orders without ties.
     """
-    chance: NDArray[np.float64] = (count - 1.0) / (images - 1.0) + np.multiply.outer(
-        harmonic, (images - count) / (images * (images - 1.0))
-    )
+    others = (images - count) / (images * (images - 1.0))
+    chance: NDArray[np.float64] = np.multiply.outer(harmonic, others)
+    chance += (count - 1.0) / (images - 1.0)
     return chance
 
 
@@ -95,7 +97,7 @@ def detect(  # noqa: PLR0913, PLR0917 - sorted units and their results
     half_count: NDArray[np.int64],
     comparable: NDArray[np.bool_],
     top_images: int,
-    results: tuple[NDArray[np.generic], ...],
+    results: tuple[NDArray[Any], ...],
 ) -> None:
     """Fill the arrays of `Detection` for a group of sorted units.
 
@@ -164,7 +166,7 @@ def _walk(  # noqa: PLR0913, PLR0917 - one unit, its classes and their sums
     count: NDArray[np.int64],
     limit: NDArray[np.int64],
     share: NDArray[np.float64],
-    state: tuple[NDArray[np.generic], ...],
+    state: tuple[NDArray[Any], ...],
     whole: NDArray[np.int64],
     real: NDArray[np.float64],
     top: NDArray[np.float64],
@@ -178,7 +180,7 @@ def _walk(  # noqa: PLR0913, PLR0917 - one unit, its classes and their sums
     one = row.dtype.type(1)
     step = one << row.dtype.type(class_bits)
     class_mask = step - one
-    seen_second = 0
+    seen_second = np.int64(0)
     tied = np.zeros((len(count), 2), np.int64)
     harmonic = 0.0
     most = limit.max()
@@ -195,14 +197,14 @@ def _walk(  # noqa: PLR0913, PLR0917 - one unit, its classes and their sums
             group_a, group_b = group - second, second
             seen_second += second
             for k in range(group):
-                code = np.int64(row[size - 1 - done - k] & class_mask) >> 1
+                member = np.int64(row[size - 1 - done - k] & class_mask) >> 1
                 # Done once per class, as its counts are then set to 0.
-                if tied[code, 0] + tied[code, 1]:
+                if tied[member, 0] + tied[member, 1]:
                     _add_tied(
-                        code, done, group, (before_a, before_b), (group_a, group_b), tied[code],
+                        member, done, group, (before_a, before_b), (group_a, group_b), tied[member],
                         count, limit, share, state, ap, top,
                     )  # fmt: skip
-                    tied[code] = 0
+                    tied[member] = 0
             _end_group(before_a, group_a, share, total, sums[0])
             _end_group(before_b, group_b, share, total, sums[1])
             done += group
@@ -228,10 +230,10 @@ def _walk(  # noqa: PLR0913, PLR0917 - one unit, its classes and their sums
 
 @njit(nogil=True, cache=True)
 def _count_tied(
-    group: NDArray[np.unsignedinteger], class_mask: int, tied: NDArray[np.int64]
-) -> int:
+    group: NDArray[np.unsignedinteger], class_mask: np.unsignedinteger, tied: NDArray[np.int64]
+) -> np.int64:
     """Count a group's images by class and half, shape (class, half); return those of the second."""
-    second = 0
+    second = np.int64(0)
     for value in group:
         cell = np.int64(value & class_mask)
         tied[cell >> 1, cell & 1] += 1
@@ -241,16 +243,17 @@ def _count_tied(
 
 @njit(nogil=True, cache=True)
 def _harmonic_of_ties(
-    before: int, group: int, share: NDArray[np.float64], total: NDArray[np.float64]
+    before: Count, group: Count, share: NDArray[np.float64], total: NDArray[np.float64]
 ) -> float:
     """Return the part of `harmonic` of a group of equals, less what it would be without ties."""
-    return group * share[before + group] - (total[before + group] - total[before])
+    harmonic: float = group * share[before + group] - (total[before + group] - total[before])
+    return harmonic
 
 
 @njit(nogil=True, cache=True)
 def _end_group(
-    before: int,
-    group: int,
+    before: Count,
+    group: Count,
     share: NDArray[np.float64],
     total: NDArray[np.float64],
     sums: NDArray[np.float64],
@@ -262,16 +265,16 @@ def _end_group(
 
 @njit(nogil=True, cache=True)
 def _add_tied(  # noqa: PLR0913, PLR0917 - one class in a group of equal responses
-    code: int,
-    done: int,
-    group: int,
-    before: tuple[int, int],
-    half_group: tuple[int, int],
+    code: Count,
+    done: Count,
+    group: Count,
+    before: tuple[Count, Count],
+    half_group: tuple[Count, Count],
     tied: NDArray[np.int64],
     count: NDArray[np.int64],
     limit: NDArray[np.int64],
     share: NDArray[np.float64],
-    state: tuple[NDArray[np.generic], ...],
+    state: tuple[NDArray[Any], ...],
     ap: NDArray[np.float64],
     top: NDArray[np.float64],
 ) -> None:
@@ -296,7 +299,7 @@ def _add_lowest(  # noqa: PLR0913, PLR0917 - what `_add_tied` takes
     half_count: NDArray[np.int64],
     limit: NDArray[np.int64],
     share: NDArray[np.float64],
-    state: tuple[NDArray[np.generic], ...],
+    state: tuple[NDArray[Any], ...],
     ap: NDArray[np.float64],
     top: NDArray[np.float64],
 ) -> None:
@@ -320,7 +323,7 @@ def _hold_out(  # noqa: PLR0913, PLR0917 - both halves of one unit, and what is 
     half_images: NDArray[np.int64],
     may_choose: NDArray[np.bool_],
     above: NDArray[np.int64],
-    state: tuple[NDArray[np.generic], ...],
+    state: tuple[NDArray[Any], ...],
     held_class: NDArray[np.int64],
     held: NDArray[np.float64],
     half_ties: NDArray[np.float64],
@@ -360,12 +363,12 @@ def _hold_out(  # noqa: PLR0913, PLR0917 - both halves of one unit, and what is 
 
 
 @njit(nogil=True, cache=True)
-def _chance(n: int, images: int, harmonic: float) -> float:
+def _chance(n: Count, images: Count, harmonic: float) -> float:
     """Return `average_precision_chance` of one class."""
     return (n - 1.0) / (images - 1.0) + (images - n) / (images * (images - 1.0)) * harmonic
 
 
 @njit(nogil=True, cache=True)
-def _pairs(rank_sum: int, n: int, images: int) -> float:
+def _pairs(rank_sum: Count, n: Count, images: Count) -> float:
     """Return U from twice the sum of ranks from 0, the strongest first."""
     return n * (images - n) - (rank_sum - n * (n - 1)) / 2.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @njit(nogil=True, cache=True)
-def place_images(  # noqa: C901, PLR0913, PLR0917 - one walk; the arrays that it fills
+def place_images(  # noqa: PLR0913, PLR0917 - one walk; the arrays that it fills
     packed: NDArray[np.unsignedinteger],
     class_bits: int,
     start: NDArray[np.int64],

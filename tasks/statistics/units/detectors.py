@@ -124,7 +124,7 @@ def preferred_p(detection: Detection) -> Array:
         total = np.broadcast_to(images, few.shape)[few]
         p[few] = np.maximum(p[few], hypergeom.sf(own - 1, total, active, n[few]))
     doubled = np.clip(2.0 * p.min(axis=1), np.finfo(float).tiny, 1.0)
-    return _unless(~known.all(axis=1), doubled)
+    return np.where(known.all(axis=1), doubled, np.nan)
 
 
 def point_biserial(moments: ClassMoments) -> Array:
