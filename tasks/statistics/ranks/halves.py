@@ -19,8 +19,8 @@ def image_halves(
 ) -> NDArray[np.int64]:
     """Return the half of each image, 0 or 1, shape (image,).
 
-    Images are ordered by class and, within it, by a seeded permutation of their places; in that
-    order they go to the halves in turn, so that both have half of each class, up to one image. With
+    Images are ordered by a seeded permutation of their places, class by class, the class of the
+    first image first; in that order they go to the halves in turn, so that both have half of each class, up to one image. With
     groups, the first image of each group in that order decides for all of it, and groups go in turn.
 
     Parameters
@@ -35,7 +35,10 @@ def image_halves(
         Group of each image, shape (image,).
     """
     drawn = np.random.default_rng(seed).permutation(len(code))[place]
-    order = np.lexsort((drawn, code))
+    # Classes by their first image, so that how they are numbered plays no part.
+    first_drawn = np.full(int(code.max(initial=0)) + 1, len(code))
+    np.minimum.at(first_drawn, code, drawn)
+    order = np.lexsort((drawn, first_drawn[code]))
     half = np.empty(len(code), np.int64)
     if group is None:
         half[order] = np.arange(len(code)) % 2

@@ -112,7 +112,12 @@ def test_tables__renamed_classes_only_rename(atlas, analysed, write_recording, s
     found = stored(atlas).tables()
     for name in ("layers", "depth_trends"):
         assert found[name].equals(expected[name]), name
-    columns = {"units": ["preferred_class", "runner_up_class", "auroc_class", "top_class"]}
+    columns = {
+        "units": [
+            "preferred_class", "runner_up_class", "auroc_class", "top_class",
+            "average_precision_class", "suppressed_class", "strongest_class",
+        ]
+    }  # fmt: skip
     for name in ("units", "unit_classes", "class_pairs"):
         text = columns.get(name, ["class", "other_class"])
         one, other = found[name].to_pandas(), expected[name].to_pandas()
