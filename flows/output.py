@@ -21,6 +21,7 @@ from rich.text import Text
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import MOST_LINE, shortened, shown
 from activarium.tasks.entry_points import LOADING
+from activarium.tasks.reporting.summary import held_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,8 +54,8 @@ out = SafeConsole(highlight=False, markup=False, emoji=False, soft_wrap=True, wi
 err = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 EXAMPLE_QUERY = (
-    "SELECT unit, auroc_class, auroc, eta2 FROM trained_units WHERE q_value < 0.01 "
-    "ORDER BY auroc DESC LIMIT 5"
+    "SELECT unit, average_precision_class, average_precision_crossfit, eta2 FROM trained_units "
+    "WHERE q_value < 0.01 ORDER BY crossfit_gain DESC LIMIT 5"
 )
 
 
@@ -129,8 +130,8 @@ def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas, qu
         out.print("strongest units:")
     for unit in summary["strongest"]:
         out.print(
-            f"  {shown(unit['unit']):<20} tells {shown(unit['auroc_class'])} from the rest: AUROC {unit['auroc']:.4f}, "
-            f"q {small(unit['q_value'], unit['q_log10'])}"
+            f"  {shown(unit['unit']):<20} detects {shown(unit['average_precision_class'])}: "
+            f"{held_out(unit)}, q {small(unit['q_value'], unit['q_log10'])}"
         )
     out.print(
         f"\nreport      {receipt.report.path}\n"

@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 GENERATED = "<!-- Written by `make docs` from `schemas/`; change it there. -->"
 
 QUERIES = {
-    "the units that prefer a class most clearly": '"SELECT unit, preferred_class, preferred_auroc, eta2 '
-    'FROM trained_units WHERE q_value < 0.01 ORDER BY preferred_auroc DESC LIMIT 10"',
+    "the units that detect a class best, on images that did not choose it": '"SELECT unit, '
+    "average_precision_class, average_precision_crossfit, eta2 FROM trained_units WHERE q_value < 0.01 "
+    'ORDER BY crossfit_gain DESC LIMIT 10"',
+    "the units that a class suppresses most": '"SELECT unit, suppressed_class, suppressed_auroc FROM '
+    'trained_units WHERE strongest_effect < 0 ORDER BY strongest_effect LIMIT 10"',
     "units whose largest mean and largest AUROC are of different classes": '"SELECT unit, '
     "preferred_class, preferred_auroc, auroc_class, auroc FROM trained_units "
-    'WHERE preferred_class <> auroc_class ORDER BY auroc DESC LIMIT 10"',
+    'WHERE preferred_class <> auroc_class ORDER BY crossfit_gain DESC LIMIT 10"',
     "each layer beside its controls": '"SELECT layer, eta2_mean, eta2_mean_shuffled, '
     'eta2_mean_untrained FROM trained_layers ORDER BY depth LIMIT 50"',
-    "the classes that one unit tells from the others": '"SELECT class, n, auroc, auroc_low, '
-    "auroc_high, q_value FROM trained_unit_classes WHERE unit = 'conv1/2' ORDER BY auroc DESC LIMIT 10\"",
+    "the classes that one unit tells from the others": '"SELECT class, n, '
+    "average_precision, average_precision_chance, auroc, q_value FROM trained_unit_classes "
+    "WHERE unit = 'conv1/2' ORDER BY average_precision - average_precision_chance DESC LIMIT 10\"",
     "how many units the control has": "--recording '*untrained*' \"SELECT recording, count(*) AS units "
     'FROM units GROUP BY recording"',
     "which recordings there are": '"SELECT recording, checkpoint, accuracy FROM recordings LIMIT 50"',

@@ -90,11 +90,66 @@ UNITS = Table(
             nullable=True,
         ),
         share(
-            "top_precision",
-            "share of the most frequent class among the top images (Zhou et al. 2015)",
+            "average_precision",
+            "average precision of average_precision_class against the rest",
             nullable=True,
         ),
-        text("top_class", "that class; null where several are as frequent", nullable=True),
+        share(
+            "average_precision_chance",
+            "its mean over all orders of the labels",
+            nullable=True,
+        ),
+        text(
+            "average_precision_class",
+            "class of the largest (average precision - chance) / (1 - chance)",
+            nullable=True,
+        ),
+        share(
+            "average_precision_crossfit",
+            "average precision, the class chosen on one half of the images and measured on the other; "
+            "mean of both ways",
+            nullable=True,
+        ),
+        real(
+            "crossfit_gain",
+            "(average_precision_crossfit - chance) / (1 - chance): 0 on average without a preference, 1 "
+            "for a perfect detector; what units are ranked by",
+            high=1,
+            nullable=True,
+        ),
+        share(
+            "auroc_crossfit",
+            "AUROC, the class chosen on one half and measured on the other; mean of both ways",
+            nullable=True,
+        ),
+        share(
+            "class_agreement",
+            "share of the two halves that choose average_precision_class too: 0, 0.5 or 1",
+            nullable=True,
+        ),
+        p_value(
+            "preferred_p",
+            "p-value of the preferred class, chosen on one half and tested on the other (one-sided "
+            "Mann-Whitney, twice the smaller of both ways); null with groups of images",
+            nullable=True,
+        ),
+        text("suppressed_class", "class of the smallest AUROC", nullable=True),
+        share("suppressed_auroc", "its AUROC", nullable=True),
+        text("strongest_class", "class whose AUROC lies farthest from 0.5", nullable=True),
+        real(
+            "strongest_effect",
+            "2 AUROC - 1 of strongest_class; negative where it is suppressed",
+            low=-1,
+            high=1,
+            nullable=True,
+        ),
+        share(
+            "top_precision",
+            "largest precision of a class among as many of the strongest images as it has, at most "
+            "top_images (Zhou et al. 2015)",
+            nullable=True,
+        ),
+        text("top_class", "that class; null where several are as precise", nullable=True),
         real(
             "mutual_information",
             "with the class, of the response in bins of equally many images, with Miller and "
@@ -202,6 +257,30 @@ UNIT_CLASSES = Table(
             "few_active",
             "fewer than ten active images, of the class or of the rest: responses above the unit's "
             "smallest; no interval holds its level there",
+        ),
+        share(
+            "average_precision",
+            "mean precision at the images of the class, ties as one threshold",
+            nullable=True,
+        ),
+        share(
+            "average_precision_chance",
+            "its mean over all orders of the labels, of the unit's own ties",
+            nullable=True,
+        ),
+        share("best_f1", "largest F1 over all thresholds on the response", nullable=True),
+        real(
+            "best_f1_threshold",
+            "that threshold: images that respond as much or more are taken for the class",
+            "activation",
+            nullable=True,
+        ),
+        real(
+            "point_biserial",
+            "correlation of the response with membership of the class",
+            low=-1,
+            high=1,
+            nullable=True,
         ),
     ),
 )

@@ -37,6 +37,8 @@ class ChosenImages:
     shuffled: NDArray[np.int64]
     """Permuted classes of the labelled images: the control."""
     class_names: tuple[str, ...]
+    group: NDArray[np.int64] | None = None
+    """Group of each image, in the order of `row`; None where no groups are declared."""
 
     @property
     def labelled(self) -> int:

@@ -11,6 +11,7 @@ from activarium.tasks.analysis.names import coded
 from activarium.tasks.statistics.intervals.auroc_interval import auroc_interval
 from activarium.tasks.statistics.intervals.confidence import few_active
 from activarium.tasks.statistics.intervals.hedges_interval import hedges_g_interval
+from activarium.tasks.statistics.ranks.detection import average_precision_chance
 from activarium.tasks.statistics.shape_moments import shape_moments
 from activarium.tasks.statistics.testing.sparse_units import (
     LEAST_OF_CLASSES,
@@ -18,6 +19,7 @@ from activarium.tasks.statistics.testing.sparse_units import (
     guard_classes,
 )
 from activarium.tasks.statistics.units.class_ranks import class_rank
+from activarium.tasks.statistics.units.detectors import point_biserial
 from activarium.tasks.statistics.units.preference import (
     auroc,
     class_z,
@@ -27,6 +29,8 @@ from activarium.tasks.statistics.units.preference import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from activarium.tasks.analysis.unit_block import BlockData
@@ -37,6 +41,15 @@ if TYPE_CHECKING:
 GUARDED = "guarded_log10p"
 """What false discovery rates are computed from, beside the table's own columns."""
 
+
+DETECTION = (
+    "average_precision",
+    "average_precision_chance",
+    "best_f1",
+    "best_f1_threshold",
+    "point_biserial",
+)
+"""Columns of how well a unit detects a class."""
 
 PLACE = "place"
 """Place of a row among those of all classes of its block, where not all are kept."""
@@ -119,7 +132,27 @@ def class_rows(
         "hedges_g_low": known(g_ends.low),
         "hedges_g_high": known(g_ends.high),
         "few_active": few.ravel(),
+        **_detection_columns(moments, ranks, known),
     }
+
+
+def _detection_columns(
+    moments: ClassMoments, ranks: Ranks, known: Callable[[NDArray[np.float64]], Any]
+) -> dict[str, Any]:
+    """Return how well each unit detects each class; null where classes cannot be compared."""
+    found = ranks.detection
+    if found is None:
+        nothing = known(np.full(moments.mean.shape, np.nan))
+        return dict.fromkeys(DETECTION, nothing)
+    chance = average_precision_chance(moments.count, moments.images, found.harmonic)
+    values: tuple[NDArray[Any], ...] = (
+        found.average_precision,
+        chance,
+        found.best_f1,
+        ranks.at_rank,
+        point_biserial(moments),
+    )
+    return {name: known(value) for name, value in zip(DETECTION, values, strict=True)}
 
 
 def rows_of(columns: dict[str, Any], kept: NDArray[np.bool_]) -> dict[str, Any]:

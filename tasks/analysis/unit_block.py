@@ -26,6 +26,7 @@ from activarium.tasks.analysis.class_rows import (
 from activarium.tasks.analysis.exemplar_rows import exemplar_rows
 from activarium.tasks.analysis.unit_rows import control_columns, preference_columns, unit_columns
 from activarium.tasks.statistics.moments import class_moments
+from activarium.tasks.statistics.ranks.halves import image_halves
 from activarium.tasks.statistics.ranks.ranking import rank_units
 from activarium.tasks.statistics.testing.permutations import permuted_effects
 from activarium.tasks.stores.column_reading import column_means, read_columns
@@ -133,7 +134,13 @@ def block_tables(data: BlockData, config: AnalyseConfig) -> dict[str, Columns]:
     labelled = data.labelled
     moments = class_moments(labelled, chosen.code, classes)
     ranks = rank_units(
-        labelled, chosen.code, classes, bins=config.bins, top_images=config.top_images
+        labelled,
+        chosen.code,
+        classes,
+        bins=config.bins,
+        half=_halves(chosen, config.seed) if chosen.is_comparable else None,
+        comparable=chosen.comparable,
+        top_images=config.top_images,
     )
     everyone = chosen.labelled == len(chosen.row)
     units = unit_columns(data, *((moments, ranks) if everyone else _of_all(data)))
@@ -150,6 +157,12 @@ def block_tables(data: BlockData, config: AnalyseConfig) -> dict[str, Columns]:
         # False discovery rates are over all classes, whatever is kept of them.
         tables |= {"tests": {GUARDED: rows.pop(GUARDED)}, "unit_classes": rows_of(rows, kept)}
     return tables | {"exemplars": exemplar_rows(data, config, kept)}
+
+
+def _halves(chosen: ChosenImages, seed: int) -> NDArray[np.int64]:
+    """Return the half of each labelled image."""
+    group = None if chosen.group is None else chosen.group[: chosen.labelled]
+    return image_halves(chosen.code, chosen.place, seed=seed, group=group)
 
 
 def _of_all(data: BlockData) -> tuple[ClassMoments, Ranks]:

@@ -10,6 +10,7 @@ from activarium.tasks.analysis.names import named
 from activarium.tasks.statistics.moments import class_moments
 from activarium.tasks.statistics.ranks.ranking import rank_units
 from activarium.tasks.statistics.testing.sparse_units import LEAST_OF_UNITS, answers_too_few
+from activarium.tasks.statistics.units.detectors import detectors
 from activarium.tasks.statistics.units.mutual_information import mutual_information
 from activarium.tasks.statistics.units.omega_squared import omega2
 from activarium.tasks.statistics.units.preference import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from activarium.tasks.analysis.chosen_images import ChosenImages
     from activarium.tasks.analysis.unit_block import BlockData
     from activarium.tasks.statistics.moments import ClassMoments
+    from activarium.tasks.statistics.ranks.detection import Detection
     from activarium.tasks.statistics.ranks.ranking import Ranks
 
 QUANTILES = ("response_p05", "response_p25", "response_median", "response_p75", "response_p95")
@@ -80,6 +82,15 @@ CLASS_COLUMNS = (
     "selectivity_morcos",
     "ccmas",
     "auroc",
+    "average_precision",
+    "average_precision_chance",
+    "average_precision_crossfit",
+    "crossfit_gain",
+    "auroc_crossfit",
+    "class_agreement",
+    "preferred_p",
+    "suppressed_auroc",
+    "strongest_effect",
     "top_precision",
     "mutual_information",
     "anova_f",
@@ -95,7 +106,15 @@ CLASS_COLUMNS = (
     "kruskal_log10p",
     "epsilon2",
 )
-CLASS_NAMES = ("preferred_class", "runner_up_class", "auroc_class", "top_class")
+CLASS_NAMES = (
+    "preferred_class",
+    "runner_up_class",
+    "auroc_class",
+    "average_precision_class",
+    "suppressed_class",
+    "strongest_class",
+    "top_class",
+)
 
 
 def preference_columns(chosen: ChosenImages, moments: ClassMoments, ranks: Ranks) -> dict[str, Any]:
@@ -111,8 +130,8 @@ def preference_columns(chosen: ChosenImages, moments: ClassMoments, ranks: Ranks
     best = np.where(moments.is_constant, -1, area.argmax(axis=1))
     f_test, welch = anova(moments), welch_f(moments)
     h_test = kruskal_wallis(ranks.rank_sum, count, ranks.tie_sum)
-    precision, top = top_precision(ranks.top)
-    return {
+    detection = {} if ranks.detection is None else detection_columns(chosen, ranks.detection, area)
+    return detection | {
         "preferred_class": named(preferred.preferred, class_names),
         "preferred_auroc": _of_class(area, preferred.preferred),
         "runner_up_class": named(preferred.runner_up, class_names),
@@ -121,8 +140,6 @@ def preference_columns(chosen: ChosenImages, moments: ClassMoments, ranks: Ranks
         "ccmas": ccmas(compared),
         "auroc": area.max(axis=1),
         "auroc_class": named(best, class_names),
-        "top_precision": precision,
-        "top_class": named(top, class_names),
         "mutual_information": mutual_information(ranks.joint).corrected,
         "anova_f": f_test.f,
         "anova_p": f_test.p,
@@ -146,26 +163,65 @@ def _of_class(values: NDArray[np.float64], code: NDArray[np.int64]) -> NDArray[n
     return np.where(code < 0, np.nan, found)
 
 
-def top_precision(top: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the share of the most frequent class among the top images, and its code.
+def detection_columns(
+    chosen: ChosenImages, detection: Detection, area: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Return which class each unit detects, which it answers least, and whether that holds.
 
-    The code is -1 where several classes are as frequent, as in constant units of balanced classes.
+    Parameters
+    ----------
+    chosen
+        The images.
+    detection
+        Detection of each class.
+    area
+        AUROC of each class, shape (unit, class).
+    """
+    names, comparable = chosen.class_names, chosen.comparable
+    best = detectors(detection, comparable)
+    precision, top = top_precision(np.where(comparable, detection.top, -1.0))
+    effect = np.where(comparable, 2.0 * area - 1.0, 0.0)
+    strongest = np.abs(effect).argmax(axis=1)
+    least = np.where(comparable, area, 2.0).argmin(axis=1)
+    constant = best.code < 0
+    return {
+        "average_precision": best.average_precision,
+        "average_precision_chance": best.chance,
+        "average_precision_class": named(best.code, names),
+        "average_precision_crossfit": best.crossfit,
+        "crossfit_gain": best.gain,
+        "auroc_crossfit": best.auroc_crossfit,
+        "class_agreement": best.agreement,
+        # Images of a group are no independent ones, as the test takes them to be.
+        "preferred_p": best.p if chosen.group is None else np.full(len(area), np.nan),
+        "suppressed_auroc": _of_class(area, least),
+        "suppressed_class": named(np.where(constant, -1, least), names),
+        "strongest_effect": _of_class(effect, strongest),
+        "strongest_class": named(np.where(constant, -1, strongest), names),
+        "top_precision": precision,
+        "top_class": named(top, names),
+    }
+
+
+def top_precision(top: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the largest precision of a class among its own number of top images, and its code.
+
+    The code is -1 where several classes are as precise, as in constant units of balanced classes.
 
     Parameters
     ----------
     top
-        Images of each class among the top ones, shape (unit, class).
+        `Detection.top`, shape (unit, class); -1 for classes that take no part.
 
     References
     ----------
     Zhou et al. (2015), Object detectors emerge in deep scene CNNs: precision among the 60 images
     of the strongest response.
     """
-    most = top.max(axis=1)
+    most = np.minimum(top.max(axis=1), 1.0)
     # Shares of tied images are quotients: equal but for rounding.
     alone = (top >= most[:, None] * (1 - 1e-12)).sum(axis=1) == 1
-    share = np.minimum(most / top.sum(axis=1), 1.0)
-    return share, np.where(alone, top.argmax(axis=1), -1)
+    return most, np.where(alone, top.argmax(axis=1), -1)
 
 
 def control_columns(responses: NDArray[np.float32], chosen: ChosenImages) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from activarium.tasks.reporting.series_page import verdict
 from activarium.tasks.reporting.series_tables import labels_of, read_series
 from activarium.tasks.reporting.similarity_page import readings
 from activarium.tasks.reporting.similarity_tables import read_pairs
-from activarium.tasks.reporting.summary import LAYER_COLUMNS, answer, strongest_units
+from activarium.tasks.reporting.summary import LAYER_COLUMNS, answer, held_out, strongest_units
 from activarium.tasks.stores.parquet_files import read_table
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def analysis_findings(atlas: Atlas, name: str) -> list[str]:
     layers = read_table(atlas.table_file(LAYERS, name), LAYER_COLUMNS).to_pylist()
     images = read_table(atlas.table_file(IMAGES, name), ["image", "class", "valid"])
     strongest = [
-        f"strongest unit: {unit['unit']} tells {unit['auroc_class']} from the rest, AUROC "
-        f"{unit['auroc']:.4f}"
+        f"strongest unit: {unit['unit']} detects {unit['average_precision_class']}, {held_out(unit)}"
         for unit in strongest_units(atlas, name, 1)
     ]
     return [answer(layers, images_of_classes(images)), *strongest]

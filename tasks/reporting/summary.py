@@ -37,7 +37,18 @@ LAYER_COLUMNS = (
     "architecture_p",
     "beyond_architecture",
 )
-UNIT_COLUMNS = ("unit", "auroc_class", "auroc", "eta2", "q_value", "q_log10")
+UNIT_COLUMNS = (
+    "unit",
+    "average_precision_class",
+    "average_precision",
+    "average_precision_crossfit",
+    "crossfit_gain",
+    "auroc_crossfit",
+    "preferred_p",
+    "eta2",
+    "q_value",
+    "q_log10",
+)
 
 
 def summarise(atlas: Atlas, recordings: Sequence[str], *, strongest: int = 3) -> dict[str, Any]:
@@ -155,11 +166,24 @@ def _invalid(images: pa.Table) -> list[str]:
 
 
 def strongest_units(atlas: Atlas, recording: str, count: int) -> list[dict[str, Any]]:
-    """Return the units with the largest AUROC; equal ones by explained variance, then by name.
+    """Return the units that detect a class best on images that did not choose it.
 
-    Units that respond alike to all images, or whose classes cannot be compared, are not among them.
+    In order of `crossfit_gain`: a maximum over many classes is large by chance alone, and chance
+    differs between classes of different size. Equal ones by explained variance, then by name. Units
+    that respond alike to all images, or whose classes cannot be compared, are not among them.
     """
     table = read_table(atlas.table_file(UNITS, recording), UNIT_COLUMNS)
-    table = table.filter(table.column("auroc_class").is_valid())
-    order = [("auroc", "descending"), ("eta2", "descending"), ("unit", "ascending")]
+    table = table.filter(table.column("average_precision_class").is_valid())
+    order = [("crossfit_gain", "descending"), ("eta2", "descending"), ("unit", "ascending")]
     return list(table.sort_by(order).slice(0, count).to_pylist())
+
+
+def held_out(unit: Mapping[str, Any]) -> str:
+    """Return the average precision of one of `strongest_units`, on images that did not choose the class.
+
+    Of groups that leave no class in both halves there is that of all images alone, and it says so.
+    """
+    crossfit = unit["average_precision_crossfit"]
+    if crossfit is None:
+        return f"average precision {unit['average_precision']:.4f} (not held out)"
+    return f"held-out average precision {crossfit:.4f}"

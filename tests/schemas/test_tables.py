@@ -27,7 +27,8 @@ RELIED_ON = {
     "units": "layer channel unit depth response_mean response_sd response_min response_max "
     "active_fraction is_dead preferred_class runner_up_class selectivity auroc anova_f anova_p "
     "kruskal_h kruskal_p q_value eta2 epsilon2 sparseness redundancy_group permutation_p fwer_p "
-    "mutual_information omega2 welch_f welch_p top_precision ccmas",
+    "mutual_information omega2 welch_f welch_p top_precision ccmas "
+    "average_precision average_precision_crossfit auroc_crossfit preferred_p strongest_effect",
     "unit_classes": "layer channel unit class n response_mean response_sd z auroc auroc_low auroc_high u "
     "p_value q_value hedges_g hedges_g_low hedges_g_high class_rank",
     "unit_targets": "layer channel unit target n spearman_rho spearman_p q_value "

@@ -18,17 +18,16 @@ if TYPE_CHECKING:
 
 
 @njit(nogil=True, cache=True)
-def place_images(  # noqa: C901, PLR0913, PLR0917 - one walk; the arrays that it fills
+def place_images(  # noqa: PLR0913, PLR0917 - one walk; the arrays that it fills
     packed: NDArray[np.unsignedinteger],
     class_bits: int,
     start: NDArray[np.int64],
     at_lowest: NDArray[np.int64],
     edges: NDArray[np.int64],
-    top_rank: int,
+    half_bits: int,
     place: NDArray[np.int32],
     tied_squares: NDArray[np.int64],
     below_edge: NDArray[np.int64],
-    top: NDArray[np.float64],
 ) -> float:
     """Note the place of every image above the lowest, and which classes lie below some ranks.
 
@@ -40,8 +39,8 @@ def place_images(  # noqa: C901, PLR0913, PLR0917 - one walk; the arrays that it
         As `response_keys.pack` has them.
     edges
         Ascending ranks, counted from 0, shape (edge,).
-    top_rank
-        The rank from which on images count as the top ones.
+    half_bits
+        Lowest bits of a class that are no part of its code: 1 where halves are packed, or 0.
     place
         Filled with twice the place of each image, shape (image,), class after class and ascending
         in each: the images below it, half of those of other classes that equal it, and those of
@@ -52,9 +51,6 @@ def place_images(  # noqa: C901, PLR0913, PLR0917 - one walk; the arrays that it
     below_edge
         Filled with the images of each class in groups of equal responses that begin below each
         edge, shape (edge, class).
-    top
-        Filled with the images of each class from `top_rank` on, shape (class,). Of a group across
-        that rank each image counts by the share of the group above it.
 
     Returns
     -------
@@ -65,8 +61,6 @@ def place_images(  # noqa: C901, PLR0913, PLR0917 - one walk; the arrays that it
     class_mask = (1 << class_bits) - 1
     following = start[:-1].astype(np.uint64)
     tied = np.zeros(start.size - 1, np.int64)
-    if 0 <= top_rank < lowest:
-        _fill_top(top, start, following, at_lowest, top_rank / lowest)
     for code in range(start.size - 1):
         own = at_lowest[code]
         following[code] = np.uint64(start[code] + own)
@@ -81,18 +75,13 @@ def place_images(  # noqa: C901, PLR0913, PLR0917 - one walk; the arrays that it
             edge += 1
         if i == size:
             return ties
-        if lowest + i == top_rank:
-            _fill_top(top, start, following, tied, 0.0)
         stop = min(size, edges[edge] - lowest) if edge < edges.size else size
-        stop = min(stop, top_rank - lowest) if lowest + i < top_rank else stop
-        i, group = _place_singles(packed, i, stop, class_bits, lowest, following, place)
+        i, group = _place_singles(packed, i, stop, class_bits, half_bits, lowest, following, place)
         if group == 1:
             continue
-        codes = packed[i : i + group].astype(np.int64) & class_mask
+        codes = (packed[i : i + group].astype(np.int64) & class_mask) >> half_bits
         for code in codes:
             tied[code] += 1
-        if lowest + i < top_rank < lowest + i + group:
-            _fill_top(top, start, following, tied, (top_rank - lowest - i) / group)
         for code in codes:
             _place_group(code, lowest + i, group, tied, following, place, tied_squares)
         ties += float(group) ** 3 - group
@@ -105,6 +94,7 @@ def _place_singles(  # noqa: PLR0913, PLR0917 - a stretch of the sorted images
     first: int,
     stop: int,
     class_bits: int,
+    half_bits: int,
     lowest: int,
     following: NDArray[np.uint64],
     place: NDArray[np.int32],
@@ -114,13 +104,14 @@ def _place_singles(  # noqa: PLR0913, PLR0917 - a stretch of the sorted images
     one = packed.dtype.type(1)
     step = one << packed.dtype.type(class_bits)
     class_mask = step - one
+    shift = packed.dtype.type(half_bits)
     size = packed.size
     i = first
     while i < stop:
         value = packed[np.uint64(i)]
         if i + 1 < size and packed[np.uint64(i + 1)] ^ value < step:
             break
-        code = value & class_mask
+        code = (value & class_mask) >> shift
         slot = following[code]
         place[slot] = np.int32(2 * (lowest + i))
         following[code] = slot + np.uint64(1)
@@ -150,19 +141,6 @@ def _place_group(  # noqa: PLR0913, PLR0917 - one class of a group of equal resp
     following[code] = np.uint64(first + own)
     tied_squares[code] += (group - own) * own * own
     tied[code] = 0
-
-
-@njit(nogil=True, cache=True)
-def _fill_top(
-    top: NDArray[np.float64],
-    start: NDArray[np.int64],
-    following: NDArray[np.uint64],
-    tied: NDArray[np.int64],
-    below: float,
-) -> None:
-    """Count the images of each class that are not placed yet, less the share `below` of the tied."""
-    for code in range(top.size):
-        top[code] = start[code + 1] - np.int64(following[code]) - below * tied[code]
 
 
 @njit(nogil=True, cache=True)

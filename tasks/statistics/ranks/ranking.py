@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from activarium.tasks.statistics.class_order import by_class, class_codes
+from activarium.tasks.statistics.ranks.detection import Detection, detect, empty_detection
 from activarium.tasks.statistics.ranks.placements import place_images, sum_placements
 from activarium.tasks.statistics.ranks.response_keys import response_of
 from activarium.tasks.statistics.ranks.sorted_keys import sorted_groups
@@ -41,9 +42,10 @@ class Ranks(NamedTuple):
     stay together, in the bin of the lowest of their ranks."""
     quantile: NDArray[np.float64]
     """Quantiles of the responses, shape (unit, quantile), interpolated linearly."""
-    top: NDArray[np.float64]
-    """Images of each class among the top ones, shape (unit, class); images that equal the last of
-    them count by the share of them that is taken."""
+    detection: Detection | None
+    """How well each unit detects each class, where halves of the images are given."""
+    at_rank: NDArray[np.float32]
+    """Lowest response of the images that `Detection.best_positives` counts, shape (unit, class)."""
 
 
 def rank_units(  # noqa: PLR0913 - three independent summaries of one order
@@ -53,6 +55,8 @@ def rank_units(  # noqa: PLR0913 - three independent summaries of one order
     *,
     bins: int = 10,
     quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+    half: NDArray[np.integer] | None = None,
+    comparable: NDArray[np.bool_] | None = None,
     top_images: int = 60,
 ) -> Ranks:
     """Rank every unit once over all images, and sum up by class.
@@ -75,8 +79,13 @@ def rank_units(  # noqa: PLR0913 - three independent summaries of one order
         Bins of `joint`.
     quantiles
         Levels of `quantile`, from 0 to 1.
+    half
+        Half of each image, 0 or 1, shape (image,), for what `Detection` holds out. Without it
+        there is no detection, and the ranking takes less time.
+    comparable
+        Classes that the halves may choose, shape (class,); by default all.
     top_images
-        Images that `top` counts; all where there are fewer.
+        Strongest images at most that `Detection.top` looks at.
 
     Raises
     ------
@@ -99,15 +108,45 @@ def rank_units(  # noqa: PLR0913 - three independent summaries of one order
     sums = np.zeros((units, n_classes, 3), np.int64)
     tie_sum = np.zeros(units)
     joint = np.zeros((units, bins, n_classes), np.int32)
-    top = np.zeros((units, n_classes))
     lowest = np.zeros((units, n_classes), np.int32)
+    detection, best = None, np.zeros((units, n_classes), np.float32)
+    if half is not None:
+        half = np.asarray(half)[np.argsort(code, kind="stable")]
+        cells = np.bincount(2 * np.sort(code) + half, minlength=2 * n_classes)
+        detection = empty_detection(units, cells.reshape(n_classes, 2))
     at, between = _quantile_places(quantiles, images)
     low, high = (np.zeros((units, len(quantiles)), np.float32) for _ in range(2))
     if images:
         edges = np.ceil(np.arange(1, bins + 1) * images / bins).astype(np.int64)
-        summary = (edges, max(images - top_images, 0), at, np.minimum(at + 1, images - 1))
-        results = (sums, tie_sum, joint, top, low, high, lowest)
-        _rank(ordered.view(np.int32), start, summary, results)
+        summary = (edges, at, np.minimum(at + 1, images - 1))
+        results = (sums, tie_sum, joint, low, high, lowest)
+        chosen = np.ones(n_classes, bool) if comparable is None else comparable
+        for group in sorted_groups(ordered.view(np.int32), start, half):
+            _place_group_of_units(
+                group.packed,
+                group.size,
+                group.class_bits,
+                int(half is not None),
+                start,
+                group.at_lowest,
+                group.ranges,
+                summary,
+                tuple(result[group.units] for result in results),
+            )
+            if detection is not None:
+                detect(
+                    group.packed,
+                    group.size,
+                    group.class_bits,
+                    detection.half_count,
+                    chosen,
+                    top_images,
+                    tuple(result[group.units] for result in detection[:-1]),
+                )
+                _responses_at(
+                    group.packed, group.size, group.class_bits, group.ranges,
+                    detection.best_positives[group.units], best[group.units],
+                )  # fmt: skip
     quantile = low + (high.astype(np.float64) - low) * between
     count = np.diff(start)
     return Ranks(
@@ -117,7 +156,8 @@ def rank_units(  # noqa: PLR0913 - three independent summaries of one order
         lowest,
         joint,
         quantile if images else np.full_like(quantile, np.nan),
-        top,
+        detection,
+        best,
     )
 
 
@@ -129,38 +169,20 @@ def _quantile_places(
     return below.astype(np.int64), exact - below
 
 
-def _rank(
-    bits: NDArray[np.int32],
-    start: NDArray[np.int64],
-    summary: tuple[NDArray[np.int64], int, NDArray[np.int64], NDArray[np.int64]],
-    results: tuple[NDArray[np.generic], ...],
-) -> None:
-    for group in sorted_groups(bits, start):
-        _place_group_of_units(
-            group.packed,
-            group.size,
-            group.class_bits,
-            start,
-            group.at_lowest,
-            group.ranges,
-            summary,
-            tuple(result[group.units] for result in results),
-        )
-
-
 @njit(nogil=True, cache=True)
 def _place_group_of_units(  # noqa: PLR0913, PLR0917 - a group of units and their results
     packed: NDArray[np.unsignedinteger],
     size: NDArray[np.int64],
     class_bits: int,
+    half_bits: int,
     start: NDArray[np.int64],
     at_lowest: NDArray[np.int64],
     ranges: NDArray[np.int64],
-    summary: tuple[NDArray[np.int64], int, NDArray[np.int64], NDArray[np.int64]],
+    summary: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
     results: tuple[NDArray[np.generic], ...],
 ) -> None:
-    edges, top_rank, at, after = summary
-    sums, tie_sum, joint, top, low, high, at_smallest = results
+    edges, at, after = summary
+    sums, tie_sum, joint, low, high, at_smallest = results
     place = np.empty(packed.shape[1], np.int32)
     tied_squares = np.empty(start.size - 1, np.int64)
     for unit in range(tie_sum.size):
@@ -171,14 +193,13 @@ def _place_group_of_units(  # noqa: PLR0913, PLR0917 - a group of units and thei
             start,
             at_lowest[unit],
             edges,
-            top_rank,
+            half_bits,
             place,
             tied_squares,
             joint[unit],
-            top[unit],
         )
         sum_placements(place, start, at_lowest[unit], tied_squares, sums[unit])
-        _count_lowest(row, class_bits, at_lowest[unit], at_smallest[unit])
+        _count_lowest(row, class_bits, half_bits, at_lowest[unit], at_smallest[unit])
         _differences(joint[unit])
         below = place.size - row.size
         lowest, negatives, base = ranges[unit, 0], ranges[unit, 1], ranges[unit, 2]
@@ -186,6 +207,24 @@ def _place_group_of_units(  # noqa: PLR0913, PLR0917 - a group of units and thei
             for rank, found in ((at[q], low), (after[q], high)):
                 compact = int(row[rank - below]) >> class_bits if rank >= below else 0
                 found[unit, q] = response_of(compact, lowest, negatives, base)
+
+
+@njit(nogil=True, cache=True)
+def _responses_at(  # noqa: PLR0913, PLR0917 - a group of sorted units, and what is filled
+    packed: NDArray[np.unsignedinteger],
+    size: NDArray[np.int64],
+    class_bits: int,
+    ranges: NDArray[np.int64],
+    positives: NDArray[np.int64],
+    found: NDArray[np.float32],
+) -> None:
+    """Fill the lowest response of so many strongest images, shape (unit, class)."""
+    for unit in range(size.size):
+        lowest, negatives, base = ranges[unit, 0], ranges[unit, 1], ranges[unit, 2]
+        for code in range(positives.shape[1]):
+            rank = size[unit] - positives[unit, code]
+            compact = int(packed[unit, rank]) >> class_bits if rank >= 0 else 0
+            found[unit, code] = response_of(compact, lowest, negatives, base)
 
 
 @njit(nogil=True, cache=True)
@@ -200,6 +239,7 @@ def _differences(below_edge: NDArray[np.int32]) -> None:
 def _count_lowest(
     row: NDArray[np.unsignedinteger],
     class_bits: int,
+    half_bits: int,
     at_lowest: NDArray[np.int64],
     lowest: NDArray[np.int32],
 ) -> None:
@@ -210,7 +250,7 @@ def _count_lowest(
     for i in range(row.size):
         if row[i] >> class_bits != row[0] >> class_bits:
             break
-        lowest[np.int64(row[i]) & ((1 << class_bits) - 1)] += 1
+        lowest[(np.int64(row[i]) & ((1 << class_bits) - 1)) >> half_bits] += 1
 
 
 @njit(nogil=True, cache=True)

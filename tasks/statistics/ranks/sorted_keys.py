@@ -25,7 +25,7 @@ class SortedGroup(NamedTuple):
     units: slice
     """Which units they are."""
     packed: NDArray[np.unsignedinteger]
-    """Sorted keys << class_bits | class, shape (unit, image); the first `size` of each are set."""
+    """Sorted keys << class_bits | class (with its half, where asked for), shape (unit, image); the first `size` of each are set."""
     size: NDArray[np.int64]
     """Images above the smallest response, or all, shape (unit,)."""
     at_lowest: NDArray[np.int64]
@@ -36,7 +36,9 @@ class SortedGroup(NamedTuple):
     """Bits of a class."""
 
 
-def sorted_groups(bits: NDArray[np.int32], start: NDArray[np.int64]) -> Iterator[SortedGroup]:
+def sorted_groups(
+    bits: NDArray[np.int32], start: NDArray[np.int64], half: NDArray[np.integer] | None = None
+) -> Iterator[SortedGroup]:
     """Sort the images of every unit by response, and yield a few units at a time.
 
     NumPy sorts: on most processors with vector instructions, in 32 bits where key and class fit.
@@ -48,10 +50,15 @@ def sorted_groups(bits: NDArray[np.int32], start: NDArray[np.int64]) -> Iterator
         Bits of the responses, shape (unit, image), the images in order of their class.
     start
         Class c holds the images start[c] to start[c + 1], shape (class + 1,).
+    half
+        0 or 1 of each image, shape (image,); it then is the lowest of the bits of a class.
     """
     units, images = bits.shape
     code = np.repeat(np.arange(start.size - 1, dtype=np.int32), np.diff(start))
     class_bits = max(int(start.size - 2).bit_length(), 1)
+    if half is not None:
+        code = 2 * code + half.astype(np.int32)
+        class_bits += 1
     narrow, wide = (np.empty((GROUP, images), kind) for kind in (np.uint32, np.uint64))
     at_lowest = np.empty((GROUP, start.size - 1), np.int64)
     size = np.empty(GROUP, np.int64)

@@ -71,11 +71,14 @@ def assert_nothing_is_said_of_classes(tables):
             "selectivity_morcos", "ccmas", "auroc", "auroc_class", "top_precision", "top_class",
             "mutual_information", "anova_f", "anova_p", "eta2", "omega2", "welch_f", "welch_p",
             "kruskal_h", "kruskal_p", "epsilon2", "permutation_p", "q_value", "q_log10",
-            "by_q_value", "fwer_p",
+            "by_q_value", "fwer_p", "average_precision", "average_precision_class",
+            "average_precision_crossfit", "crossfit_gain", "auroc_crossfit", "class_agreement",
+            "preferred_p", "suppressed_auroc", "suppressed_class", "strongest_effect",
         ),
         "unit_classes": (
             "z", "auroc", "auroc_low", "auroc_high", "u", "p_value", "log10p", "q_value",
-            "hedges_g", "hedges_g_low", "hedges_g_high",
+            "hedges_g", "hedges_g_low", "hedges_g_high", "average_precision",
+            "average_precision_chance", "best_f1", "best_f1_threshold", "point_biserial",
         ),
         "layers": (
             "selective_fraction", "familywise_fraction", "selectivity_mean", "selectivity_low",

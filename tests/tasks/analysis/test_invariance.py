@@ -112,7 +112,12 @@ def test_tables__renamed_classes_only_rename(atlas, analysed, write_recording, s
     found = stored(atlas).tables()
     for name in ("layers", "depth_trends"):
         assert found[name].equals(expected[name]), name
-    columns = {"units": ["preferred_class", "runner_up_class", "auroc_class", "top_class"]}
+    columns = {
+        "units": [
+            "preferred_class", "runner_up_class", "auroc_class", "top_class",
+            "average_precision_class", "suppressed_class", "strongest_class",
+        ]
+    }  # fmt: skip
     for name in ("units", "unit_classes", "class_pairs"):
         text = columns.get(name, ["class", "other_class"])
         one, other = found[name].to_pandas(), expected[name].to_pandas()
@@ -163,6 +168,9 @@ def test_tables__seed_moves_only_what_is_drawn(atlas, analysed, write_recording,
     found = stored(atlas).tables()
     # The q-values of sparse units rest on permutations.
     of_units = {"permutation_p", "fwer_p", "q_value", "q_log10", "by_q_value"}
+    # Halves of the images are drawn.
+    of_units |= {"average_precision_crossfit", "crossfit_gain", "auroc_crossfit"}
+    of_units |= {"class_agreement", "preferred_p"}
     drawn = {"units": of_units, "unit_classes": set(), "class_pairs": set()}
     for name, columns in drawn.items():
         kept = [each for each in expected[name].column_names if each not in columns]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 
@@ -224,3 +224,22 @@ def test_unit_classes__class_below_two_images_is_not_compared(images, toy):
     assert set(few.column("class_rank").to_pylist()) == {0}
     if images:
         assert few.column("response_mean").null_count == 0
+
+
+def test_unit_classes__detection_equals_scikit_learn(toy):
+    frame, (values, label) = toy.frame("unit_classes"), toy.labelled
+    names, units = toy.array("class").tolist(), toy.array("unit").tolist()
+    kept = frame[frame.auroc.notna()]
+    for row in kept.itertuples():
+        x, mask = values[:, units.index(row.unit)], label == names.index(row[4])
+        assert row.average_precision == pytest.approx(average_precision_score(mask, x), rel=1e-9)
+        precision, recall, threshold = (
+            each[: len(np.unique(x))] for each in precision_recall_curve(mask, x)
+        )
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
+        assert row.best_f1 == pytest.approx(f1.max(), rel=1e-9)
+        assert row.best_f1_threshold == threshold[np.isclose(f1, f1.max(), rtol=1e-12)].max()
+        r = stats.pointbiserialr(mask, x).statistic if np.ptp(x) else 0.0
+        assert row.point_biserial == pytest.approx(r, rel=1e-7, abs=1e-9)
+    assert len(kept) > 50
+    assert frame.average_precision[frame.auroc.isna()].isna().all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import mutual_info_score
+from sklearn.metrics import average_precision_score, mutual_info_score, roc_auc_score
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.oneway import anova_oneway
 
@@ -95,19 +95,47 @@ def test_units__ccmas_compares_with_the_mean_over_all_other_images(studied):
     assert (frame.ccmas[studied.constant] == 0).all()
 
 
-def test_units__top_precision_counts_tied_images_by_their_share(studied):
+def test_units__top_precision_is_over_as_many_images_as_the_class_has(studied):
     frame, (values, label) = studied.frame("units"), studied.labelled
     names = studied.array("class")
     top = studied.table("units").column("top_class").to_pylist()
     for unit in range(values.shape[1]):
-        last = np.sort(values[:, unit])[-10]
-        above, tied = values[:, unit] > last, values[:, unit] == last
-        weight = above + tied * (10 - above.sum()) / tied.sum()
-        counts = np.array([weight[label == code].sum() for code in range(CLASSES)])
-        assert frame.top_precision[unit] == pytest.approx(counts.max() / 10, rel=1e-9)
-        best = np.flatnonzero(np.isclose(counts, counts.max(), rtol=1e-9))
+        precision = {}
+        for code in studied.compared:
+            taken = min(10, (label == code).sum())
+            last = np.sort(values[:, unit])[-taken]
+            above, tied = values[:, unit] > last, values[:, unit] == last
+            weight = above + tied * (taken - above.sum()) / tied.sum()
+            precision[code] = weight[label == code].sum() / taken
+        most = max(precision.values())
+        assert frame.top_precision[unit] == pytest.approx(most, rel=1e-9)
+        best = [code for code, value in precision.items() if np.isclose(value, most, rtol=1e-9)]
         assert top[unit] == (names[best[0]] if len(best) == 1 else None)
     assert None in top
+
+
+def test_units__what_detects_a_class_equals_scikit_learn(studied):
+    frame, (values, label) = studied.frame("units"), studied.labelled
+    names = studied.array("class").tolist()
+    for unit in np.flatnonzero(~studied.constant):
+        row, x = frame.iloc[unit], values[:, unit]
+        code = names.index(row.average_precision_class)
+        found = average_precision_score(label == code, x)
+        assert row.average_precision == pytest.approx(found, rel=1e-9)
+        area = {each: roc_auc_score(label == each, x) for each in studied.compared}
+        assert row.suppressed_auroc == pytest.approx(min(area.values()), rel=1e-9)
+        least = names.index(row.suppressed_class)
+        assert area[least] == pytest.approx(min(area.values()), rel=1e-9)
+        farthest = max(area.values(), key=lambda each: abs(each - 0.5))
+        assert abs(row.strongest_effect) == pytest.approx(abs(2 * farthest - 1), rel=1e-9)
+        strongest = area[names.index(row.strongest_class)]
+        assert row.strongest_effect == pytest.approx(2 * strongest - 1, rel=1e-9, abs=1e-12)
+    constant = frame[studied.constant]
+    assert constant.average_precision.isna().all()
+    assert constant.average_precision_class.isna().all()
+    assert (constant.preferred_p == 1).all()
+    assert (constant.auroc_crossfit == 0.5).all()
+    assert (constant.strongest_effect == 0).all()
 
 
 def test_units__mutual_information_equals_scikit_learn_with_millers_correction(studied):

@@ -11,7 +11,7 @@ from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.reporting.query import query
-from activarium.tasks.reporting.summary import answer, strongest_units, summarise
+from activarium.tasks.reporting.summary import answer, held_out, strongest_units, summarise
 from activarium.tasks.stores.parquet_files import read_table
 
 
@@ -70,13 +70,23 @@ def test_summarise__is_plain_json(analysed):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_strongest_units__are_the_largest_aurocs_in_order(analysed):
+def test_strongest_units__are_the_best_detectors_on_held_out_images(analysed):
     table = read_table(analysed.files[0]).to_pandas()
     found = strongest_units(analysed.atlas, "toy", 5)
-    assert [unit["auroc"] for unit in found] == sorted(table.auroc, reverse=True)[:5]
+    expected = sorted(table.crossfit_gain.dropna(), reverse=True)[:5]
+    assert [unit["crossfit_gain"] for unit in found] == expected
     assert strongest_units(analysed.atlas, "toy", 0) == []
     # All but the units that never change.
-    assert len(strongest_units(analysed.atlas, "toy", 999)) == 20 - table.auroc_class.isna().sum()
+    known = table.average_precision_class.notna().sum()
+    assert len(strongest_units(analysed.atlas, "toy", 999)) == known
+
+
+def test_held_out__says_where_it_is_not():
+    unit = {"average_precision": 0.5, "average_precision_crossfit": None}
+    assert held_out(unit) == "average precision 0.5000 (not held out)"
+    assert (
+        held_out(unit | {"average_precision_crossfit": 0.25}) == "held-out average precision 0.2500"
+    )
 
 
 def test_summarise__without_tables_says_what_to_run(atlas, make_raw, write_recording):
