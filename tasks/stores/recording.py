@@ -55,6 +55,16 @@ class Recording:
         """What the numbers that are read of it depend on."""
         return self.fingerprint
 
+    @property
+    def draws(self) -> int:
+        """Untrained networks whose rows follow each other; 0 in a recording of one network."""
+        return int(self.attributes.get("draws", 0))
+
+    @property
+    def images_per_draw(self) -> int:
+        """Images that each draw answers to: row `draw * images_per_draw + i` is image i under it."""
+        return self.images // max(self.draws, 1)
+
     def has(self, array: str) -> bool:
         """Return whether the recording holds the array."""
         return array in self.group
