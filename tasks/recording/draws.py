@@ -268,6 +268,7 @@ def record_draws(  # noqa: PLR0913 - a whole stage
         weights_sha256=fingerprint({"draws": list(found)}),
         notes=notes,
         draw_seeds=seeds,
+        sampled_from=images.test_set.identity,
     )
     kept = {"reductions": ("mean",), "pooled_layers": (), "thumbnail": 0, "density": False}
     # Each network is traced once; compiling each would take longer than its images.

@@ -53,6 +53,8 @@ class ModelIdentity:
     """Its step in the series."""
     draw_seeds: tuple[int, ...] = ()
     """Seeds of the untrained networks that answer one after the other; empty for one network."""
+    sampled_from: str = ""
+    """Identity of the test set of which these networks see a sample."""
 
     @property
     def name_parts(self) -> tuple[str, ...]:
@@ -173,7 +175,11 @@ def plan_recording(
 
 
 def _draws(identity: ModelIdentity) -> dict[str, object]:
-    return {"draws": len(identity.draw_seeds), "draw_seeds": list(identity.draw_seeds)}
+    return {
+        "draws": len(identity.draw_seeds),
+        "draw_seeds": list(identity.draw_seeds),
+        "sampled_from_sha256": identity.sampled_from,
+    }
 
 
 def _reading(model_layers: ModelLayers, identity: ModelIdentity) -> dict[str, object]:
