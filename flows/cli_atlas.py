@@ -46,7 +46,8 @@ def list_command(
     elif rows:
         # Of recordings that are of no training in time, there is no series to tell.
         series = ("series", "step") if any(row.get("series") for row in rows) else ()
-        columns = ("recording", *series, "status", "images", "units", "accuracy", "tables")
+        draws = ("draws",) if any(row.get("draws") for row in rows) else ()
+        columns = ("recording", *series, "status", *draws, "images", "units", "accuracy", "tables")
         print_rows(rows, columns)
         print_notices([f"{row['recording']}: {row['problem']}" for row in rows if row["problem"]])
     else:

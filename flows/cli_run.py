@@ -263,6 +263,14 @@ def record(
         str | None,
         typer.Option(metavar="NAME", help="Name of the series; by default the folder's name."),
     ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Record N untrained networks over a sample of the images instead, as `run` does for "
+            "controls; sample and seeds are the section untrained.",
+        ),
+    ] = None,
     dask: Dask = None,
     strict: Annotated[
         bool,
@@ -290,16 +298,23 @@ def record(
 
     Example: [bold]activarium record examples/imagefolder.yaml --set test_set.path=images.zip
     --set model.weights=weights.safetensors[/], or every checkpoint of a training:
-    [bold]activarium record examples/digits.yaml --checkpoints trained --series digits[/]
+    [bold]activarium record examples/digits.yaml --checkpoints trained --series digits[/], or 99
+    untrained networks: [bold]activarium record examples/digits.yaml --draws 99[/]
     """
     from activarium.flows.pipeline import obtain_checkpoint, obtain_series
+    from activarium.tasks.recording.draws import choose_draws
 
     named = {
         "model.checkpoints": checkpoints,
         "model.series": series,
         "record.devices": _listed(devices),
         "record.strict": strict or None,
+        "untrained.draws": draws,
     }
+    if draws is not None and (checkpoints is not None or series is not None):
+        raise UserError(
+            "--draws records untrained networks, --checkpoints and --series a training: give one of them"
+        )
     settings = _load(config, [*(overrides or ()), *_flags(named)])
     call = _call(part=part, dask=dask, repair=repair)
     call.check_with(settings.record)
@@ -308,6 +323,8 @@ def record(
     notices: list[str] = []
 
     def act(stages: Stages) -> RecordingReceipt | SeriesReceipt:
+        if draws is not None:
+            return stages.record(settings, choose_draws(settings), root, call, recordings_at)
         if settings.model.checkpoints is not None:
             return obtain_series(settings, root, stages, call, recordings_at)
         checkpoint = obtain_checkpoint(settings, root, stages)
@@ -328,7 +345,10 @@ def record(
         print_invalid(receipt.invalid)
         ending = Ending(root, recordings_at, no_prefect)
         when = ", when all parts are recorded" if receipt.shards_left else ""
-        ending.say(ending.command("analyse", receipt.recording, "--control", "shuffle"), when=when)
+        named = [receipt.recording, "--control", "shuffle"]
+        if draws is not None:
+            named = ["RECORDING", "--control", receipt.recording]
+        ending.say(ending.command("analyse", *named), when=when)
 
 
 def _print_series(receipt: SeriesReceipt, *, json: bool, ending: Ending) -> None:

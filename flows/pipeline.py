@@ -35,7 +35,7 @@ class RunReceipt(BaseModel):
 
     checkpoint: CheckpointReceipt
     recordings: tuple[RecordingReceipt, ...]
-    """The model's own recording first, then the controls, then those of earlier checkpoints."""
+    """The model's own recording first, then one untrained network, then the draws of many, then those of earlier checkpoints."""
     tables: tuple[TablesReceipt, ...]
     report: ReportReceipt
     series: SeriesReceipt | None = None
@@ -137,7 +137,7 @@ def run_stages(
     """
     if current_progress() is not only_look:
         check_last_stages(config, Atlas(root, recordings_at))
-    series = None
+    series, draws = None, list[RecordingReceipt]()
     if config.model.checkpoints is not None:
         series = obtain_series(config, root, stages, call, recordings_at)
         *earlier, main = series.recordings
@@ -147,22 +147,32 @@ def run_stages(
         recordings = [stages.record(config, checkpoint, root, call, recordings_at)]
     if "untrained" in config.controls and config.model.weights != "untrained":
         from activarium.tasks.recording.checkpoints import untrained_control
+        from activarium.tasks.recording.draws import choose_draws
 
         control = untrained_control(config)
         start = obtain_checkpoint(control, root, stages)
         recordings.append(stages.record(control, start, root, call, recordings_at))
-    left = sum(each.shards_left for each in (*recordings, *earlier))
+        draws.append(stages.record(config, choose_draws(config), root, call, recordings_at))
+    made = (*recordings, *draws, *earlier)
+    left = sum(each.shards_left for each in made)
     if left:
-        return PartReceipt(recordings=(*recordings, *earlier), shards_left=left)
+        return PartReceipt(recordings=made, shards_left=left)
     names = [each.recording for each in recordings]
-    before = [each.recording for each in earlier]
-    tables = analyse_with_controls(config, names, root, stages, recordings_at, before)
+    tables = analyse_with_controls(
+        config,
+        names,
+        root,
+        stages,
+        recordings_at,
+        earlier=[each.recording for each in earlier],
+        draws=[each.recording for each in draws],
+    )
     shown = [each.recording for each in tables[: len(names)]]
     tables.append(stages.embed(names[0], config.embed, root, recordings_at))
     report = stages.report(shown, config.name, config.report, root, recordings_at)
     return RunReceipt(
         checkpoint=checkpoint,
-        recordings=(*recordings, *earlier),
+        recordings=made,
         tables=tuple(tables),
         report=report,
         series=series,
@@ -181,11 +191,15 @@ def analyse_with_controls(
     root: Path,
     stages: Stages,
     recordings_at: str | None = None,
+    *,
     earlier: Sequence[str] = (),
+    draws: Sequence[str] = (),
 ) -> list[TablesReceipt]:
-    """Tabulate a recording beside its controls, which come first; return its own tables first.
+    """Tabulate a recording and what is shown beside it; return its own tables first.
 
-    The recordings of earlier checkpoints, beside the same controls, come last. A condition chooses
+    The recordings of earlier checkpoints come last. They and the recording itself stand beside the
+    untrained networks of `draws`; the one that is recorded whole is a picture, and is beside
+    permuted labels alone. A condition chooses
     images by the recording's answers; controls and earlier checkpoints take the same images.
     """
     main, *untrained = names
@@ -193,7 +207,7 @@ def analyse_with_controls(
     asked = settings.where_of or main if settings.where is not None else None
     same_images = settings.model_copy(update={"where_of": asked})
     tables = [stages.analyse(name, same_images, root, recordings_at) for name in untrained]
-    beside = settings.model_copy(update={"controls": (*settings.controls, *untrained)})
+    beside = settings.model_copy(update={"controls": (*settings.controls, *draws)})
     tables.insert(0, stages.analyse(main, beside, root, recordings_at))
     again = beside.model_copy(update={"where_of": asked})
     return tables + [stages.analyse(name, again, root, recordings_at) for name in earlier]

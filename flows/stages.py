@@ -106,7 +106,8 @@ def analyse_stage(
     atlas = Atlas(root, recordings_at)
     opened = open_recording(atlas, recording, partial=config.partial)
     controls = tuple(
-        each if each == SHUFFLE else open_compared(atlas, each).name for each in config.controls
+        each if each == SHUFFLE else open_compared(atlas, each, draws=True).name
+        for each in config.controls
     )
     named = config.model_copy(update={"controls": controls})
     return analyse(atlas, opened, config=named, progress=current_progress())

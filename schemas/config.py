@@ -16,7 +16,13 @@ from activarium.schemas.analysis_config import (
 )
 from activarium.schemas.atlas import UNTRAINED, given_name
 from activarium.schemas.layers import Tokens
-from activarium.schemas.record_config import Engine, Precision, RecordCall, RecordConfig
+from activarium.schemas.record_config import (
+    Engine,
+    Precision,
+    RecordCall,
+    RecordConfig,
+    UntrainedConfig,
+)
 from activarium.schemas.settings import MOST_IMAGES, MOST_PIXELS, MOST_SEED, Config, Distinct
 from activarium.schemas.training_config import TrainingConfig
 
@@ -39,6 +45,7 @@ __all__ = [
     "Source",
     "TestSetConfig",
     "TrainingConfig",
+    "UntrainedConfig",
 ]
 
 Source = Literal[
@@ -259,6 +266,8 @@ class RunConfig(Config):
     """How to train, where model.weights is `trained`."""
     record: RecordConfig = RecordConfig()
     """What is recorded."""
+    untrained: UntrainedConfig = UntrainedConfig()
+    """The untrained networks, where `untrained` is among the controls."""
     analyse: AnalyseConfig = AnalyseConfig()
     """The statistics."""
     embed: EmbedConfig = EmbedConfig()
@@ -269,8 +278,8 @@ class RunConfig(Config):
         "untrained",
         "shuffle",
     )
-    """What stands beside the model's own recording. untrained: a recording of the same architecture
-    at its start; shuffle: the same statistics with permuted labels."""
+    """What stands beside the model's own recording. untrained: networks of the same architecture at
+    their start, as the section untrained says, and one of them (model.seed) over all images; shuffle: the same statistics with permuted labels."""
 
     @model_validator(mode="after")
     def _classes_are_looked_at(self) -> RunConfig:

@@ -5,6 +5,7 @@ Every store name, dimension and dtype is a literal here and nowhere else.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -173,6 +174,33 @@ ARRAYS: tuple[ArraySpec, ...] = (
 def receipt_name(shard: int) -> str:
     """Return the file name of a shard's receipt."""
     return f"shard-{shard:05d}.json"
+
+
+DRAWN_IMAGE = re.compile(r"draw-(\d{4})/(.*)", re.DOTALL)
+
+
+def draw_image_id(draw: int, image: str) -> str:
+    """Return the id that an image of the test set has under a draw.
+
+    >>> draw_image_id(3, "test/00012")
+    'draw-0003/test/00012'
+    """
+    return f"draw-{draw:04d}/{image}"
+
+
+def drawn_image(image_id: str) -> tuple[int, str]:
+    """Return the draw and the image's id in the test set: the inverse of `draw_image_id`.
+
+    Raises
+    ------
+    ValueError
+        If it is no id of an image under a draw.
+    """
+    match = DRAWN_IMAGE.fullmatch(image_id)
+    if match is None:
+        msg = f"expected an id such as draw-0003/<image>, got {image_id!r}"
+        raise ValueError(msg)
+    return int(match[1]), match[2]
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ class CheckpointReceipt(Receipt):
     """The series of checkpoints that it belongs to; None where it stands alone."""
     step: int | None = None
     """Optimiser steps before it, or what else its file's name counts."""
+    draws: int = 0
+    """How many untrained networks it stands for; 0 for one network."""
     notices: tuple[str, ...] = ()
     """What the user should know: other checkpoints of its training that are lost."""
 

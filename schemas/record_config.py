@@ -12,6 +12,7 @@ from activarium.schemas.layers import KINDS, Kind
 from activarium.schemas.layout import Reduction
 from activarium.schemas.settings import (
     MOST_BATCH,
+    MOST_SEED,
     MOST_THREADS,
     Config,
     DaskAddress,
@@ -131,6 +132,25 @@ class RecordConfig(Config):
             msg = f"reductions must contain mean, got {self.reductions}"
             raise ValueError(msg)
         return self
+
+
+class UntrainedConfig(Config):
+    """The untrained networks that the model stands beside, all recorded over one sample of images."""
+
+    draws: int = Field(default=19, ge=1, le=9_999)
+    """How many networks of the same architecture, each drawn from a seed of its own. The smallest
+    p-value is 1 / (draws + 1): 19 reach 0.05, 99 reach 0.01."""
+    images: int = Field(default=1_000, ge=2, le=10_000)
+    """Images at most of the sample, spread over the classes as evenly as they allow. Where there
+    is no room for two of each class, some classes are drawn."""
+    seed: int = Field(default=1, ge=0, le=MOST_SEED)
+    """Seed of the sample and of the first network; the others follow it. model.seed, from which the
+    model itself began, is left out."""
+
+    def seeds(self, own: int) -> tuple[int, ...]:
+        """Return the seed of each network, without the model's own."""
+        following = ((self.seed + each) % (MOST_SEED + 1) for each in range(self.draws + 1))
+        return tuple(seed for seed in following if seed != own)[: self.draws]
 
 
 class RecordCall(Config):

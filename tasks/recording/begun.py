@@ -69,6 +69,17 @@ class Begun:
 
 
 @dataclass(frozen=True)
+class Draws:
+    """Untrained networks that answer to the same images one after the other, each in its shard."""
+
+    sample: TestSet
+    """The images of each draw."""
+    seeds: tuple[int, ...]
+    load: Callable[[int], nn.Module]
+    """Return the network of a seed, in evaluation mode."""
+
+
+@dataclass(frozen=True)
 class Subject:
     """What is recorded: a model on its device, over images that become its inputs."""
 
@@ -78,6 +89,15 @@ class Subject:
     device: torch.device
     memory_format: torch.memory_format = torch.channels_last
     """Of the model's weights, its inputs, and so of its maps."""
+    draws: Draws | None = None
+    """The networks of all draws, where `model` is that of the first."""
+
+    def drawn(self, draw: int) -> Subject:
+        """Return the same with the network of a draw."""
+        if self.draws is None:
+            return self
+        model = self.draws.load(self.draws.seeds[draw])
+        return replace(self, model=place_model(model, self.device, self.memory_format))
 
     def contiguous(self) -> Subject:
         """Return the same with maps whose channels do not lie last."""
@@ -155,7 +175,7 @@ def _choose_engine(
                 wanted_by(plan),
                 inputs,
                 engine=config.engine,
-                images=len(subject.test_set),
+                images=len(subject.draws.sample if subject.draws else subject.test_set),
                 density=config.density,
             )
         except Exception as error:

@@ -93,10 +93,21 @@ class PixelFeed(Feed):
         uint8 (image, row, column, colour).
     device
         Where the model is.
+    valid
+        Whether each image could be decoded, shape (image,); by default all.
+
+    Ranges beyond the last image begin again with the first, where images are recorded several times.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+    def __init__(
+        self,
+        pixels: NDArray[np.uint8],
+        device: torch.device,
+        *,
+        valid: NDArray[np.bool_] | None = None,
+    ) -> None:
         self._pixels = pixels
+        self._valid = np.ones(len(pixels), bool) if valid is None else valid
         self._resident: torch.Tensor | None = None
         if device.type != "cpu":
             self._resident = torch.from_numpy(np.require(pixels, requirements="W")).to(device)
@@ -104,13 +115,15 @@ class PixelFeed(Feed):
     def batches(self, ranges: Iterable[tuple[int, int]]) -> Generator[Batch]:
         """Yield one batch per range of images, in order."""
         for start, stop in ranges:
-            pixels = self._pixels[start:stop]
+            first = start % len(self._pixels)
+            rows = slice(first, first + stop - start)
+            pixels = self._pixels[rows]
             if self._resident is None:
                 # Nothing is copied, unless the array is read-only, of which torch warns.
                 images = torch.from_numpy(np.require(pixels, requirements="W"))
             else:
-                images = self._resident[start:stop]
-            yield Batch(start, stop, images, np.ones(stop - start, bool), pixels, Counter())
+                images = self._resident[rows]
+            yield Batch(start, stop, images, self._valid[rows], pixels, Counter())
 
     def close(self) -> None:
         """Free the device's copy."""

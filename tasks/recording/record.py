@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +24,7 @@ from activarium.tasks.progress import begin_work, silent
 from activarium.tasks.recording.batch_size import check_one_image, release_memory
 from activarium.tasks.recording.begun import (
     Begun,
+    Draws,
     Subject,
     begin,
     check_same_ground,
@@ -99,6 +99,7 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
     share: Share | None = None,
     repair: bool = False,
     check: Callable[[RecordPlan], None] | None = None,
+    draws: Draws | None = None,
 ) -> RecordingReceipt:
     """Record a model's answers to a test set, or finish what an interrupted run began.
 
@@ -126,6 +127,8 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
         Check everything that is stored first, and make anew what is damaged.
     check
         Refuses a plan that what follows cannot use, before the recording begins.
+    draws
+        Networks of which each answers to its part of the test set, the model first.
 
     Raises
     ------
@@ -139,7 +142,7 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
     with device_faults(device), torch_threads(threads):
         use_device(device)
         config, notices = _possible(config, device)
-        subject = _subject(model, test_set, preprocessing, device)
+        subject = replace(_subject(model, test_set, preprocessing, device), draws=draws)
         subject, plan = _planned(subject, config, identity, share)
         place = place_at(atlas.recording(plan.name))
         place.sweep()
@@ -389,7 +392,7 @@ class _Work:
             advance(images - sum(shard.images for shard in pending))
             session = Session(
                 subject=self.subject,
-                open_capture=partial(self.subject.open_capture, self.plan, self.begun.choice),
+                choice=self.begun.choice,
                 feed=feed,
                 plan=self.plan,
                 place=self.place,
@@ -411,6 +414,11 @@ class _Work:
         subject, preprocessing = self.subject, self.subject.preprocessing
         shape = (preprocessing.height, preprocessing.width, preprocessing.colours)
         pixels, device = subject.test_set.pixels, subject.device
+        if subject.draws is not None:
+            sample = subject.draws.sample  # which is decoded once for all draws
+            threads = self.config.readers or usable_cores()
+            pixels, valid = read_images(sample, preprocessing, 0, len(sample), threads=threads)
+            return PixelFeed(pixels, device, valid=valid)
         fits = pixels is not None and pixels.shape[1:] == shape
         if pixels is not None and fits and fits_device(pixels.nbytes, device):
             return PixelFeed(pixels, device)

@@ -51,6 +51,10 @@ class ModelIdentity:
     """The series of checkpoints that it belongs to."""
     step: int | None = None
     """Its step in the series."""
+    draw_seeds: tuple[int, ...] = ()
+    """Seeds of the untrained networks that answer one after the other; empty for one network."""
+    sampled_from: str = ""
+    """Identity of the test set of which these networks see a sample."""
 
     @property
     def name_parts(self) -> tuple[str, ...]:
@@ -143,6 +147,7 @@ def plan_recording(
         "density": config.density,
         "precision": config.precision,
         **_reading(model_layers, identity),
+        **({"draw_seeds": list(identity.draw_seeds)} if identity.draw_seeds else {}),
     }
     digest = fingerprint(depends_on)
     parts = (*identity.name_parts, test_set.name, test_set.split)
@@ -152,6 +157,7 @@ def plan_recording(
         "model": identity.name,
         "checkpoint": identity.checkpoint,
         **(in_series if identity.series is not None else {}),
+        **(_draws(identity) if identity.draw_seeds else {}),
         "test_set": test_set.name,
         "split": test_set.split,
         "model_notes": list(identity.notes),
@@ -166,6 +172,14 @@ def plan_recording(
     }
     name = file_name([*parts, digest[:12]])
     return RecordPlan(name, digest, layout, model_layers, pooled, attributes)
+
+
+def _draws(identity: ModelIdentity) -> dict[str, object]:
+    return {
+        "draws": len(identity.draw_seeds),
+        "draw_seeds": list(identity.draw_seeds),
+        "sampled_from_sha256": identity.sampled_from,
+    }
 
 
 def _reading(model_layers: ModelLayers, identity: ModelIdentity) -> dict[str, object]:

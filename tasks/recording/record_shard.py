@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from activarium.schemas.layout import Shard
     from activarium.tasks.capture.capture import Capture
+    from activarium.tasks.capture.engines import EngineChoice
     from activarium.tasks.images.test_sets import TestSet
     from activarium.tasks.recording.begun import Subject
     from activarium.tasks.recording.feeding import Batch, Feed
@@ -45,8 +46,8 @@ class Session:
     """What recording shards needs: the model in place, the images, the plan."""
 
     subject: Subject
-    open_capture: Callable[[int], Capture]
-    """Given the images per forward pass, opens what captures the planned layers."""
+    choice: EngineChoice
+    """What captures the planned layers."""
     feed: Feed
     plan: RecordPlan
     place: Place
@@ -58,6 +59,12 @@ class Session:
     """Stop at the first image that cannot be decoded."""
     say: Callable[[str], None] = lambda _: None
     """Told what the user should know."""
+
+    def of_shard(self, shard: Shard) -> Session:
+        """Return the session of the network that answers in a shard: of draws, each has its own."""
+        if self.subject.draws is None:
+            return self
+        return replace(self, subject=self.subject.drawn(shard.index))
 
 
 def record_shards(
@@ -212,7 +219,11 @@ class _Run:
             self._finish(filled)
 
     def _begin(self) -> FilledShard:
-        session, shard = self._session, self._upcoming.first
+        shard = self._upcoming.first
+        session = self._session.of_shard(shard)
+        if session is not self._session:
+            self._open.close()
+            self._capture, self._session = None, session
         check_shard_fits(session.place, session.plan.layout, shard, self._writer)
         self._filled = FilledShard(shard, self._writer.rows(), self._size(shard))
         return self._filled
@@ -221,7 +232,8 @@ class _Run:
         """Return what captures, opened anew where the batches have another size."""
         if self._capture is None or self._capture[0] != batch_size:
             self._open.close()
-            capture = self._session.open_capture(batch_size)
+            session = self._session
+            capture = session.subject.open_capture(session.plan, session.choice, batch_size)
             self._capture = batch_size, self._open.enter_context(capture)
         return self._capture[1]
 

@@ -53,6 +53,19 @@ def record_spread(  # noqa: PLR0913 - a whole stage
     if call.repair or call.dask is not None:
         # What is stored is read whole; what workers see may not be seen from here.
         begin_work(progress)
+    if checkpoint.draws:
+        # They are few and small, and the weights of all come from their seeds: one process makes them.
+        from activarium.tasks.recording.draws import record_draws
+
+        share = Share(part=part, parts=parts)
+        return record_draws(
+            atlas,
+            _on_device(config, device_per_process(devices)[0]) if devices else config,
+            progress=progress,
+            share=share,
+            repair=call.repair,
+            images=images,
+        )
     if call.dask is not None:
         from activarium.tasks.recording.record_cluster import record_on_cluster
 
@@ -76,8 +89,7 @@ def record_spread(  # noqa: PLR0913 - a whole stage
     from activarium.tasks.recording.checkpoints import record_checkpoint
 
     if each:
-        record = config.record.model_copy(update={"device": each[0], "devices": None})
-        config = config.model_copy(update={"record": record})
+        config = _on_device(config, each[0])
     share = Share(part=part, parts=parts, workers=parts)
     return record_checkpoint(
         atlas,
@@ -88,3 +100,8 @@ def record_spread(  # noqa: PLR0913 - a whole stage
         repair=call.repair,
         images=images,
     )
+
+
+def _on_device(config: RunConfig, device: str) -> RunConfig:
+    record = config.record.model_copy(update={"device": device, "devices": None})
+    return config.model_copy(update={"record": record})

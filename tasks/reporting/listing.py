@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def list_recordings(atlas: Atlas) -> list[dict[str, Any]]:
     """Return one row per recording: id, state, sizes, accuracy, which tables there are, and problems.
 
+    `draws` counts untrained networks that are held against others, each over `images`; 0 for one network.
+
     Selections, of which there are only tables, follow their recordings.
     """
     settle_tables(atlas)
@@ -78,8 +80,11 @@ def _describe(atlas: Atlas, name: str) -> dict[str, Any]:
     row["status"] = attributes["status"]
     row |= {key: attributes[key] for key in ("model", "checkpoint", "test_set", "split")}
     row |= {key: attributes.get(key) for key in ("series", "step")}
+    row["draws"] = int(attributes.get("draws", 0))
     row["shards"] = len(receipt_keys(place))
     row |= _sizes(place, attributes["reductions"][0])
+    if row["draws"] and row["images"] is not None:
+        row["images"] //= row["draws"]
     if RECORDINGS.name in tables:
         columns = ("images", "units", "accuracy")
         row |= _facts(atlas, name, columns)

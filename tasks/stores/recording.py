@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from activarium.schemas.atlas import Atlas
     from activarium.schemas.receipts import ShardReceipt
     from activarium.tasks.stores.places import Place
+
+
+DRAWS_NAME = re.compile(r"-untrained-[0-9]+-draws-")
+"""In the id of a recording of draws."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,16 @@ class Recording:
     def identity(self) -> str:
         """What the numbers that are read of it depend on."""
         return self.fingerprint
+
+    @property
+    def draws(self) -> int:
+        """Untrained networks whose rows follow each other; 0 in a recording of one network."""
+        return int(self.attributes.get("draws", 0))
+
+    @property
+    def images_per_draw(self) -> int:
+        """Images that each draw answers to: row `draw * images_per_draw + i` is image i under it."""
+        return self.images // max(self.draws, 1)
 
     def has(self, array: str) -> bool:
         """Return whether the recording holds the array."""
@@ -197,7 +212,9 @@ def open_analysed(atlas: Atlas, name: str) -> Recording:
         return unfinished
 
 
-def open_recording(atlas: Atlas, name: str, *, partial: bool = False) -> Recording:
+def open_recording(
+    atlas: Atlas, name: str, *, partial: bool = False, draws: bool = False
+) -> Recording:
     """Return a recording by its id, or by the beginning of it where that is enough.
 
     Parameters
@@ -208,11 +225,13 @@ def open_recording(atlas: Atlas, name: str, *, partial: bool = False) -> Recordi
         The id, or its beginning.
     partial
         Take one that lacks shards too.
+    draws
+        Take one of draws too, and rather where a beginning fits both; others refuse it.
 
     Raises
     ------
     UserError
-        If there is none, or more than one, or an object is missing or cut off.
+        If there is none, or more than one, an object is missing or cut off, or it is one of draws.
     IncompleteRecordingError
         If it is not complete, or lacks receipts; the message names the shards that are missing.
     """
@@ -222,14 +241,21 @@ def open_recording(atlas: Atlas, name: str, *, partial: bool = False) -> Recordi
             f"{recording_of(name)}"
         )
     names = recording_names(atlas)
-    matches = [each for each in names if each == name] or [
-        each for each in names if each.startswith(name)
-    ]
+    begins = [each for each in names if each.startswith(name)]
+    # A beginning that fits a recording of one network and one of draws means what can be taken.
+    preferred = [each for each in begins if (DRAWS_NAME.search(each) is not None) == draws]
+    matches = [each for each in names if each == name] or preferred or begins
     if len(matches) != 1:
         what = f"{len(matches)} recordings begin" if matches else "no recording begins"
         shown = ", ".join((matches or names)[:5]) or "none"
         raise UserError(f"{what} with {name!r} in {atlas.recordings}; there are: {shown}")
     recording = Recording(place_at(atlas.recording(matches[0])))
+    if recording.draws and not draws:
+        raise UserError(
+            f"recording {recording.name} holds {recording.draws} untrained networks over a sample "
+            "of images, with which others are compared: expected a recording of one network; give "
+            f"this one as `activarium analyse RECORDING --control {recording.name}`"
+        )
     is_complete = recording.attributes.get("status") == "complete"
     missing = missing_shards(recording.place, recording.receipts)
     if (missing or not is_complete) and not partial:

@@ -90,8 +90,8 @@ def analysed_name(atlas: Atlas, name: str) -> str:
     return found
 
 
-def open_compared(atlas: Atlas, name: str) -> Recording:
-    """Return a complete recording, or an analysed selection of one.
+def open_compared(atlas: Atlas, name: str, *, draws: bool = False) -> Recording:
+    """Return a complete recording, of draws where that is allowed, or an analysed selection of one.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def open_compared(atlas: Atlas, name: str) -> Recording:
         As `selection_name` and `open_recording`.
     """
     if SELECTION_MARK not in name:
-        return open_recording(atlas, name)
+        return open_recording(atlas, name, draws=draws)
     found = selection_name(atlas, name)
     place = open_recording(atlas, recording_of(found)).place
     ending = found.partition(SELECTION_MARK)[2]

@@ -61,7 +61,9 @@ def run(atlas, **settings):
             "analyse": {"scheduler": "synchronous", "permutations": 0, **settings},
         }
     )
-    return analyse_with_controls(config, ["toy", "untrained"], atlas.root, PlainStages())
+    return analyse_with_controls(
+        config, ["toy", "untrained"], atlas.root, PlainStages(), draws=["untrained"]
+    )
 
 
 @pytest.mark.parametrize("where", ["correct", "correct AND confidence > 0.9"])
