@@ -20,6 +20,7 @@ from rich.text import Text
 
 from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import MOST_LINE, shortened, shown
+from activarium.schemas.layer_tables import UNDECIDED, VERDICTS
 from activarium.tasks.entry_points import LOADING
 from activarium.tasks.reporting.summary import held_out
 
@@ -209,8 +210,8 @@ def _layer_table(summary: dict[str, Any]) -> Table:
     layers = summary["layers"]
     controls = [key for key in CONTROL_HEADINGS if any(row[key] is not None for row in layers)]
     caption = (
-        f"selective: share of units with a class preference at FDR {100 * summary['fdr']:g}%; "
-        "eta2: share of a unit's variance that the class explains, mean over units"
+        f"selective: share of units that differ between classes at FDR {100 * summary['fdr']:g}%; "
+        "eta2: share of a unit's variance that is associated with the class, mean over units"
     )
     table = Table(
         box=None,
@@ -241,12 +242,11 @@ def _layer_table(summary: dict[str, Any]) -> Table:
 
 
 def _beyond(layer: dict[str, Any]) -> str:
-    """Return what a layer's class preference goes beyond."""
-    known = [key for key in ("chance", "architecture") if layer[f"beyond_{key}"] is not None]
-    said = [key for key in known if layer[f"beyond_{key}"]]
-    # Where chance was not tested, nothing is said of it.
-    nothing = "nothing" if "chance" in known else "not architecture"
-    return ", ".join(said) or (nothing if known else "-")
+    """Return what a layer's class preference goes beyond, and what could not be decided."""
+    told = {"chance": layer["chance_verdict"], "untrained": layer["architecture_verdict"]}
+    beyond = [what for what, verdict in told.items() if verdict == VERDICTS[0]]
+    beyond += [f"{what}?" for what, verdict in told.items() if verdict == UNDECIDED]
+    return ", ".join(beyond) or ("nothing" if any(told.values()) else "-")
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -112,7 +112,7 @@ def check_last_stages(config: RunConfig, atlas: Atlas) -> None:
         setting = "analyse.controls"
         for control in config.analyse.controls:
             if control != SHUFFLE:
-                open_compared(atlas, control)
+                open_compared(atlas, control, draws=True)
         setting = "embed.into"
         if config.embed.into is not None:
             open_recording(atlas, config.embed.into)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from activarium.schemas.columns import (
     Column,
     Table,
-    flag,
     integer,
-    log10_p,
     p_value,
     real,
     share,
@@ -24,12 +22,46 @@ CONTROLLED = (
     "knn_purity",
     "probe_accuracy",
 )
-"""Measures of a layer that stand beside the same of the controls."""
+"""Measures of a layer that stand beside the same with permuted labels."""
+
+CONTRASTED = ("eta2_mean", "knn_purity", "probe_accuracy")
+"""Measures of a layer that stand beside those of untrained networks."""
+VERDICTS = ("beyond", "not beyond")
+UNDECIDED = "undecided"
+"""The verdict where the smallest possible p is above 0.05: too few draws or permutations."""
 
 
-def _controls(control: str, where: str) -> tuple[Column, ...]:
+def _shuffled() -> tuple[Column, ...]:
     return tuple(
-        share(f"{name}_{control}", f"{name} {where}", nullable=True) for name in CONTROLLED
+        share(f"{name}_shuffled", f"{name} with permuted labels", nullable=True)
+        for name in CONTROLLED
+    )
+
+
+def _untrained(name: str) -> tuple[Column, ...]:
+    """Return the columns of a measure among those of untrained networks."""
+    parts = {
+        "sampled": "of the network itself, over the images of the draws",
+        "untrained": "mean over the untrained networks (one draw where draws is 1)",
+        "untrained_sd": "standard deviation over them (n - 1); null for one draw",
+        "untrained_low": "smallest of them",
+        "untrained_p05": "5 % quantile",
+        "untrained_median": "median",
+        "untrained_p95": "95 % quantile",
+        "untrained_high": "largest",
+    }
+    return (
+        *(share(f"{name}_{part}", text, nullable=True) for part, text in parts.items()),
+        p_value(
+            f"{name}_untrained_p",
+            "Monte-Carlo p: share of the draws and the network that reach the network",
+            nullable=True,
+        ),
+        p_value(
+            f"{name}_untrained_fwer_p",
+            "the same by the largest deviation over all layers (max-T)",
+            nullable=True,
+        ),
     )
 
 
@@ -121,23 +153,34 @@ LAYERS = Table(
             nullable=True,
         ),
         integer("sufficient_dimensions", "principal components that hold 99 % of the variance"),
-        *_controls("shuffled", "with permuted labels"),
-        *_controls("untrained", "of the same layer of the untrained model"),
-        flag(
-            "beyond_chance",
-            "whether the classes lie apart more than permuted ones do (permanova_p at most 0.05)",
+        *_shuffled(),
+        integer("draws", "untrained networks that the layer is compared with", nullable=True),
+        integer("draw_images", "images that they are compared over", nullable=True),
+        *(column for name in CONTRASTED for column in _untrained(name)),
+        real(
+            "eta2_mean_gain",
+            "eta2_mean_sampled less eta2_mean_untrained",
+            low=-1,
+            high=1,
             nullable=True,
         ),
-        flag(
-            "beyond_architecture",
-            "whether the class explains more of the units than in the untrained model "
-            "(architecture_p at most 0.05)",
+        real(
+            "eta2_mean_gain_low",
+            "lower end of its confidence interval over images and draws; null for one draw",
             nullable=True,
         ),
-        p_value(
-            "architecture_p",
-            "one-sided Mann-Whitney p of the units' eta2 against those of the untrained model, as if there "
-            "were effective_dimension of them",
+        real("eta2_mean_gain_high", "upper end", nullable=True),
+        text(
+            "chance_verdict",
+            "whether the classes lie apart more than permuted ones do: beyond (permanova_p at most "
+            "0.05), not beyond, or undecided (too few permutations)",
+            nullable=True,
+        ),
+        text(
+            "architecture_verdict",
+            "whether the class is associated with more of the units' variance than in untrained "
+            "networks, over all layers together: beyond (eta2_mean_untrained_fwer_p at most 0.05), not "
+            "beyond, or undecided (too few draws)",
             nullable=True,
         ),
     ),
@@ -188,29 +231,47 @@ DEPTH_TRENDS = Table(
     (
         text("measure", "what is followed: a column of units, averaged by layer for Spearman"),
         integer("layers", "number of layers"),
-        integer("units", "number of units"),
         real(
             "spearman_rho",
-            "rank correlation of depth and the layer's mean",
+            "rank correlation of depth and the layer's mean; a description, as layers of one network "
+            "depend on each other",
             low=-1,
             high=1,
             nullable=True,
         ),
-        p_value("spearman_p", "its p-value", nullable=True),
         real(
-            "jonckheere_j",
-            "Jonckheere-Terpstra J over the units in order of depth",
+            "spearman_rho_sampled",
+            "the same over the images of the draws",
+            low=-1,
+            high=1,
+            nullable=True,
+        ),
+        real(
+            "spearman_rho_untrained",
+            "mean of the same over untrained networks",
+            low=-1,
+            high=1,
+            nullable=True,
+        ),
+        real(
+            "spearman_rho_untrained_sd",
+            "standard deviation over them; null for one draw",
             low=0,
             nullable=True,
         ),
-        real(
-            "jonckheere_z",
-            "J in standard deviations, as if each layer had effective_dimension units; positive where the "
-            "measure grows",
+        real("spearman_rho_untrained_low", "smallest of them", low=-1, high=1, nullable=True),
+        real("spearman_rho_untrained_high", "largest", low=-1, high=1, nullable=True),
+        p_value(
+            "spearman_p",
+            "share of the draws and the network whose correlation lies as far from the mean of all as "
+            "the network's; null without untrained networks",
             nullable=True,
         ),
-        p_value("jonckheere_p", "its two-sided p-value", nullable=True),
-        log10_p("jonckheere_log10p", "jonckheere_p", nullable=True),
+        text(
+            "spearman_verdict",
+            "beyond (spearman_p at most 0.05), not beyond, or undecided (too few draws)",
+            nullable=True,
+        ),
     ),
 )
 

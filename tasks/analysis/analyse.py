@@ -31,15 +31,11 @@ from activarium.schemas.tables import (
     UNITS,
 )
 from activarium.tasks.analysis.analyse_command import analyse_command
+from activarium.tasks.analysis.contrast_rows import contrast_columns, trend_rows
 from activarium.tasks.analysis.density_rows import density_pieces
+from activarium.tasks.analysis.layer_contrast import contrast_layer
 from activarium.tasks.analysis.layer_measures import measure_layer
-from activarium.tasks.analysis.layer_summary import (
-    groupings,
-    layer_rows,
-    trend_rows,
-    unit_slices,
-    untrained_columns,
-)
+from activarium.tasks.analysis.layer_summary import groupings, layer_rows, unit_means
 from activarium.tasks.analysis.merging import (
     Parts,
     columns_of,
@@ -53,7 +49,8 @@ from activarium.tasks.analysis.replaced_tables import replaced_tables
 from activarium.tasks.analysis.selected import select, selection_text, table_name
 from activarium.tasks.analysis.target_block import correlate_block, target_rows
 from activarium.tasks.analysis.unit_block import CHOICE, TARGET, Block, analyse_block
-from activarium.tasks.analysis.untrained import untrained_layers, untrained_recording
+from activarium.tasks.analysis.untrained import IMAGES as SHARED
+from activarium.tasks.analysis.untrained import shared_images, untrained_recording
 from activarium.tasks.analysis.work_plan import tell_plan
 from activarium.tasks.fingerprint import fingerprint
 from activarium.tasks.progress import begin_work, silent
@@ -61,8 +58,8 @@ from activarium.tasks.scheduling import run_pieces
 from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES
 from activarium.tasks.stores.files import replacing, sweep_partial_files
 from activarium.tasks.stores.locking import only_process
-from activarium.tasks.stores.parquet_files import inputs_of
-from activarium.tasks.stores.recording import open_recording
+from activarium.tasks.stores.places import place_at
+from activarium.tasks.stores.recording import Recording, open_recording
 from activarium.tasks.stores.set_replacing import replacing_set, settle_tables
 from activarium.tasks.stores.table_sets import ANALYSED, analysis_set
 from activarium.tasks.stores.table_writing import write_columns, write_in_pieces
@@ -78,8 +75,8 @@ if TYPE_CHECKING:
     from activarium.schemas.config import AnalyseConfig
     from activarium.schemas.layers import Layer
     from activarium.tasks.analysis.selected import Selected
+    from activarium.tasks.analysis.untrained import SharedImages
     from activarium.tasks.progress import Progress
-    from activarium.tasks.stores.recording import Recording
     from activarium.tasks.stores.table_sets import TableSet
 
 STATISTICS_VERSION = 5
@@ -113,8 +110,8 @@ class _Job:
     selected: Selected
     work: Path
     config: AnalyseConfig
-    control: dict[str, dict[str, Any]] | None
-    """What the untrained model's tables say of each layer."""
+    control: tuple[Recording, SharedImages] | None
+    """Untrained networks, and the images that they answer to as well."""
     progress: Progress
 
     @property
@@ -152,11 +149,16 @@ def analysis_inputs(
             "settings": _settings(config),
             "selection": selection_text(config),
             "shuffle": SHUFFLE in config.controls,
-            "untrained": untrained and inputs_of(atlas.table_file(LAYERS, untrained)),
+            "untrained": untrained and _control_inputs(atlas, untrained),
             "columns": FORMAT_VERSION,
             "statistics": STATISTICS_VERSION,
         }
     )
+
+
+def _control_inputs(atlas: Atlas, control: str) -> list[Any]:
+    opened = Recording(place_at(atlas.recording(control)))
+    return [opened.fingerprint, _stored(opened)]
 
 
 def _settings(config: AnalyseConfig) -> dict[str, Any]:
@@ -225,10 +227,8 @@ def analyse(
         selected = select(recording, config, asked)
         # Before the work begins, that may take hours.
         untrained = untrained_recording(config) if config.target is None else None
-        control = (
-            untrained_layers(atlas, untrained, recording, selected, config) if untrained else None
-        )
-        notices = [*selected.notices, *replaced_tables(atlas, selected, config)]
+        control, told = _control(atlas, untrained, recording, selected)
+        notices = [*selected.notices, *told, *replaced_tables(atlas, selected, config)]
         _sweep(atlas, name, work)
         selected.chosen.save(work / CHOICE)
         job = _Job(atlas, recording, selected, work, config, control, progress)
@@ -247,6 +247,16 @@ def analyse(
     return TablesReceipt(
         recording=name, files=files, made=True, seconds=seconds, notices=tuple(notices)
     )
+
+
+def _control(
+    atlas: Atlas, control: str | None, recording: Recording, selected: Selected
+) -> tuple[tuple[Recording, SharedImages] | None, tuple[str, ...]]:
+    """Return the untrained networks with the images that are compared, and what there is to say."""
+    if control is None:
+        return None, ()
+    opened, images, told = shared_images(atlas, control, recording, selected)
+    return None if images is None else (opened, images), told
 
 
 def _sweep(atlas: Atlas, name: str, work: Path) -> None:
@@ -278,6 +288,19 @@ def _class_tables(job: _Job) -> dict[str, Any]:
     job.run("analysing", analyse_block, blocks, [job.config] * len(blocks))
     places = range(len(layers))
     job.run("measuring the layers of", measure_layer, places, [job.config] * len(layers))
+    if job.control is not None:
+        control, images = job.control
+        images.save(job.work / SHARED)
+        count, classes = len(layers), len(job.selected.chosen.class_names)
+        where = control.place.absolute()
+        job.run(
+            "comparing with untrained networks",
+            contrast_layer,
+            places,
+            [where] * count,
+            [classes] * count,
+            [job.config] * count,
+        )
     parts = Parts(job.work, blocks, layers)
     permuted = parts.permuted()
     units = _unit_columns(parts, layers, permuted)
@@ -288,7 +311,7 @@ def _class_tables(job: _Job) -> dict[str, Any]:
         "unit_classes": parts.class_rows(),
         "exemplars": parts.pieces("exemplars"),
         "layers": rows,
-        "depth_trends": trend_rows(layers, units, rows["effective_dimension"]),
+        "depth_trends": trend_rows(layers, unit_means(layers, units), parts.contrast()),
         "class_pairs": columns_of(parts.class_pairs()),
         "densities": density_pieces(job.recording, is_whole=job.selected.text is None),
     }
@@ -336,8 +359,11 @@ def _layer_table(
     rows = layer_rows(
         layers, units, parts.layer_measures(), grouping, job.config, images=len(chosen.row)
     )
-    eta2 = units["eta2"].to_numpy()
-    return rows | untrained_columns(rows, [eta2[each] for each in unit_slices(layers)], job.control)
+    images = 0 if job.control is None else len(job.control[1].own)
+    confidence = job.config.confidence
+    return rows | contrast_columns(
+        parts.contrast(), len(layers), images=images, confidence=confidence
+    )
 
 
 def _target_tables(job: _Job) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from activarium.tasks.stores.files import replacing
 from activarium.tasks.stores.recording import Recording
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -124,15 +125,18 @@ def measure_layer(place: Place, work: Path, index: int, config: AnalyseConfig) -
             shuffled = np.zeros(0, np.int64)
         classes = len(chosen.class_names)
         measures |= _class_measures(rows, moments, (code, shuffled), classes, config)
-        _keep(layer_part(work, "class_pairs", index), pair_rows(recording, layer, chosen, config))
-    _keep(layer_part(work, "redundancy", index), groups._asdict())
+        keep_columns(
+            layer_part(work, "class_pairs", index), pair_rows(recording, layer, chosen, config)
+        )
+    keep_columns(layer_part(work, "redundancy", index), groups._asdict())
     row = asdict(LayerMeasures(**measures))
-    _keep(done, {name: [value] for name, value in row.items()})
+    keep_columns(done, {name: [value] for name, value in row.items()})
 
 
-def _keep(path: Path, columns: dict[str, object]) -> None:
+def keep_columns(path: Path, columns: Mapping[str, object]) -> None:
+    """Keep columns aside until all layers are done."""
     with replacing(path) as temporary:
-        feather.write_feather(pa.table(columns), temporary, compression="lz4")
+        feather.write_feather(pa.table({**columns}), temporary, compression="lz4")
 
 
 def _class_measures(

@@ -1,4 +1,4 @@
-"""Rows of the tables `layers` and `depth_trends`: units summed up by layer, beside the controls."""
+"""Rows of the table `layers`: units summed up by layer, beside permuted labels."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from activarium.schemas.layer_tables import CONTROLLED
+from activarium.tasks.analysis.contrast_rows import LEVEL, verdict
+from activarium.tasks.analysis.layer_contrast import UNIT_MEANS
 from activarium.tasks.analysis.layer_measures import FEWEST_TO_CORRELATE
-from activarium.tasks.statistics.layers.depth_trend import jonckheere_terpstra, spearman_trend
-from activarium.tasks.statistics.layers.layer_comparison import exceeds_p, rises_z
-from activarium.tasks.statistics.tail_probabilities import normal_two_sided_log10_p
 from activarium.tasks.statistics.testing.permutation_tests import Permanova, permanova
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -23,10 +21,6 @@ if TYPE_CHECKING:
 
     Columns = dict[str, Any]
 
-BEYOND = 0.05
-"""Level of the two verdicts, and of the family-wise share."""
-TRENDS = ("selectivity", "auroc", "eta2", "epsilon2", "mutual_information", "sparseness")
-"""Columns of units whose trend over depth is tested."""
 CONTROLLED_UNITS = {"selectivity_mean": "selectivity", "auroc_mean": "auroc", "eta2_mean": "eta2"}
 """Means over units that the controls have too, and the columns that they are of."""
 
@@ -84,13 +78,13 @@ def layer_rows(  # noqa: PLR0913 - what a layer is summed up from
         "redundant_fraction": means(copies),
         "selective_fraction": means(_share_up_to(units["q_value"], config.fdr)),
         "fdr": np.full(len(layers), config.fdr),
-        "familywise_fraction": means(_share_up_to(units["fwer_p"], BEYOND)),
+        "familywise_fraction": means(_share_up_to(units["fwer_p"], LEVEL)),
         **{name: means(units[of]) for name, of in CONTROLLED_UNITS.items()},
         "epsilon2_mean": means(units["epsilon2"]),
         "permanova_f": np.array([each.pseudo_f for each in grouping]),
         "permanova_r2": np.array([each.r2 for each in grouping]),
         "permanova_p": p,
-        "beyond_chance": [None if np.isnan(each) else bool(each <= BEYOND) for each in p],
+        "chance_verdict": [verdict(each, draws=config.permutations) for each in p],
         **measures,
         **_shuffled_means(units, config, means),
     }
@@ -99,6 +93,15 @@ def layer_rows(  # noqa: PLR0913 - what a layer is summed up from
 def _share_up_to(values: Any, level: float) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     return np.where(np.isnan(array), np.nan, array <= level)
+
+
+def unit_means(layers: Sequence[Layer], units: Columns) -> dict[str, NDArray[np.float64]]:
+    """Return the mean over each layer's units of what is followed over depth, by column."""
+    slices = unit_slices(layers)
+    columns = {name: np.asarray(units[name], dtype=np.float64) for name in UNIT_MEANS}
+    return {
+        name: np.array([values[each].mean() for each in slices]) for name, values in columns.items()
+    }
 
 
 def _shuffled_means(units: Columns, config: AnalyseConfig, means: Any) -> Columns:
@@ -155,89 +158,3 @@ def groupings(
         )
         for each in slices
     ]
-
-
-def untrained_columns(
-    rows: Columns, eta2: Iterable[NDArray[np.float64]], control: Columns | None
-) -> Columns:
-    """Return what the untrained model's tables say of the same layers; null without them.
-
-    Parameters
-    ----------
-    rows
-        The rows of `layers`.
-    eta2
-        eta squared of the units of each layer.
-    control
-        By layer name, the control's row of `layers` and its units' eta squared.
-    """
-    names = rows["layer"]
-    found = [control.get(name) if control else None for name in names]
-    columns: Columns = {
-        f"{measure}_untrained": np.array(
-            [np.nan if each is None else _number(each["row"][measure]) for each in found]
-        )
-        for measure in CONTROLLED
-    }
-    p = np.array(
-        [
-            np.nan
-            if each is None
-            else exceeds_p(
-                own,
-                each["eta2"],
-                own_size=size,
-                other_size=_number(each["row"]["effective_dimension"]),
-            )
-            for own, size, each in zip(eta2, rows["effective_dimension"], found, strict=True)
-        ]
-    )
-    columns["architecture_p"] = p
-    columns["beyond_architecture"] = [
-        None if np.isnan(each) else bool(each <= BEYOND) for each in p
-    ]
-    return columns
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
-def trend_rows(layers: Sequence[Layer], units: Columns, sizes: Sequence[float]) -> Columns:
-    """Return the rows of `depth_trends`; without classes only those of measures that need none.
-
-    Parameters
-    ----------
-    layers
-        The layers in order.
-    units
-        Columns of `units`.
-    sizes
-        Independent units that the units of each layer are worth.
-    """
-    slices = unit_slices(layers)
-    depth = np.array([layer.depth for layer in layers], np.float64)
-    rows = []
-    for measure in TRENDS:
-        values = np.asarray(units[measure], dtype=np.float64)
-        if np.isnan(values).any():
-            continue
-        groups = [values[each] for each in slices]
-        rank = spearman_trend(depth, np.array([group.mean() for group in groups]))
-        z = rises_z(groups, sizes)
-        log10_p = float(normal_two_sided_log10_p(z))
-        rows.append(
-            {
-                "measure": measure,
-                "layers": len(layers),
-                "units": len(values),
-                "spearman_rho": rank.rho,
-                "spearman_p": rank.p,
-                "jonckheere_j": jonckheere_terpstra(groups).j,
-                "jonckheere_z": z,
-                "jonckheere_p": 10.0**log10_p,
-                "jonckheere_log10p": log10_p,
-            }
-        )
-    names = list(rows[0]) if rows else []
-    return {name: [row[name] for row in rows] for name in names}

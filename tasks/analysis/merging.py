@@ -93,6 +93,14 @@ class Parts:
         """Return the measures of all layers by name."""
         return _arrays(self._layer_parts("layers"))
 
+    def contrast(self) -> dict[str, NDArray[np.float64]] | None:
+        """Return the measures of every network by name, shape (network, layer); None without any."""
+        if not layer_part(self._work, "contrast", 0).exists():
+            return None
+        columns = _arrays(self._layer_parts("contrast"))
+        layers = len(self._layers)
+        return {name: values.reshape(layers, -1).T for name, values in columns.items()}
+
     def redundancy(self) -> dict[str, NDArray[Any]]:
         """Return group, copied channel and correlation of all units."""
         return _arrays(self._layer_parts("redundancy"))

@@ -28,9 +28,9 @@ from activarium.tasks.reporting.report_units import (
     read_profiles,
     units_payload,
 )
-from activarium.tasks.reporting.report_verdicts import verdicts
 from activarium.tasks.reporting.report_words import answer, key_figures, labels_of
 from activarium.tasks.reporting.stored_thumbnails import open_thumbnails
+from activarium.tasks.reporting.verdicts import verdicts
 from activarium.tasks.statistics.comparable_classes import comparable_classes
 from activarium.tasks.stores.places import place_at
 
@@ -86,7 +86,7 @@ def report_payload(atlas: Atlas, recordings: Sequence[str]) -> dict[str, Any]:
         "title": title_of(everything[0]),
         "selection": selection_words(everything[0]),
         "answer": answer(everything, labels),
-        "verdicts": verdicts(everything, labels),
+        "verdicts": verdicts(everything[0]),
         "pairs": pairs_payload(atlas, everything[0], classes),
         "recordings": parts,
         "sprites": pictures["sprites"],

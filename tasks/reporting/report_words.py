@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _UNKNOWN = (
     "Nothing can be said about a preference for classes: the tables hold no class statistics."
 )
-_NO_PREFERENCE = "No unit tells the classes apart beyond chance."
+_NO_PREFERENCE = "No unit responds differently to the classes beyond chance."
 _RISE = 1.5
 _FLAT = 1.15
 
@@ -55,7 +55,7 @@ def answer(recordings: Sequence[RecordingTables], labels: Sequence[str]) -> list
     if not path:
         return [without_classes(main) or _sentence(NOTHING_VARIES)]
     first = (
-        f"The share of a unit's response variance explained by the class {_course(path)} "
+        f"The share of a unit's response variance associated with the class {_course(path)} "
         f"{in_network(labels[0])}"
     )
     if key_figures(main)["significant"] == 0:
@@ -141,23 +141,7 @@ def _significance(recordings: Sequence[RecordingTables], labels: Sequence[str]) 
         for figures, label in zip(map(key_figures, recordings[1:]), labels[1:], strict=True)
         if figures["significant_share"] is not None
     ]
-    sentences = [f"{text}; {', '.join(shares)}." if shares else f"{text}."]
-    wins = _wins(recordings)
-    if wins:
-        sentences.append(wins)
-    return sentences
-
-
-def _wins(recordings: Sequence[RecordingTables]) -> str:
-    if len(recordings) < 2:
-        return ""
-    main, control = (dict(_explained(tables)) for tables in recordings[:2])
-    shared = [layer for layer in main if layer in control]
-    if not shared:
-        return ""
-    above = sum(main[layer] > control[layer] for layer in shared)
-    which = "all" if above == len(shared) else f"{above} of"
-    return f"The effect is larger than the control's in {which} {len(shared)} layers."
+    return [f"{text}; {', '.join(shares)}." if shares else f"{text}."]
 
 
 def key_figures(tables: RecordingTables) -> dict[str, Any]:

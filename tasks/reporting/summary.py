@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from activarium.schemas.tables import IMAGES, LAYERS, RECORDINGS, UNITS
 from activarium.tasks.reporting.report_tables import images_of_classes
+from activarium.tasks.reporting.verdicts import lead
 from activarium.tasks.statistics.comparable_classes import NOTHING_VARIES, why_not_compared
 from activarium.tasks.stores.parquet_files import read_table
 from activarium.tasks.stores.places import place_at
@@ -31,11 +32,16 @@ LAYER_COLUMNS = (
     "probe_accuracy",
     "eta2_mean",
     "eta2_mean_shuffled",
+    "eta2_mean_sampled",
     "eta2_mean_untrained",
+    "eta2_mean_untrained_low",
+    "eta2_mean_untrained_high",
+    "eta2_mean_untrained_fwer_p",
+    "draws",
+    "draw_images",
     "permanova_p",
-    "beyond_chance",
-    "architecture_p",
-    "beyond_architecture",
+    "chance_verdict",
+    "architecture_verdict",
 )
 UNIT_COLUMNS = (
     "unit",
@@ -112,41 +118,8 @@ def answer(layers: Sequence[dict[str, Any]], classes: Mapping[str, int]) -> str:
     why = why_not_compared(classes)
     if why:
         return why
-    known = [layer for layer in layers if layer["eta2_mean"] is not None]
-    alive = [layer for layer in known if layer["dead_fraction"] < 1]
-    if not alive:
-        return NOTHING_VARIES
-    told = [
-        f"beyond {what} in {sum(each)} of {len(each)} layers"
-        for what, each in (
-            ("chance", _verdicts(known, "beyond_chance")),
-            ("architecture", _verdicts(known, "beyond_architecture")),
-        )
-        if each
-    ]
-    # A layer of dead units alone says nothing.
-    top = max(alive, key=lambda layer: float(layer["eta2_mean"]))
-    beside = [
-        f"{100 * top[key]:.1f} % {words}"
-        for key, words in (
-            ("eta2_mean_untrained", "untrained"),
-            ("eta2_mean_shuffled", "with permuted labels"),
-        )
-        if top[key] is not None
-    ]
-    size = (
-        f"strongest in {top['layer']}, where the class explains {100 * top['eta2_mean']:.1f} % of a "
-        "unit's variance"
-    )
-    preference = f"class preference {' and '.join(told)}; " if told else ""
-    if not _verdicts(known, "beyond_chance"):
-        preference += "whether beyond chance was not tested (no permutations); "
-    return preference + size + (f" ({', '.join(beside)})" if beside else "")
-
-
-def _verdicts(layers: Sequence[dict[str, Any]], key: str) -> list[bool]:
-    """Return the verdicts that there are."""
-    return [bool(layer[key]) for layer in layers if layer[key] is not None]
+    # A narrow space is for pages.
+    return lead(layers).replace("\u202f", " ") or NOTHING_VARIES
 
 
 def _outputs_and_classes(atlas: Atlas, recording: str) -> tuple[int, int]:

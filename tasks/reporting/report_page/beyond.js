@@ -1,4 +1,4 @@
-// Layer by layer: is there class preference beyond permuted labels, and beyond the untrained model?
+// Layer by layer: is there class preference beyond permuted labels, and beyond untrained networks?
 
 const PERMUTED = 2;
 const UNTRAINED = controls.find((recording) => recording.facts.checkpoint === "untrained");
@@ -9,21 +9,28 @@ function untrainedOf(layer, metric) {
   return Number.isFinite(own) ? own : valueOf(UNTRAINED?.layerByName.get(layer.layer), metric);
 }
 
+// How many networks stand behind the line.
+function untrainedLabel() {
+  const draws = Math.max(0, ...main.layers.map((layer) => layer.draws ?? 0));
+  return draws > 1 ? `untrained, mean of ${draws}` : "untrained, one draw";
+}
+
 const SOURCES = [
   { label: main.label, short: main.label, of: valueOf },
-  { label: "untrained", short: "untrained", of: untrainedOf },
+  { label: untrainedLabel(), short: "untrained", of: untrainedOf },
   { label: "permuted labels", short: "permuted", of: (layer, metric) => valueOf(layer, `${metric}_shuffled`) },
 ];
 
-// In words, and as a mark: yes to all that was asked, to some of it, to none.
+// In words, and as a mark: yes to all that was asked, to some of it, to none; and what stays open.
 function verdictOf(layer) {
-  const { beyond_chance: chance, beyond_architecture: architecture } = layer;
-  if (chance === null && architecture === null) return ["not tested", "none"];
-  if (chance === null) return architecture ? ["beyond architecture", "yes"] : ["not beyond architecture", "no"];
-  if (architecture === null) return chance ? ["beyond chance", "yes"] : ["not beyond chance", "no"];
-  if (chance && architecture) return ["beyond both", "yes"];
-  if (chance) return ["beyond chance only", "part"];
-  return architecture ? ["beyond architecture only", "part"] : ["beyond neither", "no"];
+  const { chance_verdict: chance, architecture_verdict: architecture } = layer;
+  const asked = [["chance", chance], ["untrained", architecture]].filter(([, verdict]) => verdict);
+  if (!asked.length) return ["not tested", "none"];
+  const beyond = asked.filter(([, verdict]) => verdict === "beyond").map(([name]) => name);
+  const open = asked.filter(([, verdict]) => verdict === "undecided").map(([name]) => name);
+  const words = [beyond.length ? `beyond ${beyond.join(" and ")}` : "", open.length ? `undecided: ${open.join(", ")}` : ""].filter(Boolean);
+  if (!words.length) return [`not beyond ${asked.map(([name]) => name).join(" or ")}`, "no"];
+  return [words.join("; "), beyond.length === asked.length ? "yes" : beyond.length ? "part" : "none"];
 }
 
 function beyondColumns() {
@@ -63,5 +70,5 @@ function drawBeyond() {
 function startBeyond() {
   if (!raw.verdicts.measured) return;
   drawBeyond();
-  sortableTable(byId("beyond-table"), beyondColumns(), main.layers, "Each layer beyond chance and beyond architecture");
+  sortableTable(byId("beyond-table"), beyondColumns(), main.layers, "Each layer beside permuted labels and untrained networks");
 }
