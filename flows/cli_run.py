@@ -342,10 +342,10 @@ def record(
         print_invalid(receipt.invalid)
         ending = Ending(root, recordings_at, no_prefect)
         when = ", when all parts are recorded" if receipt.shards_left else ""
-        named = [receipt.recording, "--control", "shuffle"]
+        following = [receipt.recording, "--control", "shuffle"]
         if draws is not None:
-            named = ["RECORDING", "--control", receipt.recording]
-        ending.say(ending.command("analyse", *named), when=when)
+            following = ["RECORDING", "--control", receipt.recording]
+        ending.say(ending.command("analyse", *following), when=when)
 
 
 def _print_series(receipt: SeriesReceipt, *, json: bool, ending: Ending) -> None:
