@@ -132,7 +132,7 @@ def run_stages(
         stages,
         recordings_at,
         earlier=[each.recording for each in earlier],
-        draws=[each.recording for each in draws],
+        draws=names[1:],
     )
     shown = [each.recording for each in tables[: len(names)]]
     tables.append(stages.embed(names[0], config.embed, root, recordings_at))
