@@ -345,10 +345,10 @@ def record(
         print_invalid(receipt.invalid)
         ending = Ending(root, recordings_at, no_prefect)
         when = ", when all parts are recorded" if receipt.shards_left else ""
-        words = [receipt.recording, "--control", "shuffle"]
+        following = [receipt.recording, "--control", "shuffle"]
         if draws is not None:
-            words = ["RECORDING", "--control", receipt.recording]
-        ending.say(ending.command("analyse", *words), when=when)
+            following = ["RECORDING", "--control", receipt.recording]
+        ending.say(ending.command("analyse", *following), when=when)
 
 
 def _print_series(receipt: SeriesReceipt, *, json: bool, ending: Ending) -> None:

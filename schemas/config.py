@@ -267,7 +267,7 @@ class RunConfig(Config):
     record: RecordConfig = RecordConfig()
     """What is recorded."""
     untrained: UntrainedConfig = UntrainedConfig()
-    """The untrained networks, where `untrained` is among the controls."""
+    """The untrained networks, where untrained is among the controls."""
     analyse: AnalyseConfig = AnalyseConfig()
     """The statistics."""
     embed: EmbedConfig = EmbedConfig()

@@ -214,6 +214,12 @@ def recording_page() -> str:
         "everything the recording depends on, and its provenance: model, checkpoint, sha256 of the "
         "weights and of the images, preprocessing, precision, versions.",
         "",
+        "A recording of draws (`<model>-untrained-<R>-draws-...`) holds R untrained networks over one sample "
+        "of images: row `draw * n + i` is image i of the n under a draw, its id is "
+        "`draw-<draw>/<id in the test set>`, and a shard is one draw. Its attributes add `draws`, "
+        "`draw_seeds` and `sampled_from_sha256`, the identity of the whole test set. It keeps means of "
+        "channels and the outputs alone.",
+        "",
         "| array | dimensions | type | written | what it holds |",
         "|---|---|---|---|---|",
     ]
@@ -237,6 +243,7 @@ SECTIONS: dict[str, type[config.Config]] = {
     "model": config.ModelConfig,
     "training": config.TrainingConfig,
     "record": config.RecordConfig,
+    "untrained": config.UntrainedConfig,
     "analyse": config.AnalyseConfig,
     "embed": config.EmbedConfig,
     "report": config.ReportConfig,
@@ -250,8 +257,8 @@ def configuration_page() -> str:
         GENERATED,
         "",
         "A run is a YAML file with these sections (see `examples/`); `name` names the report, and "
-        "`controls` (default `[untrained, shuffle]`) lists what stands beside the model: a recording of the "
-        "untrained one, and the statistics of permuted labels. On the command "
+        "`controls` (default `[untrained, shuffle]`) lists what stands beside the model: untrained networks "
+        "(section `untrained`, and one of them over all images), and the statistics of permuted labels. On the command "
         "line `--set section.key=value` overrides one setting. Relative paths in the file are "
         "relative to the file; on the command line, to the current folder. An unknown setting is an "
         "error.",

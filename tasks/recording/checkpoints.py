@@ -18,6 +18,7 @@ from activarium.tasks.images.kept_sets import kept_test_set
 from activarium.tasks.images.preprocessing import read_images, resolve_preprocessing
 from activarium.tasks.models.checkpoint_files import epoch_file
 from activarium.tasks.models.lost_checkpoints import is_finished, lost_checkpoints
+from activarium.tasks.models.model_sources import RESTARTED
 from activarium.tasks.models.model_weights import weights_sha256
 from activarium.tasks.models.models import (
     checkpoint_name,
@@ -335,6 +336,7 @@ def load_checkpoint(
     source = images.source if images.source.config == config else model_source(config)
     definition = source.definition
     loaded = _load(source, checkpoint, images)
+    is_drawn = checkpoint.path is None and source.own_weights in {None, RESTARTED}
     identity = ModelIdentity(
         name=checkpoint.model,
         checkpoint=checkpoint.checkpoint,
@@ -346,6 +348,7 @@ def load_checkpoint(
         tokens=config.tokens,
         series=checkpoint.series,
         step=checkpoint.step,
+        seed=config.seed if is_drawn else None,
     )
     return loaded.model, identity
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,7 @@ from activarium.tasks.recording.checkpoints import (
 from activarium.tasks.recording.record import record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -204,9 +205,22 @@ class _Networks:
         model = self.config.model.model_copy(update={"seed": seed})
         return load_checkpoint(model, choose_checkpoint(model), self.images)
 
-    def model(self, seed: int) -> nn.Module:
-        """Return the network in evaluation mode."""
-        return self.load(seed)[0].eval()
+    def same(self, seed: int, weights: Mapping[int, str]) -> nn.Module:
+        """Return the network in evaluation mode.
+
+        Raises
+        ------
+        UserError
+            If its weights are others than before, whose checksums are given by seed.
+        """
+        model, identity = self.load(seed)
+        if identity.weights_sha256 != weights[seed]:
+            raise UserError(
+                f"{identity.name} starts with other weights each time under seed {seed}: expected "
+                "weights that follow from torch's random state; let the model draw all of them from "
+                "it, or leave untrained out of controls"
+            )
+        return model.eval()
 
     def distinct(self, seeds: Sequence[int]) -> dict[str, int]:
         """Return the first seed of each set of weights, by the checksum of the weights."""
@@ -286,5 +300,9 @@ def record_draws(  # noqa: PLR0913 - a whole stage
         progress=progress,
         share=share,
         repair=repair,
-        draws=Draws(sample, seeds, networks.model),
+        draws=Draws(
+            sample,
+            seeds,
+            partial(networks.same, weights={seed: each for each, seed in found.items()}),
+        ),
     )

@@ -51,6 +51,8 @@ class ModelIdentity:
     """The series of checkpoints that it belongs to."""
     step: int | None = None
     """Its step in the series."""
+    seed: int | None = None
+    """Seed of its weights, where they are as they were drawn."""
     draw_seeds: tuple[int, ...] = ()
     """Seeds of the untrained networks that answer one after the other; empty for one network."""
     sampled_from: str = ""
@@ -157,7 +159,7 @@ def plan_recording(
         "model": identity.name,
         "checkpoint": identity.checkpoint,
         **(in_series if identity.series is not None else {}),
-        **(_draws(identity) if identity.draw_seeds else {}),
+        **_seeds(identity),
         "test_set": test_set.name,
         "split": test_set.split,
         "model_notes": list(identity.notes),
@@ -174,7 +176,10 @@ def plan_recording(
     return RecordPlan(name, digest, layout, model_layers, pooled, attributes)
 
 
-def _draws(identity: ModelIdentity) -> dict[str, object]:
+def _seeds(identity: ModelIdentity) -> dict[str, object]:
+    """Return which seeds weights that nothing trained were drawn from."""
+    if not identity.draw_seeds:
+        return {} if identity.seed is None else {"seed": identity.seed}
     return {
         "draws": len(identity.draw_seeds),
         "draw_seeds": list(identity.draw_seeds),

@@ -24,6 +24,7 @@ TINY = {
     "model": {"architecture": "two-block-cnn", "width": 4},
     "training": {"epochs": 1, "batch_size": 64},
     "record": {"shard_images": 30, "batch_size": 16},
+    "untrained": {"draws": 3, "images": 40},
     "analyse": {"exemplars": 2, "class_exemplars": 1},
     "embed": {"methods": ["pca"], "layers": ["conv2"]},
 }

@@ -82,3 +82,37 @@ def test_record__devices_record_as_prefect_flow_and_repair_mends(record, tmp_pat
     repaired = record("--repair", "--json")
     assert json.loads(repaired.stdout)["notices"] == ["repaired shard 1"]
     assert chunk.read_bytes() == content
+
+
+def test_record__draws_are_listed_as_such_and_refused_as_one_network(activarium, tmp_path):
+    file = tmp_path / "digits.yaml"
+    file.write_text(yaml.safe_dump(SETTINGS | {"untrained": {"images": 25}}))
+    place = ("--root", tmp_path / "atlas", "--no-prefect")
+    code, answer, _ = activarium("record", file, "--draws", "3", "--json", *place)
+    assert code == 0
+    name = json.loads(answer)["recording"]
+    assert "-untrained-3-draws-" in name
+    code, answer, said = activarium("record", file, "--draws", "3", "--repair", *place)
+    assert "nothing is damaged" in said
+    assert f"--control {name}" in answer
+    (row,) = json.loads(activarium("list", "--json", *place[:2])[1])
+    assert (row["draws"], row["images"], row["status"]) == (3, 25, "complete")
+    assert activarium("verify", *place[:2])[0] == 0
+    for command in ("analyse", "embed", "compare", "report"):
+        code, _, said = activarium(command, name, *place)
+        assert code == 2, command
+        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert "holds 3 untrained networks over a sample of images" in line
+    code, _, said = activarium("query", "--recording", name, "SELECT 1", *place[:2])
+    assert code == 2
+    assert said.startswith("error: ")
+
+
+def test_record__draws_beside_a_series_are_one_line(activarium, tmp_path):
+    file = tmp_path / "digits.yaml"
+    file.write_text(yaml.safe_dump(SETTINGS))
+    code, _, said = activarium(
+        "record", file, "--draws", "3", "--checkpoints", "x", "--root", tmp_path, "--no-prefect"
+    )
+    assert code == 2
+    assert "--draws records untrained networks" in said

@@ -483,6 +483,18 @@ def test_choose_checkpoint__weights_key_without_a_file_is_refused(weights):
         choose_checkpoint(config)
 
 
+def test_record_checkpoint__notes_the_seed_of_weights_as_they_were_drawn(atlas, tmp_path):
+    config = config_of({"weights": "untrained", "seed": 7})
+    start = choose_checkpoint(config.model)
+    found = open_recording(atlas, record_checkpoint(atlas, config, start).recording)
+    assert found.attributes["seed"] == 7
+    model, _ = load_checkpoint(config.model, start, load_images(atlas, config))
+    save_file(model.state_dict(), tmp_path / "drawn.safetensors")
+    of_file = config_of({"weights": str(tmp_path / "drawn.safetensors"), "seed": 7})
+    name = record_checkpoint(atlas, of_file, choose_checkpoint(of_file.model)).recording
+    assert "seed" not in open_recording(atlas, name).attributes
+
+
 def test_untrained_control__needs_no_key_of_the_file():
     config = config_of({"weights": "net.pt", "weights_key": "ema"})
     assert untrained_control(config).model.weights_key is None
