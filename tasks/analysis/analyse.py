@@ -140,7 +140,7 @@ def analysis_inputs(
     atlas: Atlas, recording: Recording, config: AnalyseConfig, asked: Recording | None = None
 ) -> str:
     """Return the fingerprint of everything that the tables of an analysis depend on."""
-    untrained = untrained_recording(config)
+    untrained = untrained_recording(config) if config.target is None else None
     return fingerprint(
         {
             "recording": recording.fingerprint,

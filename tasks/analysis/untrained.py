@@ -110,6 +110,11 @@ def shared_images(
     labelled = chosen.row[: chosen.labelled]
     found = np.array([at.get(ids[row], -1) for row in labelled], np.int64)
     kept = found >= 0
+    if labelled.size and not kept.any():
+        raise UserError(
+            f"control {control} holds none of the {len(labelled):,} labelled images that are analysed "
+            f"of {recording.name}: record the untrained model over the same test set"
+        )
     code = chosen.code[kept]
     if not comparable_classes(np.bincount(code, minlength=len(chosen.class_names))).any():
         told = _too_few(control, int(kept.sum())) if chosen.is_comparable else ""

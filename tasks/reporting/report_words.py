@@ -124,7 +124,11 @@ def _control_clause(path: list[tuple[str, float]], label: str, *, place: int) ->
     top = max(value for _, value in path)
     # Rounded up, because the sentence says "below".
     bound = (math.floor(top * 100) + 1) / 100
-    where = "in the untrained one" if label == UNTRAINED and place == 0 else in_network(label)
+    where = (
+        "in one untrained network (one draw)"
+        if label == UNTRAINED and place == 0
+        else in_network(label)
+    )
     return f"{where} it stays below {bound * 100:.0f}\u202f%"
 
 

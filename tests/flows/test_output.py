@@ -28,7 +28,7 @@ def test_layer_table__caption_tells_small_rates(fdr, shown):
         "layer": ODD, "units": 3, "selective_fraction": 0.5, "dead_fraction": 0.0,
         "knn_purity": None, "probe_accuracy": None, "eta2_mean": 0.1,
         "eta2_mean_shuffled": None, "eta2_mean_untrained": None,
-        "beyond_chance": True, "beyond_architecture": None,
+        "chance_verdict": "beyond", "architecture_verdict": None,
     }  # fmt: skip
     table = output._layer_table({"fdr": fdr, "layers": [layer], "classes_present": 2})
     assert f"at FDR {shown};" in table.caption
@@ -37,15 +37,16 @@ def test_layer_table__caption_tells_small_rates(fdr, shown):
 @pytest.mark.parametrize(
     ("chance", "architecture", "said"),
     [
-        (True, True, "chance, architecture"),
-        (False, False, "nothing"),
-        (None, True, "architecture"),
-        (None, False, "not architecture"),
+        ("beyond", "beyond", "chance, untrained"),
+        ("not beyond", "not beyond", "nothing"),
+        (None, "beyond", "untrained"),
+        ("beyond", "undecided", "chance, untrained?"),
+        ("undecided", None, "chance?"),
         (None, None, "-"),
     ],
 )
 def test_beyond__says_nothing_of_what_was_not_tested(chance, architecture, said):
-    layer = {"beyond_chance": chance, "beyond_architecture": architecture}
+    layer = {"chance_verdict": chance, "architecture_verdict": architecture}
     assert output._beyond(layer) == said
 
 

@@ -18,7 +18,7 @@ RELIED_ON = {
     "layers": "layer depth kind units dead_fraction selective_fraction knn_purity "
     "effective_dimension redundant_fraction probe_accuracy within_similarity between_similarity "
     "permanova_r2 permanova_p silhouette anosim_r",
-    "depth_trends": "measure spearman_rho spearman_p jonckheere_z jonckheere_p",
+    "depth_trends": "measure spearman_rho spearman_p spearman_verdict",
     "class_pairs": "layer class other_class centroid_cosine centroid_distance fisher_ratio "
     "best_auroc best_unit separating_units",
     "layer_changes": "layer depth series step response_mean response_sd dead_fraction "

@@ -6,17 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+import zarr
 
 from activarium.schemas.config import AnalyseConfig
 from activarium.schemas.errors import UserError
-from activarium.schemas.layer_tables import CONTROLLED
+from activarium.schemas.layer_tables import CONTRASTED, CONTROLLED
 from activarium.tasks.analysis import analyse as module
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.analysis.selected import select
 from activarium.tasks.analysis.untrained import untrained_recording
 from activarium.tasks.stores.places import place_at
 from activarium.tasks.stores.recording import Recording
+
+from ..conftest import Raw
 
 CONFIG = AnalyseConfig(scheduler="synchronous", permutations=0, fdr=0.05)
 BOTH = CONFIG.model_copy(update={"controls": ("shuffle", "untrained")})
@@ -64,36 +66,116 @@ def test_layers__shuffled_columns_are_about_chance(atlas, make_raw, write_record
     assert first.probe_accuracy > first.probe_accuracy_shuffled + 0.3
 
 
-def test_layers__untrained_columns_are_the_controls_own_rows(studied, stored, study):
+def test_layers__one_untrained_recording_is_one_draw(studied, stored, study):
     found = studied.frame("layers").set_index("layer")
     control = stored(study, "untrained").frame("layers").set_index("layer")
-    for name in CONTROLLED:
-        assert found[f"{name}_untrained"].tolist() == control[name].tolist(), name
+    np.testing.assert_allclose(found.eta2_mean_untrained, control.eta2_mean, rtol=1e-9)
+    np.testing.assert_allclose(found.probe_accuracy_untrained, control.probe_accuracy, rtol=1e-12)
+    np.testing.assert_allclose(found.eta2_mean_sampled, found.eta2_mean, rtol=1e-9)
+    assert found.draws.tolist() == [1, 1, 1]
+    assert set(found.architecture_verdict) == {"undecided"}
+    assert found.eta2_mean_untrained_p.isin([0.5, 1.0]).all()
+    assert found.eta2_mean_gain_low.isna().all()
 
 
-def test_layers__architecture_p_compares_the_units_of_both(studied, stored, study):
-    stores = studied, stored(study, "untrained")
-    own, control = (each.frame("units") for each in stores)
-    tables = [each.frame("layers") for each in stores]
-    for row in studied.frame("layers").itertuples():
-        first, second = (each.eta2[each.layer == row.layer] for each in (own, control))
-        pairs = first.to_numpy()[:, None] - second.to_numpy()
-        u = (pairs > 0).sum() + 0.5 * (pairs == 0).sum()
-        n, m = (
-            min(max(layers.effective_dimension[row.layer], 1), row.units)
-            for layers in (each.set_index("layer") for each in tables)
+DRAWS = 19
+
+
+class Drawn(Raw):
+    """Images of a recording under draws, one draw after the other."""
+
+    @property
+    def image_names(self):
+        count = len(self.label) // DRAWS
+        return [
+            f"draw-{row // count:04d}/set/{row % count:04d}.png" for row in range(DRAWS * count)
+        ]
+
+
+@pytest.fixture
+def drawn(atlas, make_raw, write_recording):
+    """Return a recording, the responses of untrained networks, and the id of their recording."""
+    raw = make_raw()
+    rng = np.random.default_rng(5)
+    responses = rng.normal(size=(DRAWS, *raw.responses.shape)).astype(np.float32)
+    responses += 0.3 * rng.normal(size=(DRAWS, 1, 1)) * raw.label[:, None]
+    responses[:, ~raw.valid] = np.nan
+    rows = {
+        each: np.concatenate([getattr(raw, each)] * DRAWS)
+        for each in ("active", "logits", "pooled", "label", "valid", "thumbnail")
+    }
+    whole = Drawn(**(vars(raw) | rows | {"responses": np.concatenate([*responses])}))
+    place = write_recording(atlas, whole, "toy-untrained-19-draws").place
+    main = write_recording(atlas, raw)
+    attributes = zarr.open_group(place.path, mode="r+").attrs
+    attributes.update(draws=DRAWS, sampled_from_sha256=main.attributes["images_sha256"])
+    return raw, responses, CONFIG.model_copy(update={"controls": ("toy-untrained-19-draws",)})
+
+
+def test_layers__draws_are_a_distribution(atlas, drawn, stored):
+    raw, responses, config = drawn
+    analyse(atlas, Recording(place_at(atlas.recording("toy"))), config=config)
+    frame = stored(atlas).frame("layers").set_index("layer")
+    used = raw.valid & (raw.label >= 0)
+    label = raw.label[used]
+
+    def eta2(values):
+        groups = [values[label == each] for each in np.unique(label)]
+        within = sum(((group - group.mean(axis=0)) ** 2).sum(axis=0) for group in groups)
+        total = ((values - values.mean(axis=0)) ** 2).sum(axis=0)
+        return np.where(total > 0, 1 - within / np.where(total > 0, total, 1), 0).mean()
+
+    for layer, columns in zip(frame.index, (slice(0, 6), slice(6, 15), slice(15, 20)), strict=True):
+        draws = np.array([eta2(each[used][:, columns].astype(float)) for each in responses])
+        row = frame.loc[layer]
+        assert row.eta2_mean_sampled == pytest.approx(row.eta2_mean, rel=1e-9)
+        found = row[[f"eta2_mean_untrained{end}" for end in ("", "_sd", "_low", "_high", "_p95")]]
+        expected = (draws.mean(), draws.std(ddof=1), draws.min(), draws.max())
+        np.testing.assert_allclose(
+            found.astype(float), [*expected, np.quantile(draws, 0.95)], rtol=1e-6
         )
-        z = (u / pairs.size - 0.5) / np.sqrt((n + m + 1) / (12 * n * m))
-        assert row.architecture_p == pytest.approx(stats.norm.sf(z), rel=1e-9)
-        assert row.beyond_architecture == (row.architecture_p <= 0.05)
+        reached = (draws >= row.eta2_mean_sampled).sum()
+        assert row.eta2_mean_untrained_p == pytest.approx((1 + reached) / (DRAWS + 1))
+        assert (row.draws, row.draw_images) == (DRAWS, used.sum())
+        assert row.eta2_mean_gain_low < row.eta2_mean_gain < row.eta2_mean_gain_high
+        decided = "beyond" if row.eta2_mean_untrained_fwer_p <= 0.05 else "not beyond"
+        assert row.architecture_verdict == decided
+
+
+def test_layers__what_is_compared_does_not_hang_on_a_units_scale(
+    atlas, drawn, stored, write_recording
+):
+    raw, _, config = drawn
+    analyse(atlas, Recording(place_at(atlas.recording("toy"))), config=config)
+    before = stored(atlas).frame("layers")
+    raw.responses[:, 7] *= 30
+    analyse(atlas, write_recording(atlas, raw), config=config)
+    after = stored(atlas).frame("layers")
+    for name in CONTRASTED:
+        for part in ("sampled", "untrained_p", "untrained_fwer_p"):
+            np.testing.assert_allclose(after[f"{name}_{part}"], before[f"{name}_{part}"], rtol=1e-6)
+    assert after.architecture_verdict.tolist() == before.architecture_verdict.tolist()
+
+
+def test_depth_trends__p_is_the_place_among_draws(atlas, drawn, stored):
+    analyse(atlas, Recording(place_at(atlas.recording("toy"))), config=drawn[2])
+    frame = stored(atlas).frame("depth_trends").set_index("measure")
+    row = frame.loc["eta2"]
+    assert row.spearman_p in {each / 20 for each in range(1, 21)}
+    assert row.spearman_rho_sampled == row.spearman_rho
+    ends = row[["spearman_rho_untrained_low", "spearman_rho_untrained_high"]]
+    assert ends.iloc[0] <= row.spearman_rho_untrained <= ends.iloc[1]
+    assert row.spearman_verdict == ("beyond" if row.spearman_p <= 0.05 else "not beyond")
 
 
 def test_layers__without_controls_their_columns_are_null(toy):
     table = toy.table("layers")
     columns = [
-        name for name in table.column_names if name.endswith(("_shuffled", "_untrained"))
-    ] + ["beyond_architecture", "architecture_p"]
-    assert len(columns) == 2 * len(CONTROLLED) + 2
+        name
+        for name in table.column_names
+        if name.endswith(("_shuffled", "_sampled")) or "_untrained" in name
+    ] + ["architecture_verdict", "draws", "draw_images", "eta2_mean_gain"]
+    assert len(columns) == len(CONTROLLED) + 10 * len(CONTRASTED) + 4
     for column in columns:
         assert table.column(column).null_count == 3, column
 
@@ -106,7 +188,7 @@ def test_layers__layer_that_the_control_lacks_is_null(atlas, make_raw, write_rec
     analyse(atlas, write_recording(atlas, other, "untrained"), config=CONFIG)
     analyse(atlas, write_recording(atlas, raw), config=config)
     frame = stored(atlas).frame("layers")
-    for column in ("eta2_mean_untrained", "architecture_p", "beyond_architecture"):
+    for column in ("eta2_mean_untrained", "eta2_mean_untrained_p", "architecture_verdict"):
         assert frame[column].isna().tolist() == [False, True, False], column
 
 
@@ -116,18 +198,9 @@ def test_layers__control_that_is_the_same_is_not_exceeded(atlas, make_raw, write
     analyse(atlas, write_recording(atlas, raw, "untrained"), config=CONFIG)
     analyse(atlas, write_recording(atlas, raw), config=config)
     frame = stored(atlas).frame("layers")
-    assert (frame.architecture_p > 0.4).all()
-    assert not frame.beyond_architecture.any()
-
-
-def test_layers__control_without_classes_gives_null(atlas, make_raw, write_recording, stored):
-    raw = make_raw()
-    unlabelled = replace(raw, label=np.full_like(raw.label, -1))
-    analyse(atlas, write_recording(atlas, unlabelled, "untrained"), config=CONFIG)
-    analyse(atlas, write_recording(atlas, raw), config=BOTH)
-    frame = stored(atlas).frame("layers")
-    for column in ("eta2_mean_untrained", "architecture_p", "beyond_architecture"):
-        assert frame[column].isna().all(), column
+    assert (frame.eta2_mean_untrained_p == 1).all()
+    assert (frame.eta2_mean_untrained_fwer_p == 1).all()
+    assert (frame.architecture_verdict == "undecided").all()
 
 
 def test_layers__constant_units_in_both_are_not_beyond(atlas, make_raw, write_recording, stored):
@@ -136,19 +209,19 @@ def test_layers__constant_units_in_both_are_not_beyond(atlas, make_raw, write_re
     analyse(atlas, write_recording(atlas, raw, "untrained"), config=CONFIG)
     analyse(atlas, write_recording(atlas, raw), config=BOTH)
     frame = stored(atlas).frame("layers")
-    assert frame.architecture_p.tolist() == [1, 1, 1]
+    assert frame.eta2_mean_untrained_p.tolist() == [1, 1, 1]
     assert frame.selective_fraction_shuffled.tolist() == [0, 0, 0]
 
 
-def test_analyse__control_without_tables_says_what_to_do_before_anything_is_computed(
+def test_analyse__control_that_is_not_there_is_told_before_anything_is_computed(
     atlas, make_raw, write_recording, monkeypatch
 ):
     recording = write_recording(atlas, make_raw())
     monkeypatch.setattr(module, "run_pieces", None)
-    with pytest.raises(UserError, match="run `activarium analyse untrained` first") as caught:
+    with pytest.raises(UserError, match="untrained") as caught:
         analyse(atlas, recording, config=BOTH)
     assert "\n" not in str(caught.value)
-    assert not atlas.tables.exists()
+    assert not list(atlas.tables.rglob("*.parquet"))
 
 
 def test_analyse__target_needs_no_control(atlas, make_raw, write_recording):
@@ -169,36 +242,21 @@ def test_untrained_recording__is_the_control_that_is_not_shuffle(controls, expec
     assert untrained_recording(CONFIG.model_copy(update={"controls": controls})) == expected
 
 
-def test_analyse__changed_tables_of_the_control_make_the_tables_anew(
-    atlas, make_raw, write_recording, stored
-):
+def test_analyse__another_control_makes_the_tables_anew(atlas, make_raw, write_recording):
     raw = make_raw()
-    control = write_recording(
-        atlas, replace(raw, responses=make_raw(seed=1).responses), "untrained"
-    )
+    write_recording(atlas, raw, "untrained")
+    write_recording(atlas, replace(raw, responses=make_raw(seed=1).responses), "other")
     recording = write_recording(atlas, raw)
-    analyse(atlas, control, config=CONFIG)
     assert analyse(atlas, recording, config=BOTH).made
     assert not analyse(atlas, recording, config=BOTH).made
-    analyse(atlas, control, config=CONFIG.model_copy(update={"fdr": 0.5}))
-    assert analyse(atlas, recording, config=BOTH).made
-    found = stored(atlas).frame("layers").selective_fraction_untrained.tolist()
-    assert found == stored(atlas, "untrained").frame("layers").selective_fraction.tolist()
+    other = CONFIG.model_copy(update={"controls": ("shuffle", "other")})
+    assert analyse(atlas, recording, config=other).made
 
 
-def test_analyse__control_beside_a_selection_is_the_same_selection_of_it(
-    atlas, make_raw, write_recording, stored
-):
+def test_analyse__too_few_shared_images_are_told(atlas, make_raw, write_recording, stored):
     raw = make_raw()
-    control = write_recording(atlas, raw, "untrained")
-    analyse(atlas, control, config=CONFIG)
-    few = {"where": "image_index < 40", "name": "few"}
-    beside = BOTH.model_copy(update=few)
-    with pytest.raises(UserError, match="--where-of toy --name few` first"):
-        analyse(atlas, write_recording(atlas, raw), config=beside)
-    analyse(atlas, control, config=CONFIG.model_copy(update=few))
-    analyse(atlas, write_recording(atlas, raw), config=beside)
-    found = stored(atlas, "toy~few").frame("layers")
-    control_rows = stored(atlas, "untrained~few").frame("layers")
-    assert found.eta2_mean_untrained.tolist() == control_rows.eta2_mean.tolist()
-    assert found.eta2_mean_shuffled.notna().all()
+    write_recording(atlas, raw, "untrained")
+    few = {"where": "image_index < 2", "name": "few"}
+    found = analyse(atlas, write_recording(atlas, raw), config=BOTH.model_copy(update=few))
+    assert stored(atlas, "toy~few").frame("layers").draws.isna().all()
+    assert found.notices

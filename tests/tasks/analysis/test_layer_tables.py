@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, permutations
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -85,13 +85,13 @@ def test_layers__permanova_p_counts_permuted_labels(layer):
     shuffled = permuted_labels(label, seed=0, first=0, size=199)
     reached = sum(explained(points, labels) >= observed * (1 - 1e-5) for labels in shuffled)
     assert row.permanova_p == (1 + reached) / 200
-    assert row.beyond_chance == (row.permanova_p <= 0.05)
+    assert row.chance_verdict == ("beyond" if row.permanova_p <= 0.05 else "not beyond")
 
 
 def test_layers__planted_layer_is_beyond_chance(studied):
     frame = studied.frame("layers").set_index("layer")
     assert frame.permanova_p["fc:2"] == 1 / 200
-    assert frame.beyond_chance["fc:2"]
+    assert frame.chance_verdict["fc:2"] == "beyond"
 
 
 def test_layers__anosim_and_silhouette_are_of_the_declared_sample(layer):
@@ -169,41 +169,12 @@ def test_depth_trends__one_row_per_measure(studied):
     frame = studied.frame("depth_trends")
     assert sorted(frame.measure) == sorted(MEASURES)
     assert set(frame.layers) == {3}
-    assert set(frame.units) == {20}
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_depth_trends__spearman_is_of_the_layers_means_with_all_orders_counted(measure, studied):
+def test_depth_trends__spearman_is_of_the_layers_means(measure, studied):
     row = studied.frame("depth_trends").set_index("measure").loc[measure]
     units = studied.frame("units")
     means = [units[measure][each].mean() for each in LAYERS.values()]
     rho = stats.spearmanr([0, 1, 2], means).statistic
-    every = [stats.spearmanr([0, 1, 2], order).statistic for order in permutations(means)]
     assert row.spearman_rho == pytest.approx(rho, rel=1e-12)
-    assert row.spearman_p == pytest.approx(np.mean(np.abs(every) >= abs(rho) - 1e-9), rel=1e-12)
-
-
-@pytest.mark.parametrize("measure", MEASURES)
-def test_depth_trends__jonckheere_counts_pairs_of_units_of_two_layers(measure, studied):
-    row = studied.frame("depth_trends").set_index("measure").loc[measure]
-    values = studied.frame("units")[measure].to_numpy()
-    groups = [values[each] for each in LAYERS.values()]
-    j = sum(
-        (later > earlier) + 0.5 * (later == earlier)
-        for one, other in combinations(groups, 2)
-        for earlier in one
-        for later in other
-    )
-    worth = studied.frame("layers").effective_dimension.clip(lower=1)
-    m = np.minimum(worth.to_numpy(), [len(group) for group in groups])
-    excess = sum(
-        m[one] * m[other] * (np.greater.outer(groups[other], groups[one]).mean()
-                             + 0.5 * np.equal.outer(groups[other], groups[one]).mean() - 0.5)
-        for one, other in combinations(range(len(groups)), 2)
-    )  # fmt: skip
-    variance = (m.sum() ** 2 * (2 * m.sum() + 3) - (m**2 * (2 * m + 3)).sum()) / 72
-    z = excess / np.sqrt(variance)
-    assert row.jonckheere_j == j
-    assert row.jonckheere_z == pytest.approx(z, rel=1e-9)
-    assert row.jonckheere_p == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-9)
-    assert row.jonckheere_log10p == pytest.approx(np.log10(row.jonckheere_p), abs=1e-9)

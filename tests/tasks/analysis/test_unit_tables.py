@@ -240,7 +240,7 @@ def test_units__without_permutations_their_columns_are_null(
     tables = stored(atlas).tables()
     for table, columns in {
         "units": ("permutation_p", "fwer_p"),
-        "layers": ("permanova_p", "beyond_chance"),
+        "layers": ("permanova_p", "chance_verdict"),
     }.items():
         for column in (*columns, *(["familywise_fraction"] if table == "layers" else [])):
             assert tables[table].column(column).null_count == tables[table].num_rows, column

@@ -169,9 +169,6 @@ def test_mixed__every_reader_names_it_and_the_command_mends_it(mixed):
     result = open_query(mixed, "SELECT count(*) AS images FROM images WHERE recording = 'toy'")
     assert [line.split(" is damaged")[0] for line in result.notices] == [key]
     assert [row for batch in result.batches for row in batch.to_pylist()] == [{"images": 0}]
-    control = CONFIG.model_copy(update={"controls": ("toy",)})
-    said = failure(lambda atlas: analyse(atlas, opened(atlas, "untrained"), config=control), mixed)
-    assert "activarium analyse toy" in said
     assert analyse(mixed, opened(mixed), config=CONFIG).made
     assert verify(mixed, ["toy"]).faults == ()
     assert set_problems(mixed, ["toy"]) == {}

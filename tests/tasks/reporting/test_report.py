@@ -234,11 +234,15 @@ def write_layers(atlas, scene, recording, depth, eta2):
     controls = {}
     if scene.labelled and scene.controlled:
         controls = {f"{name}_shuffled": np.full(count, 0.01) for name in CONTROLLED}
-        controls |= {"permanova_p": np.full(count, 0.001), "beyond_chance": [True] * count}
+        controls |= {"permanova_p": np.full(count, 0.001), "chance_verdict": ["beyond"] * count}
         if recording.endswith("epoch200"):
-            controls |= {f"{name}_untrained": mean * 0.03 for name in CONTROLLED}
-            controls |= {"architecture_p": np.full(count, 0.001)}
-            controls |= {"beyond_architecture": [place > 0 for place in steps]}
+            ends = {"": 0.03, "_low": 0.02, "_high": 0.04}
+            controls |= {f"eta2_mean_untrained{end}": mean * by for end, by in ends.items()}
+            controls |= {"eta2_mean_sampled": mean, "draws": [19] * count}
+            controls |= {"draw_images": [500] * count}
+            controls |= {"eta2_mean_untrained_fwer_p": np.full(count, 0.05)}
+            told = ["beyond" if place > 0 else "not beyond" for place in steps]
+            controls |= {"architecture_verdict": told}
     write_table(
         atlas, LAYERS, recording, **controls,
         layer=scene.layer_names(), depth=np.arange(count),
@@ -260,10 +264,7 @@ def write_trends(atlas, scene, recording, depth):
     write_table(
         atlas, DEPTH_TRENDS, recording,
         measure=pa.array(measures, pa.string()), layers=np.full(count, scene.layers),
-        units=np.full(count, len(depth)), spearman_rho=[1.0, 0.8, -0.5][:count],
-        spearman_p=[0.003] * count, jonckheere_j=[10.0] * count,
-        jonckheere_z=[20.1, 3.0, -4.0][:count], jonckheere_p=[0.0, 0.01, 0.001][:count],
-        jonckheere_log10p=[-90.0, -2.0, -3.0][:count],
+        spearman_rho=[1.0, 0.8, -0.5][:count],
     )  # fmt: skip
 
 
@@ -390,10 +391,13 @@ def test_page__loads_nothing_from_elsewhere(default_page):
 def test_page__answers_in_words_with_numbers_of_the_tables(default_page):
     _, _, payload = default_page
     layers = payload["recordings"][0]["layers"]
-    assert payload["answer"][0].startswith("The share of a unit's response variance explained by")
+    assert payload["answer"][0].startswith(
+        "The share of a unit's response variance associated with"
+    )
     assert f"({layers[0]['layer']})" in payload["answer"][0]
-    assert "in the untrained one it stays below" in payload["answer"][0]
-    assert "in all 6 layers" in payload["answer"][-1]
+    assert "in one untrained network (one draw) it stays below" in payload["answer"][0]
+    assert "In the last hidden layer, " in payload["verdicts"]["lead"]
+    assert "in 19 untrained networks (over 500 images, " in payload["verdicts"]["lead"]
 
 
 def test_page__second_write_is_not_made_anew(tmp_path):
@@ -683,8 +687,8 @@ def test_browser__says_what_is_beyond_chance_and_which_classes_are_near(default_
     one, other = (payload["classes"][code] for code in nearest)
     table = dom[dom.index('id="beyond-table"') : dom.index('id="where"')]
     assert logged == []
-    assert table.count("beyond both") == 5
-    assert table.count("beyond chance only") == 1
+    assert table.count("beyond chance and untrained") == 5
+    assert table.count("beyond chance<") == 1
     assert f"Nearest: {one} and {other} " in dom
     assert "It copies" in dom[dom.index('id="panel"') :]
 

@@ -12,6 +12,7 @@ from activarium.schemas.errors import UserError
 from activarium.tasks.analysis.analyse import analyse
 from activarium.tasks.reporting.query import query
 from activarium.tasks.reporting.summary import answer, held_out, strongest_units, summarise
+from activarium.tasks.reporting.verdicts import lead
 from activarium.tasks.stores.parquet_files import read_table
 
 
@@ -30,38 +31,39 @@ def test_summarise__layers_carry_what_the_tables_say_of_controls(analysed):
     expected = query(analysed.atlas, sql).to_pylist()
     for found, row in zip(summarise(analysed.atlas, ["toy"])["layers"], expected, strict=True):
         assert found == {key: row[key] for key in found}
-        assert {"eta2_mean_shuffled", "eta2_mean_untrained", "beyond_chance"} <= set(found)
+        assert {"eta2_mean_shuffled", "eta2_mean_untrained", "chance_verdict"} <= set(found)
 
 
 LAYER = {
-    "layer": "conv1", "eta2_mean": 0.5, "eta2_mean_shuffled": 0.01, "eta2_mean_untrained": 0.2,
-    "beyond_chance": True, "beyond_architecture": False, "dead_fraction": 0.0,
+    "layer": "conv1", "kind": "conv", "eta2_mean": 0.5, "eta2_mean_shuffled": 0.01,
+    "eta2_mean_sampled": 0.51, "eta2_mean_untrained": 0.2, "eta2_mean_untrained_low": 0.1,
+    "eta2_mean_untrained_high": 0.3, "eta2_mean_untrained_fwer_p": 0.05, "draws": 19,
+    "draw_images": 90, "permanova_p": 0.02, "chance_verdict": "beyond",
+    "architecture_verdict": "beyond", "dead_fraction": 0.0,
 }  # fmt: skip
 
 
-def test_answer__says_beyond_what_and_how_large():
-    last = {**LAYER, "layer": "fc", "eta2_mean": 0.75, "beyond_architecture": True}
-    assert answer([LAYER, last], {"ant": 2, "bee": 3}) == (
-        "class preference beyond chance in 2 of 2 layers and beyond architecture in 1 of 2 layers; "
-        "strongest in fc, where the class explains 75.0 % of a unit's variance (20.0 % untrained, "
-        "1.0 % with permuted labels)"
-    )
+def test_answer__is_the_verdict_of_the_page():
+    last = {**LAYER, "layer": "fc", "kind": "linear", "eta2_mean": 0.75}
+    found = answer([LAYER, last], {"ant": 2, "bee": 3})
+    assert found == lead([LAYER, last]).replace("\u202f", " ")
+    assert found.startswith("In the last hidden layer, conv1, the class is associated with 50 %")
 
 
 def test_answer__says_what_was_not_tested():
     alone = dict.fromkeys(LAYER) | {"layer": "conv1", "eta2_mean": 0.5, "dead_fraction": 0.0}
     assert answer([alone], {"ant": 2, "bee": 3}) == (
-        "whether beyond chance was not tested (no permutations); "
-        "strongest in conv1, where the class explains 50.0 % of a unit's variance"
+        "In the last layer, conv1, the class is associated with 50 % of a unit's variance: not "
+        "tested against permuted labels."
     )
     nothing = dict.fromkeys(LAYER)
     assert answer([nothing], {}).startswith("no image has a class")
     assert answer([nothing], {"ant": 1, "bee": 1}).startswith("1 image per class: classes cannot")
 
 
-def test_answer__dead_layers_are_not_the_strongest():
+def test_answer__dead_layers_say_nothing():
     dead = {**LAYER, "layer": "fc", "eta2_mean": 0.9, "dead_fraction": 1.0}
-    assert "strongest in conv1" in answer([LAYER, dead], {"ant": 2, "bee": 3})
+    assert "fc" not in answer([LAYER, dead], {"ant": 2, "bee": 3})
     assert answer([dead], {"ant": 2, "bee": 3}).startswith("every unit responds alike")
 
 

@@ -140,8 +140,6 @@ def test_analyse__a_control_may_be_a_selection_by_its_id(selected):
     receipt = select(selected, "net-a", "judged", where=WHERE, controls=("net-b~begun",))
     layers = read_table(selected.table_file(LAYERS, receipt.recording)).to_pandas()
     assert layers["eta2_mean_untrained"].notna().any()
-    with pytest.raises(UserError, match="control net-b~sizes was analysed over other images"):
-        select(selected, "net-a", "judged", where=WHERE, controls=("net-b~sizes",))
     with pytest.raises(UserError, match="no analysed selection is called 'net-b~none'"):
         select(selected, "net-a", "judged", where=WHERE, controls=("net-b~none",))
 
