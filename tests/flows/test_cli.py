@@ -71,7 +71,7 @@ def test_run__parts_record_theirs_and_the_last_goes_on(activarium, tiny_file, tm
     code, out, _ = activarium(*command, "--part", "1/2")
     assert code == 0
     assert out.startswith("recorded part 1/2 of two-block-cnn")
-    assert "2 shards are left for other parts; the part that completes them goes on" in out
+    assert "3 shards are left for other parts; the part that completes them goes on" in out
     assert not (root / "tables").exists()
     code, out, _ = activarium(*command, "--part", "2/2", "--devices", "cpu:1")
     assert code == 0
@@ -148,9 +148,9 @@ def test_list__json_names_recordings_with_their_tables(activarium, atlas):
     code, out, _ = activarium("list", "--root", atlas, "--json")
     rows = json.loads(out)
     assert code == 0
-    assert [row["status"] for row in rows] == ["complete", "complete"]
+    assert [row["status"] for row in rows] == ["complete"] * 3
     assert {"units", "unit_classes", "layers"} <= set(rows[0]["tables"])
-    assert [row["checkpoint"] for row in rows] == ["epoch-001", "untrained"]
+    assert [row["checkpoint"] for row in rows] == ["epoch-001", "untrained-3-draws", "untrained"]
 
 
 def test_list__root_from_the_environment(activarium, atlas, monkeypatch):
@@ -390,7 +390,7 @@ def test_verify__atlas_without_recordings_is_an_error(activarium, tmp_path):
 def test_verify__tables_whose_recording_is_gone_are_checked(activarium, atlas, tmp_path):
     copy = tmp_path / "atlas"
     shutil.copytree(atlas, copy)
-    (gone,) = copy.glob("recordings/*untrained*.zarr")
+    (gone,) = copy.glob("recordings/*untrained-digits*.zarr")
     shutil.rmtree(gone)
     code, out, _ = activarium("verify", "--root", copy)
     assert code == 0
