@@ -70,7 +70,7 @@ def test_run__records_draws_beside_the_model_and_one_network_as_a_picture(config
     found = open_recording(Atlas(tmp_path / "atlas"), draws, draws=True)
     assert (found.draws, found.images_per_draw) == (3, 40)
     assert order.shown == [main, one]
-    assert order.analysed == {one: ("shuffle",), main: ("shuffle", one)}
+    assert order.analysed == {one: ("shuffle",), main: ("shuffle", draws)}
 
 
 def test_run__parts_share_the_draws_and_the_last_goes_on(config, tmp_path):
