@@ -45,6 +45,11 @@ LAYERS = Table(
         integer("units", "number of units"),
         integer("height", "height of the map", "position"),
         integer("width", "width of the map", "position"),
+        text(
+            "duplicates_layer",
+            "earlier layer whose units this one's repeat, equal up to rounding; null for others",
+            nullable=True,
+        ),
         share("dead_fraction", "share of dead units"),
         share(
             "redundant_fraction",
