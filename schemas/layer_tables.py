@@ -64,7 +64,9 @@ LAYERS = Table(
         share("selectivity_high", "upper end", nullable=True),
         share("auroc_mean", "mean over units of the largest one-against-rest AUROC", nullable=True),
         share(
-            "eta2_mean", "mean share of a unit's variance that the class explains", nullable=True
+            "eta2_mean",
+            "mean share of a unit's variance that is associated with the class",
+            nullable=True,
         ),
         share("epsilon2_mean", "mean rank-based effect size", nullable=True),
         real(
@@ -82,7 +84,11 @@ LAYERS = Table(
             nullable=True,
         ),
         real("permanova_f", "PERMANOVA pseudo-F (Anderson 2001)", low=0, nullable=True),
-        share("permanova_r2", "share of the images' spread that the class explains", nullable=True),
+        share(
+            "permanova_r2",
+            "share of the images' spread that is associated with the class",
+            nullable=True,
+        ),
         p_value("permanova_p", "its p-value by permuted labels", nullable=True),
         real("anosim_r", "ANOSIM R (Clarke 1993), of a sample", low=-1, high=1, nullable=True),
         real(
