@@ -25,30 +25,21 @@ from simulated_recordings import (
     PLANTED,
     SPARSE,
     UNITS,
-    WIDE,
     kind_of,
     simulate,
     true_auroc,
     true_difference,
-    wide_layers,
 )
 from timings import circumstances, table
 
-from activarium.schemas.layer_tables import CONTROLLED
-from activarium.tasks.analysis.layer_summary import untrained_columns
 from activarium.tasks.statistics.intervals.auroc_interval import auroc_interval
 from activarium.tasks.statistics.intervals.confidence import few_active
 from activarium.tasks.statistics.intervals.hedges_interval import hedges_g_interval
-from activarium.tasks.statistics.layers.depth_trend import jonckheere_terpstra, spearman_trend
-from activarium.tasks.statistics.layers.layer_comparison import rises_z
-from activarium.tasks.statistics.layers.layer_rows import ArrayRows
 from activarium.tasks.statistics.layers.pair_preference import pair_p
-from activarium.tasks.statistics.layers.spectrum import covariance, effective_dimension
 from activarium.tasks.statistics.moments import ClassMoments, class_moments
 from activarium.tasks.statistics.ranks.pair_ranks import pair_u
 from activarium.tasks.statistics.ranks.ranking import Ranks, rank_units
 from activarium.tasks.statistics.shape_moments import shape_moments
-from activarium.tasks.statistics.tail_probabilities import normal_two_sided_log10_p
 from activarium.tasks.statistics.testing.benjamini_yekutieli import benjamini_yekutieli
 from activarium.tasks.statistics.testing.multiple_testing import benjamini_hochberg
 from activarium.tasks.statistics.testing.permutation_tests import max_t_p, permanova, permutation_p
@@ -175,9 +166,6 @@ def measure(recordings: int) -> Tallies:
         _add_permutations(tallies, recording)
         _add_discoveries(tallies, recording)
         _add_intervals(tallies, recording, (moments, ranks), planted)
-        responses, label = wide_layers(seed)
-        wide = class_moments(responses, label, CLASSES)
-        _add_layers(tallies, anova(wide).eta2, responses, seed)
     return tallies
 
 
@@ -257,28 +245,6 @@ def _add_target(tallies: Tallies, recording: Simulated) -> None:
 def _add_kinds(tallies: Tallies, test: str, p: NDArray[np.floating]) -> None:
     for place, kind in enumerate(KINDS):
         _add_p(tallies, f"{test}: {kind}", p[place :: len(KINDS)])
-
-
-def _add_layers(tallies: Tallies, eta2: Array, responses: NDArray[np.float32], seed: int) -> None:
-    """Tests over layers, by the units' eta squared and by numbers that are independent."""
-    groups = eta2.reshape(LAYERS, -1)
-    layers = np.split(responses, LAYERS)
-    free = np.random.default_rng([seed, 1]).standard_normal(groups.shape)
-    _add_p(tallies, "Jonckheere, independent", np.array(jonckheere_terpstra([*free]).p))
-    every = [effective_dimension(covariance(ArrayRows(layer.T.copy()))) for layer in layers]
-    z = rises_z([*groups], every)
-    _add_p(tallies, "Jonckheere, units", np.array(10.0 ** normal_two_sided_log10_p(z)))
-    trend = spearman_trend(np.arange(LAYERS), groups.mean(axis=1))
-    _add_p(tallies, "trend of layer means", np.array(trend.p))
-    for test, values, (own, other) in (
-        ("independent", free, (WIDE, WIDE)),
-        ("units", groups, every[:2]),
-    ):
-        row = dict.fromkeys(CONTROLLED) | {"effective_dimension": other}
-        rows = {"layer": ["own"], "effective_dimension": [own]}
-        control = {"own": {"row": row, "eta2": values[1]}}
-        found = untrained_columns(rows, [values[0]], control)
-        _add_p(tallies, f"architecture, {test}", found["architecture_p"])
 
 
 def _add_permutations(tallies: Tallies, recording: Simulated) -> None:
@@ -441,11 +407,6 @@ TESTS = {
     "Spearman": "`unit_targets.spearman_p`",
     "distance correlation, chi-squared": "`distance_p`",
     "distance correlation, t": "t-test of distance correlation (not in the tables)",
-    "Jonckheere, independent": "`jonckheere_p`, values independent of each other",
-    "Jonckheere, units": "`jonckheere_p` of `eta2`, units that share factors",
-    "trend of layer means": f"`depth_trends.spearman_p` of `eta2`, {LAYERS} layers of {WIDE} units",
-    "architecture, independent": "`architecture_p`, values independent of each other",
-    "architecture, units": "`architecture_p` of `eta2`, units that share factors",
 }
 LEVEL_WORDS = ("conservative", "at its level", "**too small**")
 RATE_WORDS = ("below", "at its level", "**above**")
@@ -472,8 +433,7 @@ def report(tallies: Tallies, recordings: int, began: float) -> str:
         f"{time.perf_counter() - began:.0f} s on the machine as it was. "
         f"Each has {IMAGES} images in {CLASSES} classes of {_listed(CLASS_SIZES)}, and {UNITS} "
         f"units in {LAYERS} layers with one unit of each kind below. Half of a unit's variance "
-        "before its activation comes from two factors that its layer shares. Tests "
-        f"over layers take {LAYERS} layers of {WIDE} units with 50 % zeros instead. Brackets: 99 % "
+        "before its activation comes from two factors that its layer shares. Brackets: 99 % "
         "intervals of the share, with recordings, not tests, as what is independent (Korn and "
         "Graubard 1998). Of a hundred intervals about one misses by chance.",
         "**p-values where nothing is to be found**, percent at or below 5 % and 0.1 %:",

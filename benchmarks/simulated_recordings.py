@@ -46,8 +46,6 @@ SPARSE = ("ReLU, 90 % zeros", "ReLU, 98 % zeros")
 UNITS = LAYERS * len(KINDS)
 PLANTED = 2 * len(EFFECTS)
 """Units with a planted preference, two of each effect."""
-WIDE = 64
-"""Units per layer of `wide_layers`."""
 
 _LABEL = np.repeat(np.arange(CLASSES), CLASS_SIZES)
 
@@ -99,13 +97,6 @@ def simulate(seed: int) -> Simulated:
         preferred=preferred,
         preferring=_activated(shifted, planted),
     )
-
-
-def wide_layers(seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return responses of larger layers of one kind, ReLUs with 50 % zeros, and classes."""
-    rng = np.random.default_rng([seed, 3])
-    responses = np.maximum(_before_activation(rng, WIDE), 0.0).astype(np.float32)
-    return responses, rng.permutation(_LABEL)
 
 
 def _before_activation(rng: np.random.Generator, units: int) -> Array:

@@ -84,6 +84,11 @@ LAYERS = Table(
         integer("units", "number of units"),
         integer("height", "height of the map", "position"),
         integer("width", "width of the map", "position"),
+        text(
+            "duplicates_layer",
+            "earlier layer whose units this one's repeat, equal up to rounding; null for others",
+            nullable=True,
+        ),
         share("dead_fraction", "share of dead units"),
         share(
             "redundant_fraction",
@@ -99,7 +104,9 @@ LAYERS = Table(
         ),
         share("auroc_mean", "mean over units of the largest one-against-rest AUROC", nullable=True),
         share(
-            "eta2_mean", "mean share of a unit's variance that the class explains", nullable=True
+            "eta2_mean",
+            "mean share of a unit's variance that is associated with the class",
+            nullable=True,
         ),
         *_interval("eta2_mean", "eta2_mean", "by leaving out images; null where they are few"),
         share("epsilon2_mean", "mean rank-based effect size", nullable=True),
@@ -118,7 +125,11 @@ LAYERS = Table(
             nullable=True,
         ),
         real("permanova_f", "PERMANOVA pseudo-F (Anderson 2001)", low=0, nullable=True),
-        share("permanova_r2", "share of the images' spread that the class explains", nullable=True),
+        share(
+            "permanova_r2",
+            "share of the images' spread that is associated with the class",
+            nullable=True,
+        ),
         p_value("permanova_p", "its p-value by permuted labels", nullable=True),
         real("anosim_r", "ANOSIM R (Clarke 1993), of a sample", low=-1, high=1, nullable=True),
         real(

@@ -49,10 +49,12 @@ LAYER_CHANGES = Table(
             "out), where densities were recorded",
             nullable=True,
         ),
-        share("selective_fraction", "share of units with a class preference", nullable=True),
+        share("selective_fraction", "share of units that differ between classes", nullable=True),
         share("selectivity_mean", "mean selectivity index of the units", nullable=True),
         share(
-            "eta2_mean", "mean share of a unit's variance that the class explains", nullable=True
+            "eta2_mean",
+            "mean share of a unit's variance that is associated with the class",
+            nullable=True,
         ),
         share(
             "class_kept",

@@ -161,7 +161,7 @@ UNITS = Table(
         real("anova_f", "one-way ANOVA F", low=0, nullable=True),
         p_value("anova_p", "p-value of F", nullable=True),
         log10_p("anova_log10p", "anova_p", nullable=True),
-        share("eta2", "share of variance explained by the class", nullable=True),
+        share("eta2", "share of variance that is associated with the class", nullable=True),
         real("omega2", "the same, corrected for chance (Hays 1963)", high=1, nullable=True),
         real(
             "welch_f",

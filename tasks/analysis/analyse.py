@@ -33,6 +33,7 @@ from activarium.schemas.tables import (
 from activarium.tasks.analysis.analyse_command import analyse_command
 from activarium.tasks.analysis.contrast_rows import contrast_columns, trend_rows
 from activarium.tasks.analysis.density_rows import density_pieces
+from activarium.tasks.analysis.duplicate_layers import duplicate_layers, original_units
 from activarium.tasks.analysis.layer_contrast import contrast_layer
 from activarium.tasks.analysis.layer_measures import measure_layer
 from activarium.tasks.analysis.layer_summary import groupings, layer_rows, unit_means
@@ -303,15 +304,23 @@ def _class_tables(job: _Job) -> dict[str, Any]:
         )
     parts = Parts(job.work, blocks, layers)
     permuted = parts.permuted()
-    units = _unit_columns(parts, layers, permuted)
+    units = columns_of(parts.units())
+    duplicates = duplicate_layers(job.recording, job.selected.chosen.row, units)
+    units |= _corrected_columns(parts, layers, units, permuted, original_units(layers, duplicates))
     rows = _layer_table(job, parts, units, permuted)
+    rows["duplicates_layer"] = duplicates
     known = {column.name for column in UNITS.columns}
     return {
         "units": {key: value for key, value in units.items() if key in known},
         "unit_classes": parts.class_rows(),
         "exemplars": parts.pieces("exemplars"),
         "layers": rows,
-        "depth_trends": trend_rows(layers, unit_means(layers, units), parts.contrast()),
+        "depth_trends": trend_rows(
+            layers,
+            unit_means(layers, units),
+            parts.contrast(),
+            kept=np.array([each is None for each in duplicates]),
+        ),
         "class_pairs": columns_of(parts.class_pairs()),
         "densities": density_pieces(job.recording, is_whole=job.selected.text is None),
     }
@@ -335,14 +344,22 @@ def _observed(units: dict[str, Any]) -> NDArray[np.float64] | None:
     return units["observed_effect"].to_numpy() if "observed_effect" in units else None
 
 
-def _unit_columns(
-    parts: Parts, layers: Sequence[Layer], permuted: NDArray[np.float32] | None
+def _corrected_columns(
+    parts: Parts,
+    layers: Sequence[Layer],
+    units: dict[str, Any],
+    permuted: NDArray[np.float32] | None,
+    original: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Return the columns of `units` and of the control, with what needs all units."""
-    units = columns_of(parts.units())
-    units |= permutation_columns(_observed(units), permuted, len(units["unit"]))
-    units |= false_discovery_columns(units) | shuffled_columns(units, permuted)
-    return units | redundancy_columns(parts.redundancy(), layers, units["unit"].to_pylist())
+    """Return the columns of `units` and of the control that need all units."""
+    permutation = permutation_columns(_observed(units), permuted, len(units["unit"]))
+    tested = units | permutation
+    return (
+        permutation
+        | false_discovery_columns(tested, original)
+        | shuffled_columns(tested, permuted, original)
+        | redundancy_columns(parts.redundancy(), layers, units["unit"].to_pylist())
+    )
 
 
 def _layer_table(

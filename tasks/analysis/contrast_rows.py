@@ -102,7 +102,11 @@ def _columns_of(name: str, own: Array, draws: Array) -> Columns:
 
 
 def trend_rows(
-    layers: Sequence[Layer], means: dict[str, Array], contrast: dict[str, Array] | None
+    layers: Sequence[Layer],
+    means: dict[str, Array],
+    contrast: dict[str, Array] | None,
+    *,
+    kept: NDArray[np.bool_],
 ) -> Columns:
     """Return the rows of `depth_trends`; without classes only those of measures that need none.
 
@@ -114,18 +118,21 @@ def trend_rows(
         Mean over the units of each layer by measure, shape (layer,); NaN where there is none.
     contrast
         As `contrast_columns` takes it.
+    kept
+        Which layers count, shape (layer,): those that repeat another do not.
     """
-    depth = np.array([layer.depth for layer in layers], np.float64)
+    depth = np.array([layer.depth for layer in layers], np.float64)[kept]
     rows = []
     for measure in UNIT_MEANS:
         if np.isnan(means[measure]).any():
             continue
         row: Columns = {
             "measure": measure,
-            "layers": len(layers),
-            "spearman_rho": depth_correlation(depth, means[measure]),
+            "layers": len(depth),
+            "spearman_rho": depth_correlation(depth, means[measure][kept]),
         }
-        rows.append(row | _among_untrained(depth, None if contrast is None else contrast[measure]))
+        networks = None if contrast is None else contrast[measure][:, kept]
+        rows.append(row | _among_untrained(depth, networks))
     names = list(rows[0]) if rows else []
     return {name: [row[name] for row in rows] for name in names}
 

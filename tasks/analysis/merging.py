@@ -20,7 +20,7 @@ from activarium.tasks.statistics.testing.permutation_tests import max_t_p, permu
 from activarium.tasks.statistics.testing.sparse_units import guard_units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -126,21 +126,44 @@ def columns_of(table: pa.Table) -> dict[str, Any]:
     return {name: table.column(name) for name in table.column_names}
 
 
-def false_discovery_columns(units: dict[str, Any]) -> dict[str, Any]:
-    """Return the q-values of the units; NaN where there are no classes."""
+def false_discovery_columns(units: dict[str, Any], original: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the q-values of the units; NaN where there are no classes.
+
+    Parameters
+    ----------
+    units
+        Columns of `units`.
+    original
+        Place of the unit that each repeats, its own where it repeats none, shape (unit,): a unit
+        of a duplicate layer is not tested again, and has the q-value of the one that it repeats.
+    """
     log10_p = units["kruskal_log10p"].to_numpy()
     if np.isnan(log10_p).any():
         return dict.fromkeys(("q_value", "q_log10", "by_q_value"), log10_p)
     guarded = guard_units(log10_p, units["permutation_p"], units["answers_too_few"].to_numpy())
-    q_log10 = benjamini_hochberg_log10(guarded)
+    q_log10 = _over_originals(benjamini_hochberg_log10, guarded, original)
     return {
         "q_value": 10.0**q_log10,
         "q_log10": q_log10,
-        "by_q_value": benjamini_yekutieli(10.0**guarded),
+        "by_q_value": _over_originals(benjamini_yekutieli, 10.0**guarded, original),
     }
 
 
-def shuffled_columns(units: dict[str, Any], permuted: NDArray[np.float32] | None) -> dict[str, Any]:
+def _over_originals(
+    corrected: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    values: NDArray[np.float64],
+    original: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Correct the p-values of units that repeat none, and give each unit its original's."""
+    found = np.full(len(values), np.nan)
+    once = original == np.arange(len(original))
+    found[once] = corrected(values[once])
+    return found[original]
+
+
+def shuffled_columns(
+    units: dict[str, Any], permuted: NDArray[np.float32] | None, original: NDArray[np.int64]
+) -> dict[str, Any]:
     """Return the q-values of the units with permuted labels; nothing without that control."""
     if "eta2_shuffled" not in units:
         return {}
@@ -148,7 +171,7 @@ def shuffled_columns(units: dict[str, Any], permuted: NDArray[np.float32] | None
     nothing = np.full(len(eta2), np.nan)
     by_permutation = nothing if permuted is None else permutation_p(eta2, permuted)
     guarded = guard_units(log10_p, by_permutation, units["answers_too_few"].to_numpy())
-    return {"q_value_shuffled": benjamini_hochberg(10.0**guarded)}
+    return {"q_value_shuffled": _over_originals(benjamini_hochberg, 10.0**guarded, original)}
 
 
 def permutation_columns(

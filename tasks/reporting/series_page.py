@@ -33,7 +33,7 @@ PICTURED = 6
 MEASURES = {
     "image_sd": "spread over images (log)",
     "dead_fraction": "dead units",
-    "eta2_mean": "variance that the class explains (eta²)",
+    "eta2_mean": "variance associated with the class (eta²)",
     "selectivity_mean": "class selectivity",
     "class_kept": "units with their last class",
     "cka_to_last": "CKA to the last checkpoint",

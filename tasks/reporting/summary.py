@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import pyarrow.compute as pc
+
 from activarium.schemas.tables import IMAGES, LAYERS, RECORDINGS, UNITS
 from activarium.tasks.reporting.report_tables import images_of_classes
 from activarium.tasks.reporting.verdicts import lead
@@ -42,6 +44,7 @@ LAYER_COLUMNS = (
     "permanova_p",
     "chance_verdict",
     "architecture_verdict",
+    "duplicates_layer",
 )
 UNIT_COLUMNS = (
     "unit",
@@ -143,10 +146,14 @@ def strongest_units(atlas: Atlas, recording: str, count: int) -> list[dict[str, 
 
     In order of `crossfit_gain`: a maximum over many classes is large by chance alone, and chance
     differs between classes of different size. Equal ones by explained variance, then by name. Units
-    that respond alike to all images, or whose classes cannot be compared, are not among them.
+    that respond alike to all images, or whose classes cannot be compared, are not among them, nor
+    those of layers that repeat another.
     """
-    table = read_table(atlas.table_file(UNITS, recording), UNIT_COLUMNS)
+    table = read_table(atlas.table_file(UNITS, recording), ["layer", *UNIT_COLUMNS])
     table = table.filter(table.column("average_precision_class").is_valid())
+    layers = read_table(atlas.table_file(LAYERS, recording), ["layer", "duplicates_layer"])
+    copies = layers.filter(layers.column("duplicates_layer").is_valid()).column("layer")
+    table = table.filter(pc.invert(pc.is_in(table.column("layer"), copies))).drop_columns("layer")
     order = [("crossfit_gain", "descending"), ("eta2", "descending"), ("unit", "ascending")]
     return list(table.sort_by(order).slice(0, count).to_pylist())
 

@@ -76,7 +76,9 @@ def lead(layers: Sequence[dict[str, Any]]) -> str:
     layers
         Rows of `layers` in order of depth.
     """
-    known = [row for row in layers if row["eta2_mean"] is not None and row["dead_fraction"] < 1]
+    alive = [row for row in layers if row["eta2_mean"] is not None and row["dead_fraction"] < 1]
+    # A layer that repeats another says nothing of its own.
+    known = [row for row in alive if row["duplicates_layer"] is None]
     if not known:
         return ""
     hidden, output = last_hidden(known)

@@ -589,8 +589,11 @@ def own_atlas(atlas, tmp_path_factory):
         (["train", CONFIG], ""),
         (["record", CONFIG], ""),
         (["record", CONFIG, "--checkpoints", "trained", "--series", "tiny"], ""),
-        (["analyse", EPOCH, *QUICK], "where the class explains"),
-        (["analyse", EPOCH, "--where", "label < 5", "--name", "a", *QUICK], "the class explains"),
+        (["analyse", EPOCH, *QUICK], "the class is associated with"),
+        (
+            ["analyse", EPOCH, "--where", "label < 5", "--name", "a", *QUICK],
+            "the class is associated with",
+        ),
         (["analyse", EPOCH, "--target", "confidence", "--name", "b"], "follows confidence with"),
         (["embed", EPOCH, "--method", "pca", "--layer", "conv2"], "clearest map: pca of the"),
         (["compare", EPOCH], "of neighbouring layers: median"),

@@ -1,7 +1,7 @@
 // How much the units of each layer prefer classes, by any measure, against the controls.
 
 const METRICS = {
-  eta2_mean: { label: "η²", text: "mean share of a unit's variance that the class explains", percent: true },
+  eta2_mean: { label: "η²", text: "mean share of a unit's variance that is associated with the class", percent: true },
   auroc_mean: { label: "AUROC", text: "mean over units of the largest one-against-rest AUROC", floor: 0.5 },
   selectivity_mean: { label: "selectivity", text: "mean selectivity index" },
   epsilon2_mean: { label: "ε²", text: "mean rank-based effect size", percent: true },

@@ -39,7 +39,7 @@ LAYER = {
     "eta2_mean_sampled": 0.51, "eta2_mean_untrained": 0.2, "eta2_mean_untrained_low": 0.1,
     "eta2_mean_untrained_high": 0.3, "eta2_mean_untrained_fwer_p": 0.05, "draws": 19,
     "draw_images": 90, "permanova_p": 0.02, "chance_verdict": "beyond",
-    "architecture_verdict": "beyond", "dead_fraction": 0.0,
+    "architecture_verdict": "beyond", "dead_fraction": 0.0, "duplicates_layer": None,
 }  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def test_write_series_page__tells_which_series_is_broken(made):
         "dead units",
     ]
     assert set(drawn["accuracy of the model"]) == {"the model"}
-    assert set(drawn["variance that the class explains (eta²)"]) == {"conv1", "fc:2", "layer1.0"}
+    assert set(drawn["variance associated with the class (eta²)"]) == {"conv1", "fc:2", "layer1.0"}
     # Everything is inside: nothing is fetched when it is opened.
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
 
