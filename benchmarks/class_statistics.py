@@ -101,7 +101,7 @@ def statistics(blocks: Iterable[BlockData]) -> Tables:
         for name in ("units", "unit_classes")
     )
     units |= permutation_columns(None, None, len(units["unit"]))
-    units |= false_discovery_columns(units)
+    units |= false_discovery_columns(units, np.arange(len(units["unit"])))
     pairs["q_value"] = benjamini_hochberg(10.0 ** pairs["guarded_log10p"].to_numpy())
     return {"units": units, "unit_classes": pairs}
 

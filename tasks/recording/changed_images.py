@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from activarium.schemas.errors import UserError
+from activarium.tasks.stores.places import place_at, recording_names
+from activarium.tasks.stores.recording import Recording
+from activarium.tasks.stores.recording_store import read_attributes
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from activarium.schemas.atlas import Atlas
     from activarium.tasks.images.labelled_images import TestSet
+    from activarium.tasks.stores.places import Place
 
 SAME = ("model", "checkpoint", "weights_sha256", "test_set", "split")
 """Attributes of a recording that agree where only the images have changed."""
@@ -56,3 +64,29 @@ def describe_change(
         f"{len(now):,}: {change}. This is another recording and starts anew; put the images back to "
         "finish that one, or delete it"
     )
+
+
+def changed_images(atlas: Atlas, planned: Mapping[str, Any], test_set: TestSet) -> Iterator[str]:
+    """Tell of unfinished recordings of these images before they changed.
+
+    Parameters
+    ----------
+    atlas
+        Where the recordings lie.
+    planned
+        Attributes of the recording that is begun.
+    test_set
+        Its images.
+    """
+    for name in recording_names(atlas):
+        place = place_at(atlas.recording(name))
+        with suppress(UserError):  # a damaged recording is told of by `verify`
+            attributes = read_attributes(place)
+            if attributes["status"] != "complete":
+                line = describe_change(name, attributes, _ids(place), planned, test_set)
+                if line is not None:
+                    yield line
+
+
+def _ids(place: Place) -> Iterator[str]:
+    yield from Recording(place).text("image")  # read only when it is asked for

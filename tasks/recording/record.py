@@ -31,7 +31,7 @@ from activarium.tasks.recording.begun import (
     is_begun,
     read_begun,
 )
-from activarium.tasks.recording.changed_images import describe_change
+from activarium.tasks.recording.changed_images import changed_images
 from activarium.tasks.recording.cores import (
     keep_freed_memory,
     threads_per_process,
@@ -50,9 +50,8 @@ from activarium.tasks.recording.free_space import check_memory, check_room, tell
 from activarium.tasks.recording.record_plan import coordinate_values, plan_recording
 from activarium.tasks.recording.record_shard import Session, record_shards
 from activarium.tasks.recording.share import Share, even_shards
-from activarium.tasks.stores.places import place_at, recording_names
+from activarium.tasks.stores.places import place_at
 from activarium.tasks.stores.receipt_files import DamagedReceiptError, unsealed
-from activarium.tasks.stores.recording import Recording
 from activarium.tasks.stores.recording_repair import (
     drop_receipts,
     faulty_shards,
@@ -63,7 +62,6 @@ from activarium.tasks.stores.recording_store import (
     finalise,
     is_final,
     pending_shards,
-    read_attributes,
     read_receipt,
     receipt_keys,
     reopen,
@@ -153,7 +151,7 @@ def record(  # noqa: PLR0913 - a whole stage, called from one place
             if check is not None:
                 check(plan)
             begin_work(progress)
-            notices += _changes(atlas, plan, test_set)
+            notices += changed_images(atlas, plan.attributes, test_set)
             choice = begin(place, plan, subject, config=config, threads=threads)
             notices += [f"layers are captured by {choice.reason}", *identity.notes]
             notices += plan.model_layers.notes
@@ -292,22 +290,6 @@ def _plan(
     layout = even_shards(plan.layout, share.workers)
     attributes = {**plan.attributes, "shard_images": layout.shard_images}
     return replace(plan, layout=layout, attributes=attributes)
-
-
-def _changes(atlas: Atlas, plan: RecordPlan, test_set: TestSet) -> Iterator[str]:
-    """Tell of unfinished recordings of these images before they changed."""
-    for name in recording_names(atlas):
-        place = place_at(atlas.recording(name))
-        with suppress(UserError):  # a damaged recording is told of by `verify`
-            attributes = read_attributes(place)
-            if attributes["status"] != "complete":
-                line = describe_change(name, attributes, _ids(place), plan.attributes, test_set)
-                if line is not None:
-                    yield line
-
-
-def _ids(place: Place) -> Iterator[str]:
-    yield from Recording(place).text("image")  # read only when it is asked for
 
 
 def _readable_receipts(place: Place) -> list[ShardReceipt]:

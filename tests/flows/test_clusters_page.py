@@ -32,7 +32,7 @@ def test_clusters_page__every_block_as_typed_makes_the_recordings_whole(tmp_path
         page.type(run)
         assert (tmp_path / "one" / "reports" / "cluster.html").exists()
         listed = page.type(look)
-        assert listed.count("complete") == 2, "the run records nothing of its own"
+        assert listed.count("complete") == 3, "the run records the draws alone"
         page.start(scheduler)
         wait_until(lambda: answers(page.ports["8786"]))
         for worker in workers:

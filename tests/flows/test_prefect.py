@@ -51,7 +51,8 @@ def test_run__with_a_server_the_parent_and_its_stages_are_flow_runs(
     assert names[:3] == ["run tiny", "train tiny", "record tiny"]
     children = [run for run in runs if run["parent_task_run_id"]]
     assert len(children) == len(runs) - 1 >= 6
-    recordings = sorted(each.stem for each in (tmp_path / "atlas" / "recordings").glob("*.zarr"))
+    stored = (tmp_path / "atlas" / "recordings").glob("*.zarr")
+    recordings = sorted(each.stem for each in stored if "-draws-" not in each.stem)
     done = activarium(
         "compare", *recordings, "--measure", "cka", "--root", "atlas",
         environment=prefect_server, cwd=tmp_path,

@@ -56,10 +56,10 @@ function whereCaption(layers, series, metric) {
   const both = layers.map((_, i) => i).filter((i) => Number.isFinite(series[0][i]) && Number.isFinite(series[1][i]));
   if (!both.length) return "";
   const gap = (i) => series[0][i] - series[1][i];
-  const above = both.filter((i) => gap(i) > 0).length;
   const widest = both.reduce((best, i) => (gap(i) > gap(best) ? i : best), both[0]);
   const [a, b] = [metricText(metric, series[0][widest]), metricText(metric, series[1][widest])];
-  return `${main.label} lies above ${controls[0].label} in ${above} of ${both.length} layers; the widest gap is at ${layers[widest].layer}: ${a} against ${b}.`;
+  const other = controls[0].facts.checkpoint === "untrained" ? "untrained (one draw)" : controls[0].label;
+  return `The widest gap between ${main.label} and ${other} is at ${layers[widest].layer}: ${a} against ${b}.`;
 }
 
 function startWhere() {

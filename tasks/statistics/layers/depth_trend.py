@@ -6,7 +6,6 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import rankdata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,5 +53,8 @@ def depth_correlation(depth: NDArray[np.number], value: NDArray[np.floating]) ->
 
 def _doubled_ranks(value: NDArray[np.number]) -> NDArray[np.int64]:
     """Return twice the midranks less their mean: whole numbers that add up to 0."""
+    # A second of import, which who only looks for what is there goes without.
+    from scipy.stats import rankdata
+
     doubled: NDArray[np.int64] = (2.0 * rankdata(value)).astype(np.int64) - (value.size + 1)
     return doubled

@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import hypergeom
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,6 +113,9 @@ def guard_classes(
     # Of the side with fewer images, or of the one with fewer above: rounding knows no sides then.
     turned = (2 * n > images) | ((2 * n == images) & (2 * own > total))
     n, own = np.where(turned, images - n, n), np.where(turned, total - own, own)
+    # A second of import, which who only looks for what is there goes without.
+    from scipy.stats import hypergeom
+
     drawn = hypergeom(images, total, n)
     more, fewer = drawn.sf(own - 1), drawn.cdf(own)
     exact = np.clip(2.0 * np.minimum(more, fewer), np.finfo(float).tiny, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.stats import hypergeom, norm
+from scipy import special
 
 from activarium.tasks.statistics.ranks.detection import average_precision_chance
 from activarium.tasks.statistics.ratio import ratio
@@ -116,10 +116,13 @@ def preferred_p(detection: Detection) -> Array:
     ties = detection.half_ties[:, :, 0]
     spread = n * m / 12.0 * (images**3 - images - ties) / (images * np.maximum(images - 1.0, 1.0))
     z = ratio(held[:, :, 2] - n * m / 2.0 - 0.5, np.sqrt(np.maximum(spread, 0)), otherwise=-np.inf)
-    p = norm.sf(z)
+    p = special.ndtr(-z)
     others = 1.0 - np.cbrt(ties) / images
     few = known & (others < 0.5) & (others * np.minimum(n, m) < LEAST_OF_CLASSES)
     if few.any():
+        # A second of import, which who only looks for what is there goes without.
+        from scipy.stats import hypergeom
+
         active, own = detection.half_ties[:, :, 1][few], held[:, :, 5][few]
         total = np.broadcast_to(images, few.shape)[few]
         p[few] = np.maximum(p[few], hypergeom.sf(own - 1, total, active, n[few]))

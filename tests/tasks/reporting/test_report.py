@@ -658,7 +658,7 @@ def test_browser__draws_every_unit_and_opens_the_one_in_the_address(default_page
     assert 'data-points="80"' in dom
     assert 'data-opened="fc/3"' in dom
     assert "Images it answers most" in dom
-    assert "lies above untrained in 6 of 6 layers" in dom
+    assert "The widest gap between trained and untrained (one draw) is at" in dom
 
 
 @pytest.mark.browser
@@ -676,7 +676,7 @@ def test_browser__logs_no_error(tmp_path, scene):
     dom, logged = opened(path, tmp_path, "#unit=conv1/0")
     assert logged == []
     assert 'data-ready="yes"' in dom
-    assert ("<code>activarium embed</code>" in dom) != bool(scene.maps)
+    assert ("<code>activarium embed " in dom) != bool(scene.maps)
 
 
 @pytest.mark.browser
