@@ -39,4 +39,4 @@ def test_clusters_page__every_block_as_typed_makes_the_recordings_whole(tmp_path
             page.start(worker)
         assert "recorded 200 images" in page.type(dask)
         assert "embedded two-block-cnn-w4-untrained" in page.type(embed)
-        assert page.type(look).count("complete") == 3
+        assert page.type(look).count("complete") == 4
