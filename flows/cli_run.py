@@ -302,7 +302,6 @@ def record(
     untrained networks: [bold]activarium record examples/digits.yaml --draws 99[/]
     """
     from activarium.flows.pipeline import obtain_checkpoint, obtain_series
-    from activarium.tasks.recording.draws import choose_draws
 
     named = {
         "model.checkpoints": checkpoints,
@@ -324,6 +323,8 @@ def record(
 
     def act(stages: Stages) -> RecordingReceipt | SeriesReceipt:
         if draws is not None:
+            from activarium.tasks.recording.draws import choose_draws
+
             return stages.record(settings, choose_draws(settings), root, call, recordings_at)
         if settings.model.checkpoints is not None:
             return obtain_series(settings, root, stages, call, recordings_at)

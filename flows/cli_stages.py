@@ -22,6 +22,7 @@ from activarium.flows.output import err, out, print_notices, print_receipt
 from activarium.flows.progress_bars import progress_bars
 from activarium.flows.stage_choice import through_stages
 from activarium.schemas.atlas import Atlas
+from activarium.schemas.tables import LAYERS
 from activarium.tasks.stores.atlas_check import FLOOR_BYTES, check_atlas
 
 if TYPE_CHECKING:
@@ -143,9 +144,10 @@ def analyse(
 
 def _end_analysis(ending: Ending, receipt: TablesReceipt, config: AnalyseConfig) -> None:
     """Say what an analysis found, and how to see more of it."""
+    from activarium.tasks.analysis.selected import table_name
     from activarium.tasks.analysis.untrained import untrained_recording
     from activarium.tasks.reporting.findings import analysis_findings, has_targets
-    from activarium.tasks.stores.selections import analysed_name
+    from activarium.tasks.stores.selections import open_compared
 
     atlas, name = Atlas(ending.root, ending.recordings_at), receipt.recording
     # What is the answer too is said once.
@@ -159,7 +161,11 @@ def _end_analysis(ending: Ending, receipt: TablesReceipt, config: AnalyseConfig)
         ending.say(query, found)
         return
     control = untrained_recording(config)
-    controls = [] if control is None else [analysed_name(atlas, control)]
+    controls = []
+    if control is not None:
+        beside = table_name(open_compared(atlas, control, draws=True).name, config)
+        # Draws have no tables, and a page shows what has.
+        controls = [beside] if atlas.table_file(LAYERS, beside).is_file() else []
     ending.say(ending.command("report", name, *controls), found)
 
 

@@ -22,7 +22,6 @@ from activarium.schemas.atlas import Atlas
 from activarium.schemas.errors import MOST_LINE, shortened, shown
 from activarium.schemas.layer_tables import UNDECIDED, VERDICTS
 from activarium.tasks.entry_points import LOADING
-from activarium.tasks.reporting.summary import held_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,6 +113,8 @@ def small(value: float, log10: float) -> str:
 
 def print_summary(summary: dict[str, Any], receipt: RunReceipt, atlas: Atlas, query: str) -> None:
     """Print what a run found, where everything is, and what to ask next."""
+    from activarium.tasks.reporting.summary import held_out
+
     out.print(Text(summary["recording"], "bold"))
     share = summary["accuracy"]
     accuracy = "" if share is None else f"accuracy {percent(share, 2)} on "

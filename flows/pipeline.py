@@ -35,7 +35,8 @@ class RunReceipt(BaseModel):
 
     checkpoint: CheckpointReceipt
     recordings: tuple[RecordingReceipt, ...]
-    """The model's own recording first, then one untrained network, then the draws of many, then those of earlier checkpoints."""
+    """The model's own recording first, then one untrained network, then the draws of many, then those of
+    earlier checkpoints."""
     tables: tuple[TablesReceipt, ...]
     report: ReportReceipt
     series: SeriesReceipt | None = None
